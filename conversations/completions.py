@@ -1,0 +1,100 @@
+"""The one door to ``llmproviders``: which model answers, and its answer as a stream of deltas."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from llmproviders import catalog
+from llmproviders.exceptions import ContextLengthExceeded, InvalidEndpoint, ProviderError, UnknownModelType
+from llmproviders.fields import mask
+from llmproviders.guard import validate_key, validate_model_name, validate_url
+from llmproviders.registry import get_provider
+from llmproviders.types import (
+    ChatMessage,
+    CompletionFinished,
+    CompletionRequest,
+    ContentDelta,
+    Delta,
+    Endpoint,
+    ReasoningDelta,
+)
+
+from . import conf
+from .exceptions import UnknownModel
+from .models import UserConfig
+
+__all__ = [
+    "CUSTOM",
+    "ChatMessage",
+    "CompletionFinished",
+    "CompletionRequest",
+    "ContentDelta",
+    "ContextLengthExceeded",
+    "Delta",
+    "Endpoint",
+    "InvalidEndpoint",
+    "ProviderError",
+    "ReasoningDelta",
+    "endpoint_for",
+    "known_model_types",
+    "list_endpoints",
+    "mask",
+    "stream",
+    "validate_key",
+    "validate_model_name",
+    "validate_url",
+]
+
+# The model type of a user's own endpoint.
+CUSTOM = "custom"
+
+
+def list_endpoints() -> list[Endpoint]:
+    """Return the operator's endpoints, in the order in which they are offered. Reads the database."""
+    return catalog.list_endpoints()
+
+
+def known_model_types() -> set[str]:
+    return {endpoint.model_type for endpoint in list_endpoints()} | {CUSTOM}
+
+
+def endpoint_for(*, asked: str, conversation: str, config: UserConfig | None) -> Endpoint:
+    """Return the endpoint that answers: the request's, else the conversation's, the user's, the default.
+
+    Raises ``UnknownModel`` when the request asks for one that is not there. A saved choice whose preset is
+    gone meanwhile is passed over, so that an old conversation still gets an answer.
+    """
+    if asked:
+        return _endpoint(asked, config)
+    for saved in (conversation, config.current_model_type if config else ""):
+        try:
+            if saved:
+                return _endpoint(saved, config)
+        except UnknownModel:
+            continue
+    try:
+        return catalog.get_endpoint(catalog.default_model_type(conf.get().DEFAULT_MODEL_TYPE))
+    except UnknownModelType as error:
+        raise UnknownModel() from error
+
+
+def _endpoint(model_type: str, config: UserConfig | None) -> Endpoint:
+    if model_type == CUSTOM:
+        if config is None or not config.custom_api_url or not config.custom_model:
+            raise UnknownModel()
+        return catalog.custom_endpoint(config.custom_api_url, config.custom_model, config.custom_api_key)
+    try:
+        return catalog.get_endpoint(model_type)
+    except UnknownModelType as error:
+        raise UnknownModel() from error
+
+
+def stream(endpoint: Endpoint, request: CompletionRequest) -> AsyncIterator[Delta]:
+    """Yield the model's deltas, the last one a ``CompletionFinished``; raises ``ProviderError``."""
+    return get_provider(endpoint).stream(request)
+
+
+def without_key(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint as it may be shown: the key masked."""
+    return replace(endpoint, api_key=mask(endpoint.api_key))

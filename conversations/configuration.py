@@ -1,0 +1,83 @@
+"""A user's model settings: which model answers them, and their own endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext_lazy as _
+
+from . import completions, conf
+from .access import Action, Caller, authorize
+from .completions import CUSTOM, Endpoint
+from .exceptions import InvalidRequest, UnknownModel
+from .models import UserConfig
+
+CUSTOM_FIELDS = ("custom_api_url", "custom_model", "custom_api_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What would answer now; ``endpoint`` carries a masked key."""
+
+    endpoint: Endpoint
+    presets: list[Endpoint]
+    max_tokens: int
+
+
+def get_configuration(*, caller: Caller, user_id: str | None) -> Configuration:
+    """Return what would answer ``caller`` now; raises ``UnknownModel`` where nothing could."""
+    authorize(caller, Action.CONFIGURE)
+    return _configuration(UserConfig.objects.owned_by(caller.labelled(user_id).user_identifier).first())
+
+
+def _configuration(config: UserConfig | None) -> Configuration:
+    endpoint = completions.endpoint_for(asked="", conversation="", config=config)
+    own = config.max_tokens if config else None
+    return Configuration(
+        endpoint=completions.without_key(endpoint),
+        presets=completions.list_endpoints(),
+        max_tokens=own or endpoint.max_tokens or conf.get().MAX_TOKENS,
+    )
+
+
+def update_configuration(
+    *, caller: Caller, user_id: str | None, model_type: str, changes: Mapping[str, Any]
+) -> Configuration:
+    """Choose a model and change the own endpoint. Absent fields stay, empty ones are cleared.
+
+    A new URL without a new key clears the key: the old one was meant for somebody else. Raises
+    ``UnknownModel``, or ``InvalidRequest`` when `custom` is chosen and its URL or model is missing.
+    """
+    authorize(caller, Action.CONFIGURE)
+    if model_type not in completions.known_model_types():
+        raise UnknownModel(errors={"model_type": [UnknownModel.detail]})
+    whose = caller.labelled(user_id)
+    with transaction.atomic():
+        UserConfig.objects.get_or_create(user_identifier=whose.user_identifier, defaults={"owner": whose.user})
+        config = UserConfig.objects.select_for_update().get(user_identifier=whose.user_identifier)
+        _apply(config, changes)
+        config.current_model_type = model_type
+        if model_type == CUSTOM:
+            _require_custom_endpoint(config)
+        config.save()
+    return _configuration(config)
+
+
+def _apply(config: UserConfig, changes: Mapping[str, Any]) -> None:
+    if changes.get("max_tokens") is not None:
+        config.max_tokens = changes["max_tokens"]
+    new_url = changes.get("custom_api_url", config.custom_api_url)
+    if new_url != config.custom_api_url:
+        config.custom_api_key = ""
+    for name in CUSTOM_FIELDS:
+        if name in changes:
+            setattr(config, name, changes[name])
+
+
+def _require_custom_endpoint(config: UserConfig) -> None:
+    missing = [name for name in ("custom_api_url", "custom_model") if not getattr(config, name)]
+    if missing:
+        raise InvalidRequest(errors={name: [_("Needed for model_type “custom”.")] for name in missing})

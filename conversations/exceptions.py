@@ -1,0 +1,120 @@
+"""What the verbs of this app refuse, and why: each has a stable ``code`` and the HTTP status that fits it.
+
+::
+
+    ChatError
+    ├── NotAuthenticated      401  login_required
+    ├── PermissionRefused     403  forbidden / login_required
+    ├── NotFound              404  not_found
+    ├── InvalidRequest        400  invalid (errors by field)
+    │   ├── UnknownModel      400  unknown_model_type
+    │   ├── PromptTooLong     400  context_length
+    │   ├── InvalidPosition   400  invalid_position
+    │   └── InvalidCursor     400  invalid_cursor
+    ├── ReplyInProgress       409  reply_in_progress
+    ├── IdempotencyMismatch   422  idempotency_mismatch
+    ├── ShuttingDown          503  shutting_down
+    └── DatabaseBusy          503  database_busy
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+Text = str | Promise
+
+
+class ChatError(Exception):
+    """A refusal. ``errors`` maps a field to its messages; ``retry_after`` is in seconds."""
+
+    status: ClassVar[int] = 500
+    code: str = "internal_error"
+    detail: Text = _("Something went wrong on our side.")
+
+    def __init__(
+        self,
+        detail: Text | None = None,
+        *,
+        code: str | None = None,
+        errors: dict[str, Any] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        self.detail = detail or type(self).detail
+        self.code = code or type(self).code
+        self.errors = errors
+        self.retry_after = retry_after
+        super().__init__(str(self.code))
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+
+class NotAuthenticated(ChatError):
+    status = 401
+    code = "login_required"
+    detail = _("Log in first.")
+
+
+class PermissionRefused(ChatError):
+    status = 403
+    code = "forbidden"
+    detail = _("You may not do this.")
+
+
+class NotFound(ChatError):
+    status = 404
+    code = "not_found"
+    detail = _("There is no such thing, or it is not yours.")
+
+
+class InvalidRequest(ChatError):
+    status = 400
+    code = "invalid"
+    detail = _("The request is not valid.")
+
+
+class UnknownModel(InvalidRequest):
+    code = "unknown_model_type"
+    detail = _("There is no such model type; GET /api/config lists them.")
+
+
+class PromptTooLong(InvalidRequest):
+    code = "context_length"
+    detail = _("The message and the system prompt do not fit into the model's context window; shorten them.")
+
+
+class InvalidPosition(InvalidRequest):
+    code = "invalid_position"
+    detail = _("This position is malformed, belongs to another answer or lies beyond its text.")
+
+
+class InvalidCursor(InvalidRequest):
+    code = "invalid_cursor"
+    detail = _("This cursor is malformed; use the URL in `next` as it is.")
+
+
+class ReplyInProgress(ChatError):
+    status = 409
+    code = "reply_in_progress"
+    detail = _("This conversation is still being answered; wait, or stop that answer first.")
+
+
+class IdempotencyMismatch(ChatError):
+    status = 422
+    code = "idempotency_mismatch"
+    detail = _("This Idempotency-Key was used with another body.")
+
+
+class ShuttingDown(ChatError):
+    status = 503
+    code = "shutting_down"
+    detail = _("The server is shutting down; try again in a moment.")
+
+
+class DatabaseBusy(ChatError):
+    status = 503
+    code = "database_busy"
+    detail = _("The database does not answer right now; nothing was changed. Try again in a moment.")

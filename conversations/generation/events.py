@@ -1,0 +1,110 @@
+"""What a reader of an answer gets: text, then perhaps an error, then the end. Plain values, no I/O."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..models import Generation, GenerationChunk
+
+REASONING = GenerationChunk.Kind.REASONING.value
+CONTENT = GenerationChunk.Kind.CONTENT.value
+
+COMPLETED = Generation.Status.COMPLETED.value
+STOPPED = Generation.Status.STOPPED.value
+FAILED = Generation.Status.FAILED.value
+INTERRUPTED = Generation.Status.INTERRUPTED.value
+
+# No event carries more text than this (in characters; at most four times as many bytes).
+MAX_PIECE = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerIds:
+    """What identifies an answer to its clients."""
+
+    generation_id: uuid.UUID
+    session_id: uuid.UUID
+    message_id: int
+
+
+class Piece(NamedTuple):
+    """Text of an answer. ``position`` counts the characters up to and with it, reasoning first."""
+
+    position: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ended. ``usage`` has the three token counts; ``error_code`` is ``""`` for no error."""
+
+    status: str
+    finish_reason: str = ""
+    usage: dict[str, int] | None = None
+    error_code: str = ""
+    error_message: str = ""
+    retry_after: int | None = None
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """Comes right before the end of a failed answer. ``message`` is in the reader's language."""
+
+    position: int
+    code: str
+    message: str
+    retry_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DoneEvent:
+    """The one terminal event."""
+
+    position: int
+    ids: AnswerIds
+    ending: Ending
+
+
+class IdleEvent:
+    """Nothing happened for a while; an edge may use it to keep its connection open."""
+
+
+Event = Piece | ErrorEvent | DoneEvent | IdleEvent
+
+
+def payload(event: Piece | ErrorEvent | DoneEvent) -> dict[str, Any]:
+    """Return the JSON object that every edge sends for ``event``."""
+    if isinstance(event, Piece):
+        return {"chunk" if event.kind == CONTENT else "reasoning": event.text}
+    if isinstance(event, ErrorEvent):
+        error: dict[str, Any] = {"code": event.code, "message": event.message}
+        if event.retry_after is not None:
+            error["retry_after"] = event.retry_after
+        return {"error": error}
+    return {
+        "done": True,
+        "status": event.ending.status,
+        "session_id": str(event.ids.session_id),
+        "message_id": event.ids.message_id,
+        "generation_id": str(event.ids.generation_id),
+        "finish_reason": event.ending.finish_reason or None,
+        "usage": event.ending.usage,
+    }
+
+
+def cut(position: int, kind: str, text: str) -> list[Piece]:
+    """Cut ``text``, which begins at ``position``, into pieces of at most ``MAX_PIECE`` characters."""
+    return [
+        Piece(position + start + len(part), kind, part)
+        for start in range(0, len(text), MAX_PIECE)
+        if (part := text[start : start + MAX_PIECE])
+    ]
+
+
+def pieces_of_row(reasoning: str, content: str) -> list[Piece]:
+    """Return the pieces of an answer that ended: nothing but its row is needed."""
+    return cut(0, REASONING, reasoning) + cut(len(reasoning), CONTENT, content)

@@ -1,0 +1,184 @@
+"""The chunk log: text is committed before any reader sees it.
+
+One writer takes what all running answers of the process have pending, commits it in one transaction and
+then wakes the readers. There is no timer: while a commit runs, more text gathers, so a busy log batches
+by itself and a quiet one is quick. Of an answer at most one append is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from django.db import InterfaceError, OperationalError
+from django.utils import timezone
+
+from .. import conf, db
+from .events import CONTENT, FAILED, AnswerIds, Ending, Piece, cut
+from .storage import DELETED_ENDING, Entry, load, store
+from .transcript import Transcript
+
+logger = logging.getLogger("conversations.log")
+
+# A producer that is so many characters ahead of the database waits.
+MAX_PENDING = 262_144
+RETRY_PAUSE = 0.25
+
+
+class Run:
+    """A running answer of this process: the text that is not committed yet, and where the rest goes."""
+
+    def __init__(self, ids: AnswerIds, *, on_abandoned: Callable[[], None] | None = None) -> None:
+        self.ids = ids
+        self.transcript = Transcript(ids, on_abandoned=on_abandoned)
+        self.producer: asyncio.Task[Ending] | None = None
+        self.requested_ending: Ending | None = None
+        self.first_token_at: datetime | None = None
+        self.finished = asyncio.Event()
+        self.ending: Ending | None = None
+        self.late_reasoning = 0
+        self._pending: list[tuple[str, str]] = []
+        self._pending_size = 0
+        self._room = asyncio.Event()
+        self._streamed = 0
+        self._answering = False
+
+    def add(self, kind: str, text: str) -> bool:
+        """Take text in; reasoning that comes after the answer began is dropped and only counted."""
+        if kind == CONTENT:
+            self._answering = True
+        elif self._answering:
+            self.late_reasoning += len(text)
+            return False
+        if self.first_token_at is None:
+            self.first_token_at = timezone.now()
+        self._pending.append((kind, text))
+        self._pending_size += len(text)
+        return True
+
+    async def room(self) -> None:
+        """Wait while too much text is pending."""
+        while self._pending_size > MAX_PENDING:
+            self._room.clear()
+            await self._room.wait()
+
+    def take(self) -> Entry:
+        """Move what is pending into an entry for the database, neighbours of one kind joined."""
+        pieces: list[Piece] = []
+        joined: list[str] = []
+        for index, (kind, text) in enumerate(self._pending):
+            joined.append(text)
+            if index + 1 == len(self._pending) or self._pending[index + 1][0] != kind:
+                whole = "".join(joined)
+                pieces += cut(self._streamed, kind, whole)
+                self._streamed += len(whole)
+                joined.clear()
+        self._pending.clear()
+        self._pending_size = 0
+        self._room.set()
+        return Entry(self.ids.generation_id, pieces, self.ending, self.first_token_at)
+
+    def settle(self, ending: Ending) -> None:
+        """Nothing more will come: tell readers and whoever waits for the end."""
+        self.transcript.finish(ending)
+        self.finished.set()
+
+
+class ChunkLog:
+    """The writer of one event loop. ``on_lost`` is called with a run that another process has ended."""
+
+    def __init__(self, *, on_lost: Callable[[Run], None], on_unsettled: Callable[[Run], None]) -> None:
+        self._on_lost = on_lost
+        self._on_unsettled = on_unsettled
+        self._dirty: dict[Run, None] = {}
+        self._work = asyncio.Event()
+
+    def append(self, run: Run, kind: str, text: str) -> None:
+        """Take text in; it is committed, and then shown, by the next batch."""
+        if run.add(kind, text):
+            self._touch(run)
+
+    async def finish(self, run: Run, ending: Ending) -> None:
+        """End an answer with what is pending, and return when that is committed."""
+        if run.finished.is_set():
+            return
+        run.ending = ending
+        self._touch(run)
+        await run.finished.wait()
+
+    def _touch(self, run: Run) -> None:
+        self._dirty[run] = None
+        self._work.set()
+
+    async def write_forever(self) -> None:
+        """The writer's task: runs until it is cancelled."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            batch = {run: run.take() for run in self._dirty}
+            self._dirty.clear()
+            await self._commit(batch)
+
+    async def _commit(self, batch: dict[Run, Entry]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + conf.get().STORAGE_TIMEOUT
+        while True:
+            try:
+                running = await db.log(store, list(batch.values()))
+                break
+            except (OperationalError, InterfaceError) as error:
+                # The database as a whole refuses: nobody's rows are to blame, so all wait together.
+                logger.warning("the database refuses %d answers' text: %s", len(batch), error)
+                if loop.time() > deadline:
+                    for run in batch:
+                        self._give_up(run)
+                    return
+                await asyncio.sleep(RETRY_PAUSE)
+            except Exception:
+                await self._commit_one_by_one(batch)
+                return
+        for run, entry in batch.items():
+            await self._committed(run, entry, alive=entry.generation_id in running)
+
+    async def _commit_one_by_one(self, batch: dict[Run, Entry]) -> None:
+        """One answer's rows are refused: find it, and lose no other's."""
+        for run, entry in batch.items():
+            try:
+                running = await db.log(store, [entry])
+            except Exception:
+                logger.exception("the text of generation %s cannot be stored", run.ids.generation_id)
+                self._give_up(run)
+            else:
+                await self._committed(run, entry, alive=entry.generation_id in running)
+
+    async def _committed(self, run: Run, entry: Entry, *, alive: bool) -> None:
+        if not alive:
+            self._on_lost(run)
+            await self.adopt(run)
+            return
+        run.transcript.extend(entry.pieces)
+        if entry.ending:
+            run.settle(entry.ending)
+
+    async def adopt(self, run: Run) -> None:
+        """Give the readers of a run that another process ended what the database has of it."""
+        generation_id = run.ids.generation_id
+        try:
+            found = (await db.read(load, {generation_id: run.transcript.position})).get(generation_id)
+        except Exception:
+            logger.exception("the end of generation %s cannot be read", generation_id)
+            self._give_up(run)
+            return
+        if found is None:  # deleted together with its conversation
+            run.settle(DELETED_ENDING)
+            return
+        run.transcript.extend(found.pieces)
+        run.settle(found.ending or Ending(FAILED, error_code="internal_error"))
+
+    def _give_up(self, run: Run) -> None:
+        """Readers get a typed end; the supervisor goes on trying to write it down."""
+        run.ending = Ending(FAILED, error_code="storage_failed")
+        self._on_unsettled(run)
+        run.settle(run.ending)

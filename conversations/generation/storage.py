@@ -1,0 +1,175 @@
+"""The engine's database jobs: each is one transaction and runs on a database thread."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from ..models import Conversation, Generation, GenerationChunk, Message
+from .events import INTERRUPTED, REASONING, STOPPED, AnswerIds, Ending, Piece, pieces_of_row
+
+INTERRUPTED_ENDING = Ending(INTERRUPTED)
+STOPPED_ENDING = Ending(STOPPED)
+# What readers of an answer see whose conversation was deleted under them.
+DELETED_ENDING = STOPPED_ENDING
+
+
+@dataclass(slots=True)
+class Entry:
+    """What one answer adds to a batch: text, and its ending if it ends here."""
+
+    generation_id: uuid.UUID
+    pieces: list[Piece]
+    ending: Ending | None = None
+    first_token_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the database says of an answer: text beyond a position, and the ending if there is one."""
+
+    ids: AnswerIds
+    pieces: list[Piece] = field(default_factory=list)
+    ending: Ending | None = None
+
+
+def store(entries: Sequence[Entry]) -> set[uuid.UUID]:
+    """Commit the entries of answers that still run, and return which those were.
+
+    The rows are locked first, so an answer that another process ended gets nothing more.
+    """
+    with transaction.atomic():
+        running = set(
+            Generation.objects.running()
+            .filter(pk__in=[entry.generation_id for entry in entries])
+            .order_by("pk")
+            .select_for_update()
+            .values_list("pk", flat=True)
+        )
+        alive = [entry for entry in entries if entry.generation_id in running]
+        _insert_chunks(entry for entry in alive if entry.ending is None)
+        for entry in alive:
+            if entry.ending:
+                finish(entry.generation_id, entry.ending, tail=entry.pieces, first_token_at=entry.first_token_at)
+    return running
+
+
+def _insert_chunks(entries: Iterable[Entry]) -> None:
+    GenerationChunk.objects.bulk_create(
+        GenerationChunk(generation_id=entry.generation_id, position=piece.position, kind=piece.kind, text=piece.text)
+        for entry in entries
+        for piece in entry.pieces
+    )
+
+
+def finish(
+    generation_id: uuid.UUID,
+    ending: Ending,
+    *,
+    tail: Iterable[Piece] = (),
+    first_token_at: datetime | None = None,
+) -> bool:
+    """End a running answer and fold its text into its message; tell whether this call was the one.
+
+    Any process may call it, for any reason: the conditional UPDATE lets one win. ``tail`` is text that was
+    not stored as chunks yet.
+    """
+    usage = ending.usage or {}
+    with transaction.atomic():
+        won = (
+            Generation.objects.running()
+            .filter(pk=generation_id)
+            .update(
+                status=ending.status,
+                active_for=None,
+                finish_reason=ending.finish_reason[:64],
+                error_code=ending.error_code,
+                error_message=ending.error_message[:500],
+                retry_after=ending.retry_after,
+                prompt_tokens=usage.get("prompt_tokens"),
+                completion_tokens=usage.get("completion_tokens"),
+                total_tokens=usage.get("total_tokens"),
+                first_token_at=first_token_at,
+                ended_at=timezone.now(),
+            )
+        )
+        if won:
+            _fold(generation_id, tail, ending.model)
+    return bool(won)
+
+
+def _fold(generation_id: uuid.UUID, tail: Iterable[Piece], model: str) -> None:
+    chunks = GenerationChunk.objects.filter(generation_id=generation_id)
+    texts: list[tuple[str, str]] = list(chunks.order_by("position").values_list("kind", "text"))
+    texts += [(piece.kind, piece.text) for piece in tail]
+    changed = {
+        "reasoning": "".join(text for kind, text in texts if kind == REASONING),
+        "content": "".join(text for kind, text in texts if kind != REASONING),
+    }
+    if model:
+        changed["model"] = model[:255]
+    message = Message.objects.filter(generation=generation_id)
+    message.update(**changed)
+    chunks.delete()
+    Conversation.objects.filter(messages__generation=generation_id).update(updated_at=timezone.now())
+
+
+def ending_of(generation: Generation) -> Ending | None:
+    """Return the ending that a row tells, None while it runs."""
+    if generation.is_running:
+        return None
+    return Ending(
+        status=generation.status,
+        finish_reason=generation.finish_reason,
+        usage=generation.usage,
+        error_code=generation.error_code,
+        error_message=generation.error_message,
+        retry_after=generation.retry_after,
+    )
+
+
+def ids_of(generation: Generation) -> AnswerIds:
+    return AnswerIds(generation.pk, generation.message.conversation.session_id, generation.message_id)
+
+
+def load(positions: dict[uuid.UUID, int]) -> dict[uuid.UUID, Progress]:
+    """Return what each answer has beyond the position given for it; a deleted one is missing.
+
+    The status is read before the chunks: an answer that ends in between shows no chunks any more, and the
+    next call finds its ending.
+    """
+    generations = list(Generation.objects.with_ids().filter(pk__in=positions))
+    found = {row.pk: Progress(ids_of(row), ending=ending_of(row)) for row in generations}
+    beyond = Q()
+    for row in generations:
+        if row.is_running:
+            beyond |= Q(generation_id=row.pk, position__gt=positions[row.pk])
+    if beyond:
+        rows = GenerationChunk.objects.filter(beyond).order_by("generation_id", "position")
+        for generation_id, *piece in rows.values_list("generation_id", "position", "kind", "text"):
+            found[generation_id].pieces.append(Piece(*piece))
+    ended = [row.message_id for row in generations if not row.is_running]
+    texts = Message.objects.filter(pk__in=ended).values_list("generation", "reasoning", "content")
+    for generation_id, reasoning, content in texts:
+        found[generation_id].pieces = beyond_position(pieces_of_row(reasoning, content), positions[generation_id])
+    return found
+
+
+def beyond_position(pieces: list[Piece], position: int) -> list[Piece]:
+    """Drop the first ``position`` characters."""
+    return [
+        piece._replace(text=piece.text[-(piece.position - position) :]) if piece.position - len(piece.text) < position
+        else piece
+        for piece in pieces
+        if piece.position > position
+    ]
+
+
+def still_running(generation_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    return set(Generation.objects.running().filter(pk__in=list(generation_ids)).values_list("pk", flat=True))

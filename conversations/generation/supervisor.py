@@ -1,0 +1,234 @@
+"""Starts and stops producers, and sees that no answer says "running" for ever: one a event loop.
+
+Producers belong to the supervisor, not to the request that asked for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from django.db import Error as DatabaseError
+
+from .. import completions, conf, db, titles
+from ..exceptions import ShuttingDown
+from . import liveness
+from .events import COMPLETED, FAILED, Ending
+from .follower import Follower
+from .liveness import Pulse
+from .log import ChunkLog, Run
+from .producer import Plan, produce
+from .storage import INTERRUPTED_ENDING, STOPPED_ENDING, Entry, finish, still_running, store
+from .transcript import Transcript
+
+logger = logging.getLogger("conversations.generation")
+
+CHECK_INTERVAL = 1.0
+
+
+class Supervisor:
+    """The engine of one event loop. Every method is called from that loop, unless it says otherwise."""
+
+    def __init__(self) -> None:
+        self.pulse = Pulse()
+        self.runs: dict[uuid.UUID, Run] = {}
+        self.draining = False
+        self.log = ChunkLog(on_lost=self._cancel, on_unsettled=self._keep_unsettled)
+        self.follower = Follower()
+        self._unsettled: dict[uuid.UUID, Run] = {}
+        self._owners: set[asyncio.Task[None]] = set()
+        self._services: list[asyncio.Task[None]] = []
+
+    # Starting -----------------------------------------------------------------------------------------------
+
+    def ensure_started(self) -> None:
+        """Start the background tasks, once. Servers without lifespan events never call ``startup``."""
+        if not self._services:
+            self._services = [
+                self._task(self.log.write_forever(), "chunk log"),
+                self._task(self.follower.follow_forever(), "follower"),
+                self._task(self._beat_forever(), "liveness"),
+                self._task(self._check_forever(), "check"),
+            ]
+
+    def launch(self, plan: Plan) -> None:
+        """Begin to make the answer that ``plan`` describes; its rows are committed already."""
+        self.ensure_started()
+        generation_id = plan.ids.generation_id
+        run = Run(plan.ids, on_abandoned=lambda: self._abandoned(generation_id))
+        self.runs[generation_id] = run
+        run.producer = self._task(produce(run, plan, self.log), f"producer {generation_id}")
+        owner = self._task(self._own(run, plan), f"owner {generation_id}")
+        self._owners.add(owner)
+        owner.add_done_callback(self._owners.discard)
+
+    @staticmethod
+    def _task(coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        # A context of its own: a request's carries thread-sensitive state that ends with that request.
+        return asyncio.get_running_loop().create_task(coroutine, name=name, context=contextvars.Context())
+
+    async def _own(self, run: Run, plan: Plan) -> None:
+        """Wait for the producer, write down how it ended, and name the conversation."""
+        assert run.producer is not None
+        await asyncio.wait({run.producer})
+        ending = _ending_of(run)
+        await self.log.finish(run, ending)
+        self.runs.pop(run.ids.generation_id, None)
+        logger.info("generation %s %s, %d characters", *(run.ids.generation_id, ending.status, run.transcript.position))
+        if plan.provisional_title and ending.status == COMPLETED and not self.draining:
+            await titles.improve(plan, run.transcript)
+
+    # Stopping -----------------------------------------------------------------------------------------------
+
+    async def stop(self, generation_id: uuid.UUID, ending: Ending = STOPPED_ENDING) -> None:
+        """End an answer wherever it is made, and return once its text is committed. Idempotent.
+
+        Of another process it ends the row; that process sees so at its next append, or within a second.
+        """
+        if run := self.runs.get(generation_id):
+            self._request(run, ending)
+            await run.finished.wait()
+        else:
+            await db.write(finish, generation_id, ending)
+
+    def _request(self, run: Run, ending: Ending) -> None:
+        if run.requested_ending is None:
+            run.requested_ending = ending
+            self._cancel(run)
+
+    def _cancel(self, run: Run) -> None:
+        if run.producer:
+            run.producer.cancel()
+
+    def _abandoned(self, generation_id: uuid.UUID) -> None:
+        if conf.get().ON_DISCONNECT == "cancel" and (run := self.runs.get(generation_id)):
+            self._request(run, STOPPED_ENDING)
+
+    def _keep_unsettled(self, run: Run) -> None:
+        self._unsettled[run.ids.generation_id] = run
+        self._cancel(run)
+
+    # Background ---------------------------------------------------------------------------------------------
+
+    async def _beat_forever(self) -> None:
+        await self._guarded(db.write(liveness.give_up_dead_neighbours, self.pulse.worker_id))
+        while True:
+            await self._guarded(db.write(liveness.beat, self.pulse))
+            await asyncio.sleep(conf.get().BEAT_INTERVAL)
+
+    async def _check_forever(self) -> None:
+        """Once a second: which of our answers did others end, and which endings are not written down yet."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL)
+            if self._unsettled:
+                await self._guarded(self._settle())
+            if self.runs:
+                await self._guarded(self._notice_lost())
+
+    async def _notice_lost(self) -> None:
+        asked = list(self.runs.values())
+        running = await db.read(still_running, [run.ids.generation_id for run in asked])
+        for run in asked:
+            if run.ids.generation_id not in running and not run.finished.is_set() and run.ending is None:
+                self._cancel(run)
+                await self.log.adopt(run)
+
+    async def _settle(self) -> None:
+        entries = [Entry(key, [], run.ending) for key, run in self._unsettled.items()]
+        await db.log(store, entries)
+        for entry in entries:
+            self._unsettled.pop(entry.generation_id, None)
+
+    @staticmethod
+    async def _guarded(job: Coroutine[Any, Any, Any]) -> None:
+        """A database that does not answer must not end a background task."""
+        try:
+            await job
+        except DatabaseError as error:
+            logger.warning("the database does not answer: %s", error)
+        except Exception:
+            logger.exception("background work failed; going on")
+
+    # Reading ------------------------------------------------------------------------------------------------
+
+    async def transcript(self, generation_id: uuid.UUID) -> Transcript:
+        """Return the text of an answer, wherever it is made; raises ``NotFound``."""
+        if run := self.runs.get(generation_id):
+            return run.transcript
+        self.ensure_started()
+        return await self.follower.transcript(generation_id)
+
+    # Ending -------------------------------------------------------------------------------------------------
+
+    async def shutdown(self) -> None:
+        """Stop everything: answers that still run are ended as interrupted, with their text."""
+        self.draining = True
+        await asyncio.gather(*(self.stop(key, INTERRUPTED_ENDING) for key in list(self.runs)))
+        for task in [*self._owners, *self._services]:
+            task.cancel()
+        await asyncio.gather(*self._owners, *self._services, return_exceptions=True)
+        if self._services:
+            self._services = []
+            await self._guarded(db.write(liveness.sign_off, self.pulse.worker_id))
+
+
+def _ending_of(run: Run) -> Ending:
+    assert run.producer is not None
+    if run.producer.cancelled():
+        return run.requested_ending or INTERRUPTED_ENDING
+    if error := run.producer.exception():
+        logger.error("generation %s failed", run.ids.generation_id, exc_info=error)
+        return Ending(FAILED, error_code="internal_error")
+    return run.producer.result()
+
+
+_supervisors: WeakKeyDictionary[asyncio.AbstractEventLoop, Supervisor] = WeakKeyDictionary()
+
+
+def of(loop: asyncio.AbstractEventLoop) -> Supervisor:
+    """Return the supervisor of an event loop."""
+    return _supervisors.get(loop) or _supervisors.setdefault(loop, Supervisor())
+
+
+def current() -> Supervisor:
+    """Return the supervisor of the running event loop."""
+    return of(asyncio.get_running_loop())
+
+
+def launch_from_job(plan: Plan) -> None:
+    """Launch a plan from a database job, on the loop that waits for the job, even if its caller has left."""
+    loop = db.calling_loop.get()
+    loop.call_soon_threadsafe(of(loop).launch, plan)
+
+
+def worker_id_for_job() -> uuid.UUID:
+    """Return the id of the worker that will make the answers which this database job starts.
+
+    Raises ``ShuttingDown`` while the process drains, ``RuntimeError`` outside of ``db.write``.
+    """
+    try:
+        supervisor = of(db.calling_loop.get())
+    except LookupError:
+        raise RuntimeError("answers are started through `await db.write(services.start_reply, …)`") from None
+    if supervisor.draining:
+        raise ShuttingDown()
+    return supervisor.pulse.worker_id
+
+
+async def startup() -> None:
+    """Start the engine of this event loop: for servers with lifespan events."""
+    current().ensure_started()
+
+
+async def shutdown() -> None:
+    """End the engine of this event loop, and everything it holds."""
+    loop = asyncio.get_running_loop()
+    if supervisor := _supervisors.get(loop):
+        await supervisor.shutdown()
+        _supervisors.pop(loop, None)
+    await completions.close()

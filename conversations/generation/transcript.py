@@ -1,0 +1,85 @@
+"""The committed text of one answer, shared by all its readers in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+
+from ..exceptions import InvalidPosition
+from .events import AnswerIds, Ending, Piece
+
+
+class Transcript:
+    """Grows by committed pieces until it has an ending. Readers pull, so a slow one costs and delays nothing.
+
+    Belongs to one event loop; every call comes from there.
+    """
+
+    def __init__(
+        self, ids: AnswerIds, pieces: list[Piece] | None = None, *, on_abandoned: Callable[[], None] | None = None
+    ) -> None:
+        self.ids = ids
+        self.pieces: list[Piece] = pieces or []
+        self.ending: Ending | None = None
+        self._changed = asyncio.Event()
+        self._readers = 0
+        self._on_abandoned = on_abandoned
+
+    @property
+    def position(self) -> int:
+        """How many characters are committed."""
+        return self.pieces[-1].position if self.pieces else 0
+
+    def extend(self, pieces: list[Piece]) -> None:
+        if pieces:
+            self.pieces.extend(pieces)
+            self._wake()
+
+    def finish(self, ending: Ending) -> None:
+        """Set the ending. The first one stays."""
+        if self.ending is None:
+            self.ending = ending
+            self._wake()
+
+    def after(self, position: int) -> tuple[list[Piece], int]:
+        """Return what follows ``position`` within its piece, and the index of the next whole piece.
+
+        Raises ``InvalidPosition`` when so much text is not there.
+        """
+        if position > self.position:
+            raise InvalidPosition()
+        index = bisect_right(self.pieces, position, key=attrgetter("position"))
+        if index < len(self.pieces):
+            piece = self.pieces[index]
+            missing = piece.position - position
+            if missing < len(piece.text):
+                return [piece._replace(text=piece.text[-missing:])], index + 1
+        return [], index
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until there is more, or for ``seconds``; tell whether there is."""
+        changed = self._changed
+        try:
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Count a reader; when the last one leaves an answer that still runs, the owner is told."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers and self.ending is None and self._on_abandoned:
+                self._on_abandoned()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

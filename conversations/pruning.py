@@ -1,0 +1,46 @@
+"""Keeps the newest conversations an owner; pinned ones are kept beside them, running ones always."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from .models import Conversation
+from .querysets import ConversationQuerySet
+
+BATCH = 200
+
+
+def prunable(*, user_identifier: str, keep: int, before: datetime | None = None) -> list[int]:
+    """Return the ids of an owner's conversations beyond the newest ``keep``, and of those last active before ``before``."""
+    mine = Conversation.objects.filter(user_identifier=user_identifier, is_pinned=False)
+    beyond = _ids(mine.newest_activity_first()[keep:])
+    old = _ids(mine.filter(updated_at__lt=before)) if before else []
+    doomed = dict.fromkeys([*beyond, *old])
+    if not doomed:
+        return []
+    running = set(mine.filter(active_generation__isnull=False).values_list("pk", flat=True))
+    return [pk for pk in doomed if pk not in running]
+
+
+def _ids(rows: ConversationQuerySet) -> list[int]:
+    return list(rows.values_list("pk", flat=True))
+
+
+def prune_owner(*, user_identifier: str, keep: int, before: datetime | None = None) -> int:
+    """Delete an owner's superfluous conversations; return how many. One that is being answered is never taken."""
+    doomed = prunable(user_identifier=user_identifier, keep=keep, before=before)
+    deleted = 0
+    for start in range(0, len(doomed), BATCH):
+        with transaction.atomic():
+            batch = Conversation.objects.filter(pk__in=doomed[start : start + BATCH]).without_running_answer()
+            count = batch.count()
+            batch.delete()
+            deleted += count
+    return deleted
+
+
+def owners() -> list[str]:
+    """Return every user identifier that has conversations."""
+    return list(Conversation.objects.order_by().values_list("user_identifier", flat=True).distinct())

@@ -1,0 +1,57 @@
+"""Querysets: every path that serves a caller starts from ``for_owner``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from django.db import models
+
+if TYPE_CHECKING:
+    from .access import Caller
+    from .models import Conversation, Generation, Message, UserConfig
+
+M = TypeVar("M", bound=models.Model)
+
+
+class OwnedQuerySet(models.QuerySet[M]):
+    """Rows that belong to somebody. ``owner_path`` leads from the row to the one with ``user_identifier``."""
+
+    owner_path = ""
+
+    def for_owner(self, caller: Caller) -> Self:
+        """Keep the rows that ``caller`` may see: their own, or all for the one person of an open server."""
+        if caller.sees_all:
+            return self
+        return self.filter(**{f"{self.owner_path}user_identifier": caller.user_identifier})
+
+
+class ConversationQuerySet(OwnedQuerySet["Conversation"]):
+    def newest_activity_first(self) -> Self:
+        return self.order_by("-updated_at", "-id")
+
+    def without_running_answer(self) -> Self:
+        return self.filter(active_generation__isnull=True)
+
+
+class MessageQuerySet(OwnedQuerySet["Message"]):
+    owner_path = "conversation__"
+
+
+class GenerationQuerySet(OwnedQuerySet["Generation"]):
+    def running(self) -> Self:
+        from .models import Generation
+
+        return self.filter(status=Generation.Status.RUNNING)
+
+    def with_ids(self) -> Self:
+        """Add what identifies an answer to its clients, in the same query."""
+        return self.select_related("message__conversation").only(
+            *(field.name for field in self.model._meta.concrete_fields),
+            "message__id",
+            "message__conversation__session_id",
+        )
+
+
+class UserConfigQuerySet(OwnedQuerySet["UserConfig"]):
+    def owned_by(self, user_identifier: str) -> Self:
+        return self.filter(user_identifier=user_identifier)

@@ -1,0 +1,172 @@
+"""The WebSocket: the same calls, validation and events as over HTTP, several replies at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import Coroutine
+from contextlib import aclosing
+from typing import Any
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.http import HttpRequest
+from django.utils import translation
+from django.utils.translation import gettext_lazy as _
+from rest_framework.exceptions import ParseError
+
+from .. import access, conf, db, problems, services
+from ..access import Action, Caller, Connection
+from ..api.fields import StrictSerializer
+from ..api.parsers import loads
+from ..api.serializers import ChatSerializer
+from ..api.views import validated
+from ..exceptions import ChatError, InvalidRequest, NotAuthenticated
+from ..generation import supervisor
+from ..generation.events import AnswerIds, IdleEvent
+from ..generation.reader import open_reader
+from .frames import AttachFrame, RegenerateFrame, StopFrame, accepted, event_frame, refused
+
+logger = logging.getLogger("conversations.socket")
+
+# Close codes are for the connection only; a frame that is refused closes nothing.
+MALFORMED = 4400
+UNAUTHENTICATED = 4401
+FORBIDDEN = 4403
+# Replies that one socket may follow at a time.
+MAX_REPLIES = 64
+
+_encode_json = json.JSONEncoder(ensure_ascii=False).encode
+Frame = dict[str, Any]
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    """`/ws/chat`. Each frame is worked on in a task of its own, so none hides a `stop` or the disconnect."""
+
+    caller: Caller
+
+    async def websocket_connect(self, message: Frame) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        await super().websocket_connect(message)
+
+    async def connect(self) -> None:
+        connection = Connection.from_scope(self.scope)
+        _activate_language(connection)
+        # A browser learns the close code of an accepted socket only.
+        await self.accept(connection.headers.get("sec-websocket-protocol", "").split(",")[0].strip() or None)
+        try:
+            access.check_origin(connection)
+            self.caller = access.identify(connection)
+        except ChatError as error:
+            logger.warning("socket refused: %s", error.code)
+            await self.close(UNAUTHENTICATED if isinstance(error, NotAuthenticated) else FORBIDDEN, error.code)
+
+    async def disconnect(self, code: int) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if not hasattr(self, "caller"):
+            return  # refused, and the close is on its way
+        if text_data is None or len(text_data.encode("utf-8", "replace")) > conf.get().MAX_BODY_BYTES:
+            await self.close(MALFORMED, "not a text frame, or too large")
+            return
+        try:
+            frame = loads(text_data)
+        except ParseError:
+            await self.close(MALFORMED, "not JSON")
+            return
+        except InvalidRequest as error:
+            await self._send(refused(None, error))
+            return
+        await self._dispatch(frame)
+
+    async def _dispatch(self, frame: Frame) -> None:
+        frame_id = frame.pop("id", None)
+        kind = frame.pop("type", None)
+        handlers = {"chat": self._chat, "regenerate": self._regenerate, "attach": self._attach, "stop": self._stop}
+        if kind == "ping":
+            await self._send({"type": "pong"})
+        elif not isinstance(frame_id, str | int | None) or len(str(frame_id)) > 200:
+            await self._send(refused(None, InvalidRequest(errors={"id": [_("A string or a number.")]})))
+        elif not isinstance(kind, str) or kind not in handlers:
+            await self._send(refused(frame_id, InvalidRequest(errors={"type": [_("There is no such frame type.")]})))
+        elif len(self._tasks) >= MAX_REPLIES:
+            await self._send(refused(frame_id, InvalidRequest(_("Too many replies at once on one socket."))))
+        else:
+            task = asyncio.create_task(self._guarded(handlers[kind](frame_id, frame), frame_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], frame_id: Any) -> None:
+        problems.request_id.set(uuid.uuid4().hex)
+        try:
+            await work
+        except OSError:
+            logger.debug("the socket went away")
+        except Exception as error:
+            answer = refused(frame_id, error)
+            if answer["error"]["status"] >= 500:
+                logger.exception("a frame failed")
+            await self._send(answer)
+
+    async def _chat(self, frame_id: Any, frame: Frame) -> None:
+        ids = await db.write(self._start_chat, frame)
+        await self._follow(frame_id, ids.generation_id)
+
+    async def _regenerate(self, frame_id: Any, frame: Frame) -> None:
+        ids = await db.write(self._start_regenerate, frame)
+        await self._follow(frame_id, ids.generation_id)
+
+    def _start_chat(self, frame: Frame) -> AnswerIds:
+        serializer = validated(ChatSerializer, frame)
+        data = serializer.validated_data
+        return services.start_reply(
+            caller=self.caller,
+            message=data["message"],
+            session_id=data.get("session_id"),
+            user_id=data.get("user_id"),
+            options=serializer.options,
+        )
+
+    def _start_regenerate(self, frame: Frame) -> AnswerIds:
+        serializer = validated(RegenerateFrame, frame)
+        message_id = serializer.validated_data["message_id"]
+        return services.regenerate(caller=self.caller, message_id=message_id, options=serializer.options)[0]
+
+    async def _attach(self, frame_id: Any, frame: Frame) -> None:
+        data = await self._authorized(AttachFrame, frame, Action.READ)
+        await self._follow(frame_id, data["generation_id"], data["after"])
+
+    async def _stop(self, _frame_id: Any, frame: Frame) -> None:
+        data = await self._authorized(StopFrame, frame, Action.STOP)
+        await supervisor.current().stop(data["generation_id"])
+
+    async def _authorized(self, serializer_class: type[StrictSerializer], frame: Frame, action: Action) -> Frame:
+        def job() -> Frame:
+            data: Frame = validated(serializer_class, frame).validated_data
+            services.get_generation(caller=self.caller, generation_id=data["generation_id"], action=action)
+            return data
+
+        return await db.read(job)
+
+    async def _follow(self, frame_id: Any, generation_id: uuid.UUID, after: int = 0) -> None:
+        """Send an answer's events. A client that reads slowly holds up its own replies only."""
+        reader = await open_reader(generation_id, after)
+        await self._send(accepted(frame_id, reader.ids, after))
+        async with aclosing(reader.batches()) as batches:
+            async for batch in batches:
+                for event in batch:
+                    if not isinstance(event, IdleEvent):
+                        await self._send(event_frame(frame_id, str(generation_id), event))
+
+    async def _send(self, frame: Frame) -> None:
+        await self.send(text_data=_encode_json(frame))
+
+
+def _activate_language(connection: Connection) -> None:
+    request = HttpRequest()
+    request.META["HTTP_ACCEPT_LANGUAGE"] = connection.headers.get("accept-language", "")
+    translation.activate(translation.get_language_from_request(request))

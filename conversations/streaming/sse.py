@@ -1,0 +1,94 @@
+"""The events of an answer as Server-Sent Events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
+
+from django.http import StreamingHttpResponse
+
+from ..exceptions import InvalidPosition
+from ..generation.events import CONTENT, AnswerIds, DoneEvent, Event, IdleEvent, Piece, payload
+from ..generation.reader import Reader
+
+PING = b": ping\n\n"
+# What a browser's EventSource waits before it reconnects, in milliseconds; said once, with the first event.
+RETRY = b"retry: 2000\n\n"
+END = "end"
+# These end a line in Python's `splitlines` (and in clients built on it), though not in SSE.
+LINE_ENDS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+_encode_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def headers_of(ids: AnswerIds) -> dict[str, str]:
+    """Return the headers that name an answer."""
+    return {
+        "X-Session-Id": str(ids.session_id),
+        "X-Message-Id": str(ids.message_id),
+        "X-Generation-Id": str(ids.generation_id),
+    }
+
+
+def encode(event: Event, generation_id: str) -> bytes:
+    """Return one event in wire format."""
+    if isinstance(event, IdleEvent):
+        return PING
+    position = END if isinstance(event, DoneEvent) else event.position
+    if isinstance(event, Piece):
+        name = "chunk" if event.kind == CONTENT else "reasoning"
+        data = f'{{"{name}": {_encode_json(event.text)}}}'
+    else:
+        data = _encode_json(payload(event))
+    if not data.isascii():
+        for character, escape in LINE_ENDS.items():
+            data = data.replace(character, escape)
+    return f"id: {generation_id}:{position}\ndata: {data}\n\n".encode()
+
+
+async def encoded(reader: Reader) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of an answer's stream; events that are there at once go out together."""
+    generation_id = str(reader.ids.generation_id)
+    yield RETRY
+    async with aclosing(reader.batches()) as batches:
+        async for batch in batches:
+            yield b"".join([encode(event, generation_id) for event in batch])
+
+
+class EventStreamResponse(StreamingHttpResponse):
+    """A stream that closes its iterator at once when the client leaves (Django leaves that to the collector)."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(
+            encoded(reader),
+            content_type="text/event-stream; charset=utf-8",
+            headers={
+                **headers_of(reader.ids),
+                "Cache-Control": "no-cache, no-transform",
+                "X-Accel-Buffering": "no",
+                # Compression would hand clients one gzip member a chunk.
+                "Content-Encoding": "identity",
+            },
+        )
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(cast(AsyncGenerator[bytes, None], self._iterator)) as parts:
+            async for part in parts:
+                yield part
+
+
+def parse_last_event_id(value: str, generation_id: str) -> int | None:
+    """Return the position that an event id names, None for the end; raises ``InvalidPosition``."""
+    whose, separator, position = value.strip().partition(":")
+    if not separator or whose.lower() != generation_id:
+        raise InvalidPosition()
+    return None if position == END else parse_position(position)
+
+
+def parse_position(value: str) -> int:
+    """Return a count of characters; raises ``InvalidPosition`` unless it is written in plain digits."""
+    if not (value.isascii() and value.isdigit() and len(value) <= 12):
+        raise InvalidPosition()
+    return int(value)

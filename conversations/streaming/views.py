@@ -1,0 +1,128 @@
+"""Calls that answer with a stream: a DRF view validates and starts, the event loop streams."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from .. import problems, services
+from ..access import Action
+from ..api import serializers as s
+from ..api.errors import problem_response
+from ..api.gate import Deferred, json_response
+from ..api.views import GENERATION_ID, caller_of, session_id_of, validated
+from ..generation.events import FAILED, INTERRUPTED, AnswerIds
+from ..generation.reader import Answer, collect, open_reader
+from .sse import EventStreamResponse, headers_of, parse_last_event_id, parse_position
+
+STREAM = {
+    (200, "application/json"): s.ReplySerializer,
+    (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, description="The events of the answer."),
+}
+
+
+class ChatView(APIView):
+    """Say something and get an answer."""
+
+    @extend_schema(request=s.ChatSerializer, responses=STREAM)
+    def post(self, request: Request) -> HttpResponseBase:
+        """Say something: the answer comes as SSE, or with `"stream": false` as one JSON object."""
+        serializer = validated(s.ChatSerializer, request.data)
+        data = serializer.validated_data
+        ids = services.start_reply(
+            caller=caller_of(request),
+            message=data["message"],
+            session_id=data.get("session_id"),
+            user_id=data.get("user_id"),
+            options=serializer.options,
+        )
+        return reply(ids, data["message"], stream=data["stream"])
+
+
+class RegenerateView(APIView):
+    """Get another answer."""
+
+    @extend_schema(
+        parameters=[OpenApiParameter("message_id", int, OpenApiParameter.PATH)],
+        request=s.RegenerateSerializer,
+        responses=STREAM,
+    )
+    def post(self, request: Request, message_id: int) -> HttpResponseBase:
+        """Answer again: beside an answer, or to a user's message. It becomes the active branch."""
+        serializer = validated(s.RegenerateSerializer, request.data)
+        caller = caller_of(request)
+        ids, question = services.regenerate(caller=caller, message_id=message_id, options=serializer.options)
+        return reply(ids, question, stream=serializer.validated_data["stream"])
+
+
+class GenerationStreamView(APIView):
+    """Attach to an answer."""
+
+    @extend_schema(
+        parameters=[
+            GENERATION_ID,
+            OpenApiParameter("after", int, description="Characters that you have; with Last-Event-ID, that counts."),
+            OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER),
+        ],
+        responses={(200, "text/event-stream"): OpenApiTypes.STR, 204: None},
+    )
+    def get(self, request: Request, generation_id: str) -> HttpResponseBase:
+        """Attach to an answer or resume it, also after its end; 204 after its last event."""
+        generation = services.get_generation(caller=caller_of(request), generation_id=session_id_of(generation_id))
+        last_event_id = request.headers.get("Last-Event-ID", "").strip()
+        if last_event_id:
+            after = parse_last_event_id(last_event_id, str(generation.pk))
+        else:
+            after = parse_position(request.query_params.get("after") or "0")
+        if after is None:
+            return HttpResponse(status=204)
+        return Deferred(partial(_attach, generation.pk, after))
+
+
+async def _attach(generation_id: Any, after: int) -> HttpResponseBase:
+    return EventStreamResponse(await open_reader(generation_id, after))
+
+
+def reply(ids: AnswerIds, message: str, *, stream: bool) -> Deferred:
+    """Return the answer that was just started, as the caller wants it."""
+    return Deferred(partial(_attach, ids.generation_id, 0) if stream else partial(_whole, ids, message))
+
+
+async def _whole(ids: AnswerIds, message: str) -> HttpResponseBase:
+    answer = await collect(ids.generation_id)
+    names = {
+        "session_id": str(ids.session_id),
+        "message_id": ids.message_id,
+        "generation_id": str(ids.generation_id),
+    }
+    if answer.ending.status in (FAILED, INTERRUPTED):
+        return _failure(answer, names)
+    body = {
+        **names,
+        "user_message": message,
+        "assistant_reply": answer.content,
+        "status": answer.ending.status,
+        "finish_reason": answer.ending.finish_reason or None,
+        "usage": answer.ending.usage,
+    }
+    return json_response(body, headers=headers_of(ids))
+
+
+def _failure(answer: Answer, names: dict[str, Any]) -> HttpResponse:
+    ending = answer.ending
+    code = ending.error_code or "interrupted"
+    return problem_response(
+        status=problems.ANSWER_STATUS.get(code, 500),
+        code=code,
+        detail=problems.describe(code, ending.error_message),
+        headers=headers_of(answer.ids),
+        retry_after=ending.retry_after,
+        **names,
+    )

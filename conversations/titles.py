@@ -1,0 +1,87 @@
+"""Names for conversations: the first words at once, a better one from the model when it has answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from . import completions, conf, db
+from .completions import ChatMessage, CompletionRequest, ContentDelta, Endpoint, ProviderError
+from .generation.events import CONTENT
+from .models import Conversation
+
+if TYPE_CHECKING:
+    from .generation.producer import Plan
+    from .generation.transcript import Transcript
+
+logger = logging.getLogger("conversations.titles")
+
+FIRST_WORDS_LENGTH = 50
+TITLE_LENGTH = 80
+# A reasoning model thinks before it names something.
+TITLE_TOKENS = 1024
+EXCERPT = 2000
+INSTRUCTION = (
+    "Write a title for this conversation: at most eight words, in the language of the conversation, "
+    "without quotation marks, without a full stop, nothing but the title."
+)
+
+
+def first_words(message: str) -> str:
+    """Return the beginning of a message as a title: one line, cut between words where it has any."""
+    words = " ".join(message.split())
+    if len(words) <= FIRST_WORDS_LENGTH:
+        return words
+    cut = words[:FIRST_WORDS_LENGTH]
+    head, space, _tail = cut.rpartition(" ")
+    # Chinese has no spaces to cut at; nor has a long URL.
+    return f"{head if space and len(head) > FIRST_WORDS_LENGTH // 2 else cut}…"
+
+
+def clean(title: str) -> str:
+    """Return what a model wrote as a title: first line that says something, without decoration."""
+    title = re.sub(r"<think>.*?(</think>|$)", "", title, flags=re.DOTALL)
+    lines = [line.strip() for line in title.splitlines() if line.strip()]
+    line = lines[0] if lines else ""
+    line = re.sub(r"^(#+\s*|title\s*[::]\s*|标题\s*[::]\s*)", "", line, flags=re.IGNORECASE)
+    return line.strip(" \t\"'`*_“”‘’「」『』《》。.")[:TITLE_LENGTH].strip()
+
+
+def wanted_from(endpoint: Endpoint) -> bool:
+    """Tell whether this endpoint is to be asked for titles: the demo model's would be worse than first words."""
+    return conf.get().TITLES == "model" and not endpoint.is_demo
+
+
+async def improve(plan: Plan, transcript: Transcript) -> None:
+    """Ask the model for a title and set it, unless a person named the conversation meanwhile. Never raises."""
+    try:
+        async with asyncio.timeout(conf.get().TITLE_TIMEOUT):
+            answer = "".join(piece.text for piece in transcript.pieces if piece.kind == CONTENT)
+            title = clean(await _ask(plan.endpoint, plan.request.messages[-1].content, answer))
+        if title:
+            await db.write(_rename, plan, title)
+    except (ProviderError, TimeoutError) as error:
+        logger.info("no title for conversation %s: %s", plan.ids.session_id, type(error).__name__)
+    except Exception:
+        logger.exception("no title for conversation %s", plan.ids.session_id)
+
+
+async def _ask(endpoint: Endpoint, message: str, answer: str) -> str:
+    conversation = f"User: {message[:EXCERPT]}\n\nAssistant: {answer[:EXCERPT]}"
+    request = CompletionRequest(
+        messages=(ChatMessage("system", INSTRUCTION), ChatMessage("user", f"{conversation}\n\n{INSTRUCTION}")),
+        temperature=0.2,
+        max_tokens=min(TITLE_TOKENS, endpoint.context_window // 4),
+    )
+    return "".join([delta.text async for delta in completions.stream(endpoint, request) if isinstance(delta, ContentDelta)])
+
+
+def _rename(plan: Plan, title: str) -> None:
+    """Replace the provisional title; a queryset update, so that the order of the list does not change."""
+    Conversation.objects.filter(
+        session_id=plan.ids.session_id,
+        title=plan.provisional_title,
+        title_source=Conversation.TitleSource.FIRST_WORDS,
+    ).update(title=title, title_source=Conversation.TitleSource.MODEL)

@@ -1,0 +1,54 @@
+"""Trying a call again, as long as nobody has seen any of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from . import conf
+from .exceptions import AddressRefused, LocalModelMissing, ProviderError, UpstreamRateLimited, UpstreamUnavailable
+from .http import Deadline
+from .types import Delta
+
+FIRST_WAIT = 0.25
+_PASSING = (UpstreamRateLimited, UpstreamUnavailable)
+_LASTING = (LocalModelMissing, AddressRefused)
+
+
+async def with_retries(
+    attempt: Callable[[], AsyncGenerator[Delta, None]], deadline: Deadline
+) -> AsyncGenerator[Delta, None]:
+    """Yield the deltas of ``attempt()``, called again after a passing failure before the first of them.
+
+    Waits as long as the upstream asked for, else a growing, random time. Gives up, with the last error,
+    after ``MAX_RETRIES``, when the upstream asks for more than ``MAX_RETRY_WAIT`` or more than the deadline
+    leaves.
+    """
+    failures = 0
+    while True:
+        begun = False
+        try:
+            async with aclosing(attempt()) as deltas:
+                async for delta in deltas:
+                    begun = True
+                    yield delta
+            return
+        except _PASSING as error:
+            wait = _wait(error, failures)
+            if begun or wait is None or not deadline.leaves(wait):
+                raise
+        failures += 1
+        await asyncio.sleep(wait)
+
+
+def _wait(error: ProviderError, failures: int) -> float | None:
+    """Seconds until the next try; None for none."""
+    settings = conf.get()
+    if isinstance(error, _LASTING) or failures >= settings.MAX_RETRIES:
+        return None
+    if error.retry_after is not None:
+        return error.retry_after if error.retry_after <= settings.MAX_RETRY_WAIT else None
+    wait = FIRST_WAIT * (1 << failures) * random.uniform(0.75, 1.25)  # noqa: S311 (spreads load, guards nothing)
+    return min(wait, settings.MAX_RETRY_WAIT)

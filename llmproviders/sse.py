@@ -1,0 +1,118 @@
+"""Server-sent events out of bytes, as WHATWG HTML 9.2 says, with no I/O.
+
+Feed what the network gave, in pieces of any size, and get the events that it completes. What is malformed is
+dropped or replaced as the standard says, so that only a passed cap is an error. An event that the stream's
+end leaves without its blank line is never given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from .exceptions import AnswerTooLarge
+
+BOM = "\ufeff"
+
+
+class Event(NamedTuple):
+    """One dispatched event: its type (``message`` unless named), its data, and the last id seen so far."""
+
+    event: str
+    data: str
+    id: str
+
+
+class SSEDecoder:
+    """Decodes one stream.
+
+    ``max_line_bytes`` bounds a line without its end, ``max_event_chars`` the data of one event.
+    """
+
+    def __init__(self, *, max_line_bytes: int = 1_048_576, max_event_chars: int = 4_194_304) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._max_event_chars = max_event_chars
+        self._unfinished = bytearray()  # of a line; appending to it is cheap, also a byte at a time
+        self._after_cr = False
+        self._at_start = True
+        self._event = ""
+        self._id = ""
+        self._data: list[str] = []
+        self._data_chars = 0
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events that ``chunk`` completes. Use up each iterator before the next call.
+
+        Raises ``AnswerTooLarge`` when a cap is passed, after the events before that place.
+        """
+        for line in self._lines(chunk):
+            if line.startswith("data: "):  # nearly every line
+                self._append(line[6:])
+            elif line:
+                self._field(line)
+            else:
+                if self._data:
+                    yield Event(self._event or "message", "\n".join(self._data), self._id)
+                    self._data.clear()
+                    self._data_chars = 0
+                self._event = ""
+
+    def _lines(self, chunk: bytes) -> Iterator[str]:
+        """The lines that ``chunk`` ends, decoded."""
+        chunk = self._with_line_feeds(chunk)
+        end = chunk.rfind(b"\n")
+        if end >= 0:
+            block = bytes(self._unfinished) + chunk[:end]
+            self._unfinished.clear()
+            yield from self._decoded(block)
+            self._unfinished += chunk[end + 1 :]
+        else:
+            self._unfinished += chunk
+        if len(self._unfinished) > self._max_line_bytes:
+            raise self._line_too_long()
+
+    def _with_line_feeds(self, chunk: bytes) -> bytes:
+        """``chunk`` with \\n for each line end; the \\n of a \\r\\n that was split between chunks is left out."""
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if b"\r" not in chunk:
+            return chunk
+        self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _decoded(self, block: bytes) -> Iterable[str]:
+        """The lines of ``block``. Malformed UTF-8 never reaches over a line's end, so they are decoded at once."""
+        at_start, self._at_start = self._at_start, False
+        if len(block) > self._max_line_bytes:
+            return self._decoded_one_by_one(block, at_start)
+        text = block.decode("utf-8", "replace")
+        return (text.removeprefix(BOM) if at_start else text).split("\n")
+
+    def _decoded_one_by_one(self, block: bytes, at_start: bool) -> Iterator[str]:
+        for line in block.split(b"\n"):
+            if len(line) > self._max_line_bytes:
+                raise self._line_too_long()
+            text = line.decode("utf-8", "replace")
+            yield text.removeprefix(BOM) if at_start else text
+            at_start = False
+
+    def _field(self, line: str) -> None:
+        """Any line but a blank one; a comment is one whose field has no name."""
+        name, _colon, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._append(value)
+        elif name == "event":
+            self._event = value
+        elif name == "id" and "\0" not in value:
+            self._id = value
+
+    def _append(self, value: str) -> None:
+        self._data_chars += len(value) + 1
+        if self._data_chars > self._max_event_chars:
+            raise AnswerTooLarge("The model's server sent an event that is too large.")
+        self._data.append(value)
+
+    def _line_too_long(self) -> AnswerTooLarge:
+        return AnswerTooLarge("The model's server sent a line that is too long.")
