@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from channels.routing import URLRouter
 from django.conf import settings
@@ -13,16 +14,16 @@ from django.urls import re_path
 
 from .shutdown import Lifespan, Message, Receive, Send
 
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatproject.settings")
-http = get_asgi_application()
+http = cast(Application, get_asgi_application())
 
 # After the line above, because these import models.
 from conversations.generation import supervisor  # noqa: E402
 from conversations.streaming.routing import websocket_urlpatterns  # noqa: E402
 
 from .middleware import BODY_TOO_LARGE  # noqa: E402
-
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class LimitedBody:
@@ -36,12 +37,13 @@ class LimitedBody:
         self._scope = scope
         self._receive = receive
         self._left = limit
+        self._too_large = declared_length(scope) > limit
         self._ended = False
 
     async def __call__(self) -> Message:
         if self._ended:
             await asyncio.get_running_loop().create_future()  # until Django, having answered, cancels it
-        if declared_length(self._scope) > self._left:
+        if self._too_large:
             return self._end()
         message = await self._receive()
         if message["type"] == "http.request":
@@ -66,7 +68,7 @@ async def unknown_socket(scope: Message, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close"})
 
 
-sockets = URLRouter([*websocket_urlpatterns, re_path("", unknown_socket)])
+sockets = URLRouter([*websocket_urlpatterns, re_path("", cast(Any, unknown_socket))])
 lifespan = Lifespan(startup=supervisor.startup, shutdown=supervisor.shutdown)
 
 

@@ -80,7 +80,7 @@ def words(name: str) -> list[str]:
 
 
 def hosts(name: str) -> list[str]:
-    """A list of host names or addresses as they stand in a Host header, without port; ``*`` and ``.example.com`` too."""
+    """A list of hosts as they stand in a Host header, without port; ``*`` and ``.example.com`` too."""
     found = words(name)
     for host in found:
         if not re.fullmatch(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]", host):

@@ -146,12 +146,19 @@ class Visit:
             "status": status,
             "ms": round((time.perf_counter() - self.started) * 1000, 1),
         }
-        access.info("%(method)s %(path)s %(status)d %(ms).1f ms", fields, extra={"fields": fields, "request_id": self.id})
+        access.info(
+            "%(method)s %(path)s %(status)d %(ms).1f ms", fields, extra={"fields": fields, "request_id": self.id}
+        )
 
 
 def _drop_trailing_slash(request: HttpRequest) -> None:
     # Every path answers with and without one, for every method: no redirect, which would lose a body.
-    if request.path_info.endswith("/") and request.path_info != "/" and not is_page(request) and not is_static(request):
+    if (
+        request.path_info.endswith("/")
+        and request.path_info != "/"
+        and not is_page(request)
+        and not is_static(request)
+    ):
         request.path_info = request.path_info[:-1]
         request.path = request.path[:-1]
 

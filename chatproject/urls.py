@@ -10,7 +10,7 @@ from . import views
 
 urlpatterns = [
     path("", views.welcome, name="welcome"),
-    path("", include("conversations.api.urls")),
+    path("", include("conversations.urls")),
     path("schema", views.Schema.as_view(), name="schema"),
     path("docs", views.Docs.as_view(), name="docs"),
     path("admin", RedirectView.as_view(pattern_name="admin:index")),

@@ -31,16 +31,16 @@ async def welcome(request: HttpRequest) -> HttpResponseBase:
 class Schema(SpectacularAPIView):
     """The OpenAPI document, for everybody; YAML, or JSON where it is asked for."""
 
-    authentication_classes: list[Any] = []  # noqa: RUF012
-    permission_classes: list[Any] = []  # noqa: RUF012
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
     content_negotiation_class = DefaultContentNegotiation
 
 
 class Docs(SpectacularSwaggerSplitView):
     """Swagger UI from local files, its script apart from the page as the content security policy asks."""
 
-    authentication_classes: list[Any] = []  # noqa: RUF012
-    permission_classes: list[Any] = []  # noqa: RUF012
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
     content_negotiation_class = DefaultContentNegotiation
     url_name = "schema"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from llmproviders.fields import mask
+
 from llmproviders import catalog
 from llmproviders.exceptions import ContextLengthExceeded, InvalidEndpoint, ProviderError, UnknownModelType
-from llmproviders.fields import mask
 from llmproviders.guard import validate_key, validate_model_name, validate_url
+from llmproviders.http import close_client
 from llmproviders.registry import get_provider
 from llmproviders.types import (
     ChatMessage,
@@ -93,6 +95,11 @@ def _endpoint(model_type: str, config: UserConfig | None) -> Endpoint:
 def stream(endpoint: Endpoint, request: CompletionRequest) -> AsyncIterator[Delta]:
     """Yield the model's deltas, the last one a ``CompletionFinished``; raises ``ProviderError``."""
     return get_provider(endpoint).stream(request)
+
+
+async def close() -> None:
+    """Close what the running event loop holds towards models."""
+    await close_client()
 
 
 def without_key(endpoint: Endpoint) -> Endpoint:

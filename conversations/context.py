@@ -110,3 +110,8 @@ def shorten(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...] | None
     if len(kept) == len(turns):
         kept = ()
     return (*system, *kept, messages[-1])
+
+
+def forget() -> None:
+    """Forget all corrections: for tests."""
+    _corrections.clear()

@@ -64,7 +64,16 @@ def problem(*, status: int, code: str, detail: str | Promise, **extra: Any) -> d
         "code": code,
         "request_id": request_id.get(),
     }
-    return body | {name: value for name, value in extra.items() if value is not None}
+    return body | {name: _plain(value) for name, value in extra.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """Translate what is translatable, however deep."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Promise | str) else value
 
 
 def problem_of(error: ChatError) -> dict[str, Any]:

@@ -13,7 +13,10 @@ BATCH = 200
 
 
 def prunable(*, user_identifier: str, keep: int, before: datetime | None = None) -> list[int]:
-    """Return the ids of an owner's conversations beyond the newest ``keep``, and of those last active before ``before``."""
+    """Return the ids of an owner's conversations to delete.
+
+    Those beyond the newest ``keep``, and those that were last active before ``before``.
+    """
     mine = Conversation.objects.filter(user_identifier=user_identifier, is_pinned=False)
     beyond = _ids(mine.newest_activity_first()[keep:])
     old = _ids(mine.filter(updated_at__lt=before)) if before else []

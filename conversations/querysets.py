@@ -8,7 +8,6 @@ from django.db import models
 
 if TYPE_CHECKING:
     from .access import Caller
-    from .models import Conversation, Generation, Message, UserConfig
 
 M = TypeVar("M", bound=models.Model)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from . import completions, conf, context, pruning, titles
+from . import completions, conf, context, problems, pruning, titles
 from .access import Action, Caller, authorize
 from .completions import CompletionRequest, Endpoint
 from .exceptions import InvalidRequest, NotFound, ReplyInProgress
@@ -157,9 +157,7 @@ def start_reply(
         return _begin(conversation, question, endpoint, prompt, provisional)
 
 
-def regenerate(
-    *, caller: Caller, message_id: int, options: ReplyOptions | None = None
-) -> tuple[AnswerIds, str]:
+def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None = None) -> tuple[AnswerIds, str]:
     """Begin another answer: to the same question for an answer, to itself for a user's message.
 
     It becomes the active branch. Returns the answer's ids and the question; raises like ``start_reply``.
@@ -204,7 +202,9 @@ def _prepare(
     config = UserConfig.objects.owned_by(identifier).first()
     endpoint = completions.endpoint_for(asked=options.model_type, conversation=conversation.model_type, config=config)
     settings = conf.get()
-    wished = options.max_tokens or (config.max_tokens if config else None) or endpoint.max_tokens or settings.MAX_TOKENS
+    wished = (
+        options.max_tokens or (config.max_tokens if config else None) or endpoint.max_tokens or settings.MAX_TOKENS
+    )
     temperature = options.temperature if options.temperature is not None else endpoint.temperature
     messages, max_tokens = context.fit(
         endpoint=endpoint,
@@ -266,6 +266,7 @@ def _begin(
         endpoint=endpoint,
         request=request,
         provisional_title=provisional_title if titles.wanted_from(endpoint) else "",
+        request_id=problems.request_id.get(),
     )
     transaction.on_commit(lambda: supervisor.launch_from_job(plan))
     return ids

@@ -75,7 +75,9 @@ async def _ask(endpoint: Endpoint, message: str, answer: str) -> str:
         temperature=0.2,
         max_tokens=min(TITLE_TOKENS, endpoint.context_window // 4),
     )
-    return "".join([delta.text async for delta in completions.stream(endpoint, request) if isinstance(delta, ContentDelta)])
+    return "".join(
+        [delta.text async for delta in completions.stream(endpoint, request) if isinstance(delta, ContentDelta)]
+    )
 
 
 def _rename(plan: Plan, title: str) -> None:

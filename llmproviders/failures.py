@@ -26,6 +26,7 @@ from .exceptions import (
 from .text import clean
 
 MAX_REASON_CHARS = 300
+MAX_SAID_CHARS = 65_536
 MAX_RETRY_AFTER = 86_400.0
 
 PLAIN: Mapping[type[ProviderError], str] = {
@@ -74,6 +75,8 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes, *, key: 
     """The error for a response that is no 2xx. ``key`` is what was sent, so that it can be blotted out."""
     document = _parsed(body)
     reason, words = _said(document)
+    if 300 <= status < 400:
+        return UpstreamProtocolError("The model's server redirects to another address.", status=status)
     return _error(status, reason, words, key=key, retry_after=retry_after(headers))
 
 
@@ -97,7 +100,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def clean_reason(text: str, *, key: str = "") -> str:
     """One short line of an upstream's own words, with secrets blotted out; ``""`` if nothing of use is left."""
-    line = _CONTROL.sub(" ", clean(text[: 20 * MAX_REASON_CHARS])).strip()
+    line = _CONTROL.sub(" ", clean(text[:MAX_SAID_CHARS])).strip()
     if _HTML.search(line):
         return ""
     if key:

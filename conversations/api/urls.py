@@ -22,7 +22,9 @@ urlpatterns = [
         on_pool(ConversationViewSet.as_view({"get": "history"})),
         name="history",
     ),
-    path("generations/<str:generation_id>", on_pool(GenerationViewSet.as_view({"get": "retrieve"})), name="generation"),
+    path(
+        "generations/<str:generation_id>", on_pool(GenerationViewSet.as_view({"get": "retrieve"})), name="generation"
+    ),
     path("generations/<str:generation_id>/stop", on_pool(GenerationViewSet.as_view({"post": "stop"})), name="stop"),
     path("api/config", on_pool(ConfigView.as_view()), name="config"),
     path("api/health", live, name="health"),

@@ -92,9 +92,7 @@ class ConversationViewSet(ViewSet):
         conversation = services.get_conversation(caller=caller_of(request), session_id=session_id_of(session_id))
         return Response(s.ConversationSerializer(conversation).data)
 
-    @extend_schema(
-        parameters=[SESSION_ID], request=s.ConversationUpdateSerializer, responses=s.ConversationSerializer
-    )
+    @extend_schema(parameters=[SESSION_ID], request=s.ConversationUpdateSerializer, responses=s.ConversationSerializer)
     def partial_update(self, request: Request, session_id: str) -> Response:
         """Rename, pin, archive, or set what the model is told and which one answers."""
         changes = validated(s.ConversationUpdateSerializer, request.data).validated_data

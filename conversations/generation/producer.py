@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import cast
-from collections.abc import AsyncGenerator
 
 from .. import completions, context
 from ..completions import CompletionFinished, CompletionRequest, ContentDelta, Delta, Endpoint, ProviderError
@@ -25,6 +25,8 @@ class Plan:
     request: CompletionRequest
     # The first words that the conversation was named by; "" where no title is to be made.
     provisional_title: str = ""
+    # The id of the request that asked for it: what the producer logs carries it too.
+    request_id: str = ""
 
 
 async def produce(run: Run, plan: Plan, log: ChunkLog) -> Ending:
@@ -61,7 +63,9 @@ async def _stream(run: Run, endpoint: Endpoint, request: CompletionRequest, log:
 
 def _completed(run: Run, endpoint: Endpoint, request: CompletionRequest, finished: CompletionFinished) -> Ending:
     if run.late_reasoning:
-        logger.info("generation %s: dropped %d characters of late reasoning", run.ids.generation_id, run.late_reasoning)
+        logger.info(
+            "generation %s: dropped %d characters of late reasoning", run.ids.generation_id, run.late_reasoning
+        )
     usage = finished.usage
     if usage:
         context.learn(endpoint, request.messages, usage.prompt_tokens)

@@ -164,7 +164,8 @@ def load(positions: dict[uuid.UUID, int]) -> dict[uuid.UUID, Progress]:
 def beyond_position(pieces: list[Piece], position: int) -> list[Piece]:
     """Drop the first ``position`` characters."""
     return [
-        piece._replace(text=piece.text[-(piece.position - position) :]) if piece.position - len(piece.text) < position
+        piece._replace(text=piece.text[-(piece.position - position) :])
+        if piece.position - len(piece.text) < position
         else piece
         for piece in pieces
         if piece.position > position

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import Error as DatabaseError
 
-from .. import completions, conf, db, titles
+from .. import completions, conf, db, problems, titles
 from ..exceptions import ShuttingDown
 from . import liveness
 from .events import COMPLETED, FAILED, Ending
@@ -62,15 +62,17 @@ class Supervisor:
         generation_id = plan.ids.generation_id
         run = Run(plan.ids, on_abandoned=lambda: self._abandoned(generation_id))
         self.runs[generation_id] = run
-        run.producer = self._task(produce(run, plan, self.log), f"producer {generation_id}")
-        owner = self._task(self._own(run, plan), f"owner {generation_id}")
+        run.producer = self._task(produce(run, plan, self.log), f"producer {generation_id}", plan.request_id)
+        owner = self._task(self._own(run, plan), f"owner {generation_id}", plan.request_id)
         self._owners.add(owner)
         owner.add_done_callback(self._owners.discard)
 
     @staticmethod
-    def _task(coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    def _task(coroutine: Coroutine[Any, Any, Any], name: str, request_id: str = "") -> asyncio.Task[Any]:
         # A context of its own: a request's carries thread-sensitive state that ends with that request.
-        return asyncio.get_running_loop().create_task(coroutine, name=name, context=contextvars.Context())
+        context = contextvars.Context()
+        context.run(problems.request_id.set, request_id)
+        return asyncio.get_running_loop().create_task(coroutine, name=name, context=context)
 
     async def _own(self, run: Run, plan: Plan) -> None:
         """Wait for the producer, write down how it ended, and name the conversation."""
@@ -79,7 +81,9 @@ class Supervisor:
         ending = _ending_of(run)
         await self.log.finish(run, ending)
         self.runs.pop(run.ids.generation_id, None)
-        logger.info("generation %s %s, %d characters", *(run.ids.generation_id, ending.status, run.transcript.position))
+        logger.info(
+            "generation %s %s, %d characters", *(run.ids.generation_id, ending.status, run.transcript.position)
+        )
         if plan.provisional_title and ending.status == COMPLETED and not self.draining:
             await titles.improve(plan, run.transcript)
 

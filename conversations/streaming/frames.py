@@ -6,10 +6,11 @@ from typing import Any
 
 from ..api.errors import as_chat_error
 from ..api.fields import IntegerField, SessionIdField, StrictSerializer
-from ..api.serializers import ChatSerializer, ReplyOptionsSerializer
+from ..api.serializers import ReplyOptionsSerializer
 from ..exceptions import ChatError
 from ..generation.events import AnswerIds, DoneEvent, ErrorEvent, Piece, payload
 from ..problems import problem_of
+
 
 class RegenerateFrame(ReplyOptionsSerializer):
     message_id = IntegerField(min_value=0, max_value=2**63 - 1)

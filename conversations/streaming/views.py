@@ -13,7 +13,6 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from .. import problems, services
-from ..access import Action
 from ..api import serializers as s
 from ..api.errors import problem_response
 from ..api.gate import Deferred, json_response

@@ -1,0 +1,63 @@
+"""``manage.py import_legacy``: bring the old service's conversations over."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.core.management.base import BaseCommand, CommandError
+
+from conversations.legacy import Importer, SourceError, Tally, open_source
+
+
+class Command(BaseCommand):
+    help = (
+        "Bring conversations, messages and user settings of the old FastAPI service over. The old database is "
+        "only read. To run it again adds what is new since, without doubles."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "source",
+            metavar="PATH_OR_URL",
+            help="a SQLite file, or the old DATABASE_URL (sqlite:///, mysql+pymysql://, postgresql://)",
+        )
+        parser.add_argument(
+            "--timezone",
+            default="UTC",
+            help="what its times without a zone mean: UTC, the default, or Asia/Shanghai for a service with logins",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="say what would be imported, and store nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            with open_source(options["source"], zone=_zone(options["timezone"])) as source:
+                if source.has_accounts and options["timezone"] == "UTC":
+                    self._note("the old service had logins; such versions kept Beijing time: --timezone Asia/Shanghai")
+                tally = Importer(source, dry_run=options["dry_run"], note=self._note).run()
+        except SourceError as error:
+            raise CommandError(str(error)) from error
+        self._report(tally, dry_run=options["dry_run"])
+
+    def _note(self, text: str) -> None:
+        self.stderr.write(text, ending="\n")
+
+    def _report(self, tally: Tally, *, dry_run: bool) -> None:
+        for old, new in tally.renamed:
+            self.stdout.write(f"session {old!r} is now {new}")
+        self.stdout.write(
+            f"conversations: {tally.conversations_added} added, {tally.conversations_continued} continued, "
+            f"{tally.conversations_unchanged} unchanged"
+        )
+        self.stdout.write(f"messages: {tally.messages_added} added, {tally.messages_skipped} left out")
+        self.stdout.write(f"user settings: {tally.configs_added} added, {tally.configs_kept} kept as they are here")
+        if dry_run:
+            self._note("dry run: nothing was stored")
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise CommandError(f"There is no time zone {name!r}; use a name such as UTC or Asia/Shanghai.") from None

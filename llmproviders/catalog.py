@@ -1,0 +1,115 @@
+"""Which models can answer: the enabled presets, and the environment's model as type ``default``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from django.utils.translation import gettext as _
+
+from . import conf
+from .exceptions import InvalidEndpoint, UnknownModelType
+from .fields import ENVIRONMENT, DecryptionFailed
+from .guard import validate_key, validate_model_name, validate_url
+from .models import CUSTOM, DEFAULT, Preset, backend_class
+from .types import Endpoint
+
+logger = logging.getLogger("llmproviders")
+
+# What answers where nobody chose, best first.
+PREFERRED = (DEFAULT, "local", "codegeex")
+
+
+def list_endpoints() -> list[Endpoint]:
+    """Return what can be chosen: presets in their order, then the environment's model. One query.
+
+    A preset whose backend cannot work here (the embedded model without its packages) is left out, and so is
+    one whose key cannot be decrypted, which goes to the log.
+    """
+    endpoints = [endpoint for endpoint in _preset_endpoints() if is_available(endpoint)]
+    default = default_endpoint()
+    return [*endpoints, default] if default else endpoints
+
+
+def get_endpoint(model_type: str) -> Endpoint:
+    """Return the endpoint of a model type, also one whose backend still lacks something. At most one query.
+
+    Raises ``UnknownModelType``, and ``DecryptionFailed`` for a preset whose key no encryption key opens.
+    """
+    if model_type == DEFAULT:
+        endpoint = default_endpoint()
+    else:
+        preset = Preset.objects.enabled().filter(type=model_type).first()
+        endpoint = preset.endpoint() if preset else None
+    if endpoint is None:
+        raise UnknownModelType(_("There is no model type %(type)s.") % {"type": repr(model_type)})
+    return endpoint
+
+
+def default_model_type(preferred: str = "") -> str:
+    """Return the model type that answers where nobody chose: ``preferred`` if it is known. One query.
+
+    Else ``default`` if it is configured, ``local`` if it is installed, ``codegeex``, the first that there is.
+    Raises ``UnknownModelType`` when there is none.
+    """
+    known = [endpoint.model_type for endpoint in list_endpoints()]
+    for model_type in (preferred, *PREFERRED):
+        if model_type in known:
+            return model_type
+    if not known:
+        raise UnknownModelType(
+            _("No model can answer. Set LLM_API_URL and LLM_MODEL, enable a preset, or run `make install-local-model`.")
+        )
+    return known[0]
+
+
+def default_endpoint() -> Endpoint | None:
+    """Return the environment's model (``LLMPROVIDERS``: ``API_URL``, ``MODEL``, ``API_KEY``), None without a URL."""
+    settings = conf.get()
+    if not settings.API_URL:
+        return None
+    return Endpoint(
+        model_type=DEFAULT,
+        name=settings.MODEL or DEFAULT,
+        api_url=settings.API_URL,
+        model=settings.MODEL,
+        api_key=settings.API_KEY,
+    )
+
+
+def custom_endpoint(api_url: str, model: str, api_key: str = "", *, name: str = "") -> Endpoint:
+    """Return a user's own endpoint (type ``custom``).
+
+    Raises ``InvalidEndpoint``, also for ``env:NAME`` keys: they would send the server's secrets to the user's URL.
+    """
+    validate_url(api_url)
+    validate_model_name(model)
+    if api_key:
+        validate_key(api_key)
+    if api_key.startswith(ENVIRONMENT):
+        raise InvalidEndpoint("api_key", _("Only presets may take their key from the server's environment."))
+    return Endpoint(
+        model_type=CUSTOM, name=name or model, api_url=api_url, model=model, api_key=api_key, set_by="user"
+    )
+
+
+def is_available(endpoint: Endpoint) -> bool:
+    """Whether the endpoint's backend has what it needs on this machine."""
+    check = getattr(backend_class(endpoint.backend), "is_available", None)
+    return check is None or bool(check())
+
+
+def _preset_endpoints() -> list[Endpoint]:
+    try:
+        return [preset.endpoint() for preset in Preset.objects.enabled()]
+    except DecryptionFailed:
+        return list(_readable_endpoints())
+
+
+def _readable_endpoints() -> Iterator[Endpoint]:
+    """One query a preset, so that one unreadable key does not hide the others."""
+    for preset in Preset.objects.enabled().defer("api_key"):
+        try:
+            yield preset.endpoint()
+        except DecryptionFailed as error:
+            logger.error("preset %s is left out: %s", preset.type, error)

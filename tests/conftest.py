@@ -1,0 +1,115 @@
+"""Fixtures that many tests share: a clean engine, a real server, clients for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import uvicorn
+from django.apps import apps as django_apps
+from llmproviders.models import Preset
+
+from conversations import context, db
+from conversations.generation import supervisor
+from tests.upstream import ScriptedUpstream
+
+pytest_plugins = ["tests.upstream.fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def _forget_corrections() -> Iterator[None]:
+    """What one test's upstream taught about tokens is not for the next test."""
+    yield
+    context.forget()
+
+
+@pytest.fixture
+def presets(transactional_db: None) -> None:
+    """The presets that ship: tests with real transactions begin with empty tables."""
+    if not Preset.objects.exists():
+        seed = __import__("llmproviders.migrations.0002_seed_presets", fromlist=["seed"])
+        seed.create_presets(django_apps, None)
+
+
+@pytest_asyncio.fixture
+async def engine(presets: None) -> AsyncIterator[supervisor.Supervisor]:
+    """The engine of the test's own loop, on real threads and transactions; ended after the test."""
+    yield supervisor.current()
+    await supervisor.shutdown()
+    await asyncio.to_thread(db.close)
+
+
+class Server:
+    """The whole project behind uvicorn, in a thread of this process: tests see its database and settings."""
+
+    def __init__(self) -> None:
+        from chatproject.asgi import application
+
+        config = uvicorn.Config(
+            application, host="127.0.0.1", port=0, lifespan="on", log_config=None, access_log=False, ws="websockets-sansio", ws_max_size=2 * 1_048_576, ws_per_message_deflate=False
+        )
+        self._server = uvicorn.Server(config)
+        self._server.capture_signals = _no_signals  # type: ignore[method-assign]
+        self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)
+
+    @property
+    def url(self) -> str:
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"{self.url.replace('http', 'ws', 1)}/ws/chat"
+
+    def start(self) -> None:
+        self._thread.start()
+        while not self._server.started:
+            self._thread.join(0.005)
+            if not self._thread.is_alive():
+                raise RuntimeError("the server did not start")
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
+        assert not self._thread.is_alive(), "the server did not end"
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    yield
+
+
+@pytest.fixture
+def server(presets: None) -> Iterator[Server]:
+    """A running server; ended after the test, its database threads too."""
+    running = Server()
+    running.start()
+    yield running
+    running.stop()
+    db.close()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    """An HTTP client of ``server``, over a real socket."""
+    with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as http:
+        yield http
+
+
+@pytest.fixture
+def model(upstream_thread: ScriptedUpstream, settings: Any) -> ScriptedUpstream:
+    """The scripted upstream as the model that answers (model type `default`)."""
+    settings.LLMPROVIDERS = {
+        **settings.LLMPROVIDERS,
+        "API_URL": upstream_thread.url,
+        "MODEL": "scripted",
+        "API_KEY": "sk-scripted-0123456789",
+    }
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "TITLES": "first_words"}
+    return upstream_thread

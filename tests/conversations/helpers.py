@@ -1,0 +1,96 @@
+"""What tests of the API do again and again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass
+class Stream:
+    """The events of an SSE answer, and what they come to."""
+
+    status: int
+    headers: httpx.Headers
+    ids: list[str] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, block: str) -> None:
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
+        if "data" in fields:
+            self.ids.append(fields["id"])
+            self.events.append(json.loads(fields["data"]))
+
+    @property
+    def text(self) -> str:
+        return "".join(event.get("chunk", "") for event in self.events)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(event.get("reasoning", "") for event in self.events)
+
+    @property
+    def done(self) -> dict[str, Any]:
+        """The one terminal event, which must be the last."""
+        assert [event for event in self.events if "done" in event] == self.events[-1:], self.events
+        return self.events[-1]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error right before the end."""
+        assert self.done["status"] == "failed"
+        error: dict[str, Any] = self.events[-2]["error"]
+        return error
+
+
+def blocks(pieces: Iterable[str]) -> Iterator[str]:
+    """Split a body into event blocks as they arrive."""
+    rest = ""
+    for piece in pieces:
+        rest += piece
+        *whole, rest = rest.split("\n\n")
+        yield from whole
+
+
+@contextmanager
+def streaming(client: httpx.Client, method: str, url: str, **options: Any) -> Iterator[tuple[Stream, Iterator[str]]]:
+    """Open a stream; ``next(blocks)`` takes one event block from the socket into the ``Stream``."""
+    with client.stream(method, url, **options) as response:
+        stream = Stream(response.status_code, response.headers)
+
+        def take() -> Iterator[str]:
+            for block in blocks(response.iter_text()):
+                stream.add(block)
+                yield block
+
+        yield stream, take()
+
+
+def stream(client: httpx.Client, method: str, url: str, **options: Any) -> Stream:
+    """Read a stream to its end."""
+    with streaming(client, method, url, **options) as (result, taken):
+        for _block in taken:
+            pass
+    return result
+
+
+def chat(client: httpx.Client, message: str, **body: Any) -> Stream:
+    """`POST /chat`, streamed to the end."""
+    return stream(client, "POST", "/chat", json={"message": message, **body})
+
+
+def whole_chat(client: httpx.Client, message: str, **body: Any) -> httpx.Response:
+    """`POST /chat` with `stream: false`."""
+    return client.post("/chat", json={"message": message, "stream": False, **body})
+
+
+async def flat(batches: AsyncIterator[Any]) -> list[Any]:
+    """All events of a reader."""
+    return [event async for batch in batches for event in batch]

@@ -1,0 +1,347 @@
+"""The engine by itself: started, read, stopped, ended by others."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from conversations import completions, db, services
+from conversations.access import Caller
+from conversations.completions import CompletionRequest, Delta, Endpoint
+from conversations.exceptions import InvalidPosition, NotFound, ReplyInProgress, ShuttingDown
+from conversations.generation import liveness, supervisor
+from conversations.generation.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
+from conversations.generation.liveness import Pulse
+from conversations.generation.reader import open_reader
+from conversations.generation.storage import finish
+from conversations.generation.supervisor import Supervisor
+from conversations.models import Conversation, Generation, GenerationChunk, Message, Worker
+from tests.upstream import ScriptedUpstream, answer, status
+
+from .helpers import flat
+
+EVERYONE = Caller(sees_all=True)
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+@pytest.fixture(autouse=True)
+def _scripted(upstream: ScriptedUpstream, settings: Any) -> None:
+    settings.LLMPROVIDERS = {**settings.LLMPROVIDERS, "API_URL": upstream.url, "MODEL": "scripted", "MAX_RETRIES": 0}
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "TITLES": "first_words"}
+
+
+async def start(message: str = "hello", **options: Any) -> AnswerIds:
+    return await db.write(services.start_reply, caller=EVERYONE, message=message, **options)
+
+
+async def events_of(ids: AnswerIds, after: int = 0) -> list[Any]:
+    return await flat((await open_reader(ids.generation_id, after)).batches())
+
+
+async def row(ids: AnswerIds) -> Generation:
+    return await db.read(Generation.objects.select_related("message").get, pk=ids.generation_id)
+
+
+async def test_an_answer_is_streamed_and_folded_into_its_message(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("Hel", "lo ", "你好", reasoning=["thinking"])]
+    ids = await start()
+    events = await events_of(ids)
+    assert "".join(e.text for e in events if isinstance(e, Piece) and e.kind == "content") == "Hello 你好"
+    assert events[-1].position == len("thinkingHello 你好")
+    generation = await row(ids)
+    assert (generation.message.reasoning, generation.message.content) == ("thinking", "Hello 你好")
+    assert (generation.status, generation.finish_reason, generation.active_for_id) == ("completed", "stop", None)
+    assert generation.first_token_at is not None
+    assert generation.ended_at is not None
+    assert not await db.read(GenerationChunk.objects.exists)
+
+
+async def test_text_is_in_the_database_before_a_reader_sees_it(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("a", "b", "c", gate="g", gate_at=1)]
+    ids = await start()
+    reader = await open_reader(ids.generation_id)
+    seen = ""
+    async for batch in reader.batches():
+        for event in batch:
+            if isinstance(event, Piece):
+                seen += event.text
+                stored = await db.read(
+                    lambda: (
+                        "".join(GenerationChunk.objects.order_by("position").values_list("text", flat=True))
+                        + Message.objects.get(pk=ids.message_id).content
+                    )
+                )
+                assert stored.startswith(seen)
+                upstream.gate("g").open()
+    assert seen == "abc"
+
+
+async def test_two_readers_get_equal_events(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer(*"abcdefgh", delay=0.002)]
+    ids = await start()
+    first, second = await asyncio.gather(events_of(ids), events_of(ids))
+    assert first == second
+
+
+@pytest.mark.parametrize("after", range(12))
+async def test_resume_gives_exactly_the_rest_of_a_finished_answer(upstream: ScriptedUpstream, after: int) -> None:
+    upstream.script = [answer("answer", reasoning=["think"])]
+    ids = await start()
+    await events_of(ids)
+    events = await events_of(ids, after)
+    assert "".join(event.text for event in events if isinstance(event, Piece)) == "thinkanswer"[after:]
+    assert isinstance(events[-1], DoneEvent)
+
+
+async def test_a_position_beyond_the_text_is_refused(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("abc")]
+    ids = await start()
+    await events_of(ids)
+    with pytest.raises(InvalidPosition):
+        await open_reader(ids.generation_id, 4)
+
+
+async def test_an_unknown_answer_is_not_found() -> None:
+    with pytest.raises(NotFound):
+        await open_reader(uuid.uuid4())
+
+
+async def test_stop_while_the_upstream_is_silent_keeps_the_text(
+    upstream: ScriptedUpstream, engine: Supervisor
+) -> None:
+    upstream.script = [answer("kept", "never", gate="g", gate_at=1)]
+    ids = await start()
+    reader = await open_reader(ids.generation_id)
+    batches = reader.batches()
+    assert (await anext(batches))[0].text == "kept"
+    await engine.stop(ids.generation_id)
+    await engine.stop(ids.generation_id)  # idempotent
+    assert [event.ending.status async for batch in batches for event in batch] == ["stopped"]
+    generation = await row(ids)
+    assert (generation.status, generation.message.content) == ("stopped", "kept")
+    await upstream.closed_by_client()
+
+
+async def test_a_second_message_while_answering_is_refused(upstream: ScriptedUpstream, engine: Supervisor) -> None:
+    upstream.script = [answer("a", gate="g")]
+    ids = await start()
+    with pytest.raises(ReplyInProgress):
+        await start(session_id=ids.session_id)
+    assert await db.read(Message.objects.count) == 2
+    upstream.gate("g").open()
+    await events_of(ids)
+    await events_of(await start(session_id=ids.session_id))
+
+
+async def test_of_simultaneous_messages_to_one_conversation_one_is_answered(upstream: ScriptedUpstream) -> None:
+    conversation = await db.write(services.create_conversation, caller=EVERYONE)
+    upstream.default = answer("a", gate="g")
+    results = await asyncio.gather(
+        *(start(session_id=conversation.session_id) for _ in range(10)), return_exceptions=True
+    )
+    assert sum(isinstance(result, AnswerIds) for result in results) == 1
+    assert sum(isinstance(result, ReplyInProgress) for result in results) == 9
+    upstream.gate("g").open()
+
+
+async def test_an_upstream_error_is_typed_and_keeps_what_came(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("partial ", "text", "never", cut=2)]
+    ids = await start()
+    *pieces, error, done = await events_of(ids)
+    assert "".join(piece.text for piece in pieces) == "partial text"
+    assert isinstance(error, ErrorEvent)
+    assert error.code == "upstream_protocol"
+    assert done.ending.status == "failed"
+    generation = await row(ids)
+    assert (generation.message.content, generation.error_code) == ("partial text", "upstream_protocol")
+
+
+async def test_a_reader_that_leaves_does_not_end_the_answer(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("one ", "two ", "three", gate="g", gate_at=1)]
+    ids = await start()
+    batches = (await open_reader(ids.generation_id)).batches()
+    await anext(batches)
+    await batches.aclose()
+    upstream.gate("g").open()
+    await events_of(ids)
+    assert (await row(ids)).message.content == "one two three"
+
+
+async def test_the_last_reader_that_leaves_stops_the_answer_if_so_set(
+    upstream: ScriptedUpstream, engine: Supervisor, settings: Any
+) -> None:
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "ON_DISCONNECT": "cancel"}
+    upstream.script = [answer("one ", "two ", gate="g", gate_at=1)]
+    ids = await start()
+    first, second = [(await open_reader(ids.generation_id)).batches() for _ in range(2)]
+    await asyncio.gather(anext(first), anext(second))
+    await first.aclose()
+    run = engine.runs[ids.generation_id]
+    assert run.requested_ending is None
+    await second.aclose()
+    await upstream.closed_by_client()
+    await run.finished.wait()
+    assert ((await row(ids)).status, (await row(ids)).message.content) == ("stopped", "one ")
+
+
+async def test_an_answer_that_another_process_ended_gets_nothing_more(
+    upstream: ScriptedUpstream, engine: Supervisor
+) -> None:
+    upstream.script = [answer("before ", "after", gate="g", gate_at=1)]
+    ids = await start()
+    reader = (await open_reader(ids.generation_id)).batches()
+    await anext(reader)
+    assert await db.write(finish, ids.generation_id, Ending("interrupted"))
+    upstream.gate("g").open()
+    assert [event.ending.status async for batch in reader for event in batch] == ["interrupted"]
+    await asyncio.sleep(0)
+    generation = await row(ids)
+    assert (generation.status, generation.message.content) == ("interrupted", "before ")
+    assert not await db.read(GenerationChunk.objects.exists)
+
+
+async def test_the_owner_notices_a_stop_elsewhere_while_the_upstream_is_silent(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("a", gate="g", gate_at=1)]
+    ids = await start()
+    await anext((await open_reader(ids.generation_id)).batches())
+    await db.write(finish, ids.generation_id, Ending("stopped"))
+    await upstream.closed_by_client()
+
+
+async def test_only_one_end_counts(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("a")]
+    ids = await start()
+    await events_of(ids)
+    assert not await db.write(finish, ids.generation_id, Ending("stopped"))
+    assert (await row(ids)).status == "completed"
+
+
+async def test_a_failing_row_loses_no_other_answers_text(
+    upstream: ScriptedUpstream, engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One answer's batch is refused by the database for its own rows; the other goes on."""
+    real = GenerationChunk.objects.bulk_create
+
+    def refuse(rows: Any) -> Any:
+        rows = list(rows)
+        if any("poison" in chunk.text for chunk in rows):
+            raise ValueError("refused")
+        return real(rows)
+
+    monkeypatch.setattr(GenerationChunk.objects, "bulk_create", refuse)
+    upstream.default = lambda request: (  # type: ignore[assignment]
+        answer("poison", "rest", gate="g", gate_at=1)
+        if "bad" in str(request.body)
+        else answer("fine", " text", gate="g", gate_at=1)
+    )
+    bad, good = await start("bad"), await start("good")
+    results = asyncio.gather(events_of(bad), events_of(good))
+    upstream.gate("g").open()
+    of_bad, of_good = await results
+    assert "".join(e.text for e in of_good if isinstance(e, Piece)) == "fine text"
+    assert of_bad[-2].code == "storage_failed"
+
+
+async def test_a_dead_workers_answers_are_interrupted_with_their_text(engine: Supervisor) -> None:
+    ids = await db.write(_orphaned_answer)
+    pulse = Pulse()
+    for _beat in range(4):
+        await db.write(liveness.beat, pulse)
+        await db.write(lambda: Worker.objects.exclude(host="elsewhere").exclude(pk=pulse.worker_id).delete())
+    generation = await db.read(Generation.objects.select_related("message").get, pk=ids)
+    assert (generation.status, generation.message.content) == ("interrupted", "half an")
+    assert not await db.read(Worker.objects.filter(host="elsewhere").exists)
+
+
+async def test_a_living_workers_answers_are_left_alone(engine: Supervisor) -> None:
+    ids = await db.write(_orphaned_answer)
+    pulse, other = Pulse(), await db.read(lambda: Worker.objects.get(host="elsewhere").pk)
+    for beat in range(8):
+        await db.write(liveness.beat, pulse)
+        await db.write(lambda beat=beat: Worker.objects.filter(pk=other).update(counter=100 + beat))  # type: ignore[misc]
+    assert (await db.read(Generation.objects.get, pk=ids)).status == "running"
+
+
+async def test_an_answer_whose_worker_has_no_row_is_interrupted(engine: Supervisor) -> None:
+    ids = await db.write(_orphaned_answer)
+    await db.write(lambda: Worker.objects.filter(host="elsewhere").delete())
+    await db.write(liveness.beat, Pulse())
+    assert (await db.read(Generation.objects.get, pk=ids)).status == "interrupted"
+
+
+def _orphaned_answer() -> uuid.UUID:
+    worker = Worker.objects.create(host="elsewhere", pid=1)
+    conversation = Conversation.objects.create()
+    message = Message.objects.create(conversation=conversation, role="assistant")
+    generation = Generation.objects.create(message=message, active_for=conversation, worker=worker)
+    for position, text in ((4, "half"), (7, " an")):
+        GenerationChunk.objects.create(generation=generation, position=position, kind="content", text=text)
+    return generation.pk
+
+
+async def test_answers_of_another_process_are_followed(engine: Supervisor) -> None:
+    generation_id = await db.write(_orphaned_answer)
+    await db.write(lambda: Worker.objects.update(counter=1))
+    batches = (await open_reader(generation_id, 2)).batches()
+    assert "".join(piece.text for piece in await anext(batches)) == "lf an"
+    await db.write(
+        lambda: GenerationChunk.objects.create(generation_id=generation_id, position=9, kind="content", text="sw")
+    )
+    assert [piece.text for piece in await anext(batches)] == ["sw"]
+    await db.write(finish, generation_id, Ending("completed", "stop"), tail=[Piece(11, "content", "er")])
+    rest = [event async for batch in batches for event in batch]
+    assert rest[0].text == "er"
+    assert rest[-1].ending.status == "completed"
+
+
+async def test_shutdown_ends_answers_as_interrupted_and_takes_no_more(
+    upstream: ScriptedUpstream, engine: Supervisor
+) -> None:
+    upstream.script = [answer("so far", gate="g", gate_at=1)]
+    ids = await start()
+    batches = (await open_reader(ids.generation_id)).batches()
+    await anext(batches)
+    await engine.shutdown()
+    assert [event.ending.status async for batch in batches for event in batch] == ["interrupted"]
+    assert ((await row(ids)).status, (await row(ids)).message.content) == ("interrupted", "so far")
+    with pytest.raises(ShuttingDown):
+        await start()
+    assert not await db.read(Worker.objects.exists)
+
+
+async def test_producers_do_not_share_the_context_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    marker: ContextVar[str] = ContextVar("marker", default="")
+    seen: list[str] = []
+    real = completions.stream
+
+    def watched(endpoint: Endpoint, request: CompletionRequest) -> AsyncIterator[Delta]:
+        seen.append(marker.get())
+        return real(endpoint, request)
+
+    monkeypatch.setattr(completions, "stream", watched)
+    marker.set("a request's")
+    await events_of(await start())
+    assert seen == [""]
+
+
+async def test_a_prompt_that_the_upstream_finds_too_long_is_trimmed_once(upstream: ScriptedUpstream) -> None:
+    first = await start("first question")
+    await events_of(first)
+    too_long = status(400, {"error": {"message": "maximum context length is 10", "code": "context_length_exceeded"}})
+    upstream.script = [too_long, answer("fits")]
+    ids = await start("second question", session_id=first.session_id)
+    events = await events_of(ids)
+    assert events[-1].ending.status == "completed"
+    sent = [request.body["messages"] for request in upstream.requests[-2:]]
+    assert [len(messages) for messages in sent] == [3, 1]
+    assert sent[1][0]["content"] == "second question"
+
+
+async def test_starting_an_answer_outside_of_a_job_says_what_to_do(engine: Supervisor) -> None:
+    with pytest.raises(RuntimeError, match=r"db\.write"):
+        supervisor.worker_id_for_job()

@@ -1,0 +1,94 @@
+"""What the provider tests share: an endpoint at the scripted upstream, and asking it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from llmproviders import (
+    ChatMessage,
+    CompletionFinished,
+    CompletionRequest,
+    ContentDelta,
+    Delta,
+    Endpoint,
+    ProviderError,
+    ReasoningDelta,
+)
+from llmproviders.backends.openai_compatible import OpenAICompatible
+from tests.upstream import ScriptedUpstream
+
+KEY = "sk-test-0123456789"
+
+
+@dataclass
+class Outcome:
+    """All that came of one call."""
+
+    deltas: list[Delta] = field(default_factory=list)
+    error: ProviderError | None = None
+
+    @property
+    def content(self) -> str:
+        return "".join(delta.text for delta in self.deltas if isinstance(delta, ContentDelta))
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(delta.text for delta in self.deltas if isinstance(delta, ReasoningDelta))
+
+    @property
+    def finished(self) -> CompletionFinished:
+        assert self.error is None, self.error
+        *before, last = self.deltas
+        assert isinstance(last, CompletionFinished)
+        assert not any(isinstance(delta, CompletionFinished) for delta in before)
+        return last
+
+
+Ask = Callable[..., Awaitable[Outcome]]
+
+
+def request(text: str = "Hello", **options: Any) -> CompletionRequest:
+    return CompletionRequest((ChatMessage("user", text),), **options)
+
+
+def endpoint(url: str, *, key: str = KEY) -> Endpoint:
+    return Endpoint("test", "Test", url, "test-model", api_key=key)
+
+
+@pytest.fixture
+def ask(upstream: ScriptedUpstream) -> Ask:
+    """Ask the scripted upstream (or ``url``) and collect what comes."""
+
+    async def asked(text: str = "Hello", *, url: str = "", key: str = KEY) -> Outcome:
+        outcome = Outcome()
+        provider = OpenAICompatible(endpoint(url or upstream.url, key=key))
+        try:
+            async with aclosing(provider.stream(request(text))) as deltas:
+                async for delta in deltas:
+                    outcome.deltas.append(delta)
+        except ProviderError as error:
+            outcome.error = error
+        return outcome
+
+    return asked
+
+
+@pytest.fixture
+def limits(settings: Any) -> Callable[..., None]:
+    """Set keys of ``LLMPROVIDERS`` for this test."""
+
+    def change(**values: object) -> None:
+        settings.LLMPROVIDERS = {**settings.LLMPROVIDERS, **values}
+
+    return change
+
+
+@pytest.fixture(autouse=True)
+def no_retries(limits: Callable[..., None]) -> None:
+    """A test of one fault wants one call; the tests of retries say so."""
+    limits(MAX_RETRIES=0)
