@@ -85,7 +85,10 @@ def _endpoint(model_type: str, config: UserConfig | None) -> Endpoint:
     if model_type == CUSTOM:
         if config is None or not config.custom_api_url or not config.custom_model:
             raise UnknownModel()
-        return catalog.custom_endpoint(config.custom_api_url, config.custom_model, config.custom_api_key)
+        try:
+            return catalog.custom_endpoint(config.custom_api_url, config.custom_model, config.custom_api_key)
+        except InvalidEndpoint as error:  # saved under other rules than those in force now
+            raise UnknownModel(error.message) from error
     try:
         return catalog.get_endpoint(model_type)
     except UnknownModelType as error:

@@ -34,14 +34,18 @@ def _ids(rows: ConversationQuerySet) -> list[int]:
 def prune_owner(*, user_identifier: str, keep: int, before: datetime | None = None) -> int:
     """Delete an owner's superfluous conversations; return how many. One that is being answered is never taken."""
     doomed = prunable(user_identifier=user_identifier, keep=keep, before=before)
-    deleted = 0
-    for start in range(0, len(doomed), BATCH):
-        with transaction.atomic():
-            batch = Conversation.objects.filter(pk__in=doomed[start : start + BATCH]).without_running_answer()
-            count = batch.count()
-            batch.delete()
-            deleted += count
-    return deleted
+    return sum(_delete(doomed[start : start + BATCH]) for start in range(0, len(doomed), BATCH))
+
+
+def _delete(doomed: list[int]) -> int:
+    """Delete those that nobody began to answer, or pinned, meanwhile; return how many."""
+    with transaction.atomic():
+        # Who begins an answer locks the conversation first: so none begins between this look and the deletion.
+        rows = Conversation.objects.filter(pk__in=doomed, is_pinned=False).order_by("pk").select_for_update()
+        locked = _ids(rows)
+        idle = _ids(Conversation.objects.filter(pk__in=locked).without_running_answer())
+        Conversation.objects.filter(pk__in=idle).delete()
+    return len(idle)
 
 
 def owners() -> list[str]:

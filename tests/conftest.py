@@ -6,14 +6,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 import uvicorn
-from django.apps import apps as django_apps
-from llmproviders.models import Preset
+from django.apps import apps
 
 from conversations import context, db
 from conversations.generation import supervisor
@@ -32,9 +32,7 @@ def _forget_corrections() -> Iterator[None]:
 @pytest.fixture
 def presets(transactional_db: None) -> None:
     """The presets that ship: tests with real transactions begin with empty tables."""
-    if not Preset.objects.exists():
-        seed = __import__("llmproviders.migrations.0002_seed_presets", fromlist=["seed"])
-        seed.create_presets(django_apps, None)
+    import_module("llmproviders.migrations.0002_seed_presets").create_presets(apps, None)
 
 
 @pytest_asyncio.fixture
@@ -52,7 +50,15 @@ class Server:
         from chatproject.asgi import application
 
         config = uvicorn.Config(
-            application, host="127.0.0.1", port=0, lifespan="on", log_config=None, access_log=False, ws="websockets-sansio", ws_max_size=2 * 1_048_576, ws_per_message_deflate=False
+            application,
+            host="127.0.0.1",
+            port=0,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            ws="websockets-sansio",
+            ws_max_size=2 * 1_048_576,
+            ws_per_message_deflate=False,
         )
         self._server = uvicorn.Server(config)
         self._server.capture_signals = _no_signals  # type: ignore[method-assign]

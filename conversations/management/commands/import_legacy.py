@@ -25,15 +25,14 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--timezone",
-            default="UTC",
             help="what its times without a zone mean: UTC, the default, or Asia/Shanghai for a service with logins",
         )
         parser.add_argument("--dry-run", action="store_true", help="say what would be imported, and store nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with open_source(options["source"], zone=_zone(options["timezone"])) as source:
-                if source.has_accounts and options["timezone"] == "UTC":
+            with open_source(options["source"], zone=_zone(options["timezone"] or "UTC")) as source:
+                if source.has_accounts and not options["timezone"]:
                     self._note("the old service had logins; such versions kept Beijing time: --timezone Asia/Shanghai")
                 tally = Importer(source, dry_run=options["dry_run"], note=self._note).run()
         except SourceError as error:
@@ -41,7 +40,7 @@ class Command(BaseCommand):
         self._report(tally, dry_run=options["dry_run"])
 
     def _note(self, text: str) -> None:
-        self.stderr.write(text, ending="\n")
+        self.stderr.write(text, style_func=str)
 
     def _report(self, tally: Tally, *, dry_run: bool) -> None:
         for old, new in tally.renamed:
