@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -106,10 +107,9 @@ def test_a_signal_lets_open_streams_end_before_the_server_goes(tmp_path: Path) -
 
 @pytest.mark.server
 def test_while_it_drains_the_server_still_answers(tmp_path: Path) -> None:
-    """And a second SIGTERM does not cut it short."""
     port = free_port()
     with (
-        started("-m", "tests.chatproject.toy_server", str(port), "hold", log=tmp_path / "log") as process,
+        started("-m", "tests.chatproject.toy_server", str(port), log=tmp_path / "log") as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client,
     ):
         wait_until_it_answers(process, client)
@@ -118,23 +118,43 @@ def test_while_it_drains_the_server_still_answers(tmp_path: Path) -> None:
             next(parts)
             process.process.send_signal(signal.SIGTERM)
             assert next(parts) == b"draining;"
-            process.process.send_signal(signal.SIGTERM)
             assert httpx.get(f"http://127.0.0.1:{port}/release", trust_env=False).text == "draining"
             assert b"".join(parts) == b"ended;"
         process.process.wait(20)
 
 
-class Messages:
-    """A server's side of the lifespan."""
+class Server:
+    """A server's side of the lifespan, and of signals."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
+        self.signals: list[int] = []
+        self.up = asyncio.Event()
+        self.ending = asyncio.Event()
 
     async def receive(self) -> Message:
-        return {"type": f"lifespan.{'shutdown' if self.sent else 'startup'}"}
+        if not self.sent:
+            return {"type": "lifespan.startup"}
+        self.up.set()
+        await self.ending.wait()
+        return {"type": "lifespan.shutdown"}
 
     async def send(self, message: Message) -> None:
         self.sent.append(message)
+
+    def on_signal(self, number: int, _frame: object) -> None:
+        self.signals.append(number)
+        self.ending.set()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that handles signals, as all do before they start the lifespan."""
+    server = Server()
+    before = {number: signal.signal(number, server.on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield server
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 async def nothing() -> None:
@@ -145,23 +165,50 @@ async def fail() -> None:
     raise RuntimeError("no engine")
 
 
-@pytest.fixture
-def _restored_signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+async def test_a_second_sigterm_does_not_cut_the_drain(server: Server) -> None:
+    draining, may_end = asyncio.Event(), asyncio.Event()
+
+    async def drain() -> None:
+        draining.set()
+        await may_end.wait()
+
+    running = asyncio.create_task(Lifespan(startup=nothing, shutdown=drain)({}, server.receive, server.send))
+    await server.up.wait()
+    signal.raise_signal(signal.SIGTERM)
+    await draining.wait()
+    signal.raise_signal(signal.SIGTERM)
+    assert server.signals == []
+    may_end.set()
+    await running
+    assert server.signals == [signal.SIGTERM]
 
 
-@pytest.mark.usefixtures("_restored_signals")
-async def test_a_failing_shutdown_does_not_keep_the_server_alive(caplog: pytest.LogCaptureFixture) -> None:
-    server = Messages()
-    await Lifespan(startup=nothing, shutdown=fail)({"type": "lifespan"}, server.receive, server.send)
+async def test_a_second_ctrl_c_reaches_the_server_at_once(server: Server) -> None:
+    draining, may_end = asyncio.Event(), asyncio.Event()
+
+    async def drain() -> None:
+        draining.set()
+        await may_end.wait()
+
+    running = asyncio.create_task(Lifespan(startup=nothing, shutdown=drain)({}, server.receive, server.send))
+    await server.up.wait()
+    signal.raise_signal(signal.SIGINT)
+    await draining.wait()
+    signal.raise_signal(signal.SIGINT)
+    assert server.signals == [signal.SIGINT]
+    may_end.set()
+    await running
+
+
+async def test_a_failing_shutdown_does_not_keep_the_server_alive(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.ending.set()
+    await Lifespan(startup=nothing, shutdown=fail)({}, server.receive, server.send)
     assert [message["type"] for message in server.sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert "shutdown failed" in caplog.text
 
 
-async def test_a_failing_startup_is_told_to_the_server() -> None:
-    server = Messages()
-    await Lifespan(startup=fail, shutdown=nothing)({"type": "lifespan"}, server.receive, server.send)
+async def test_a_failing_startup_is_told_to_the_server(server: Server) -> None:
+    await Lifespan(startup=fail, shutdown=nothing)({}, server.receive, server.send)
     assert server.sent == [{"type": "lifespan.startup.failed", "message": "no engine"}]

@@ -1,0 +1,84 @@
+"""``manage.py chat``: talk to a model in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import uuid
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseError
+
+from conversations import conf, terminal
+from conversations.access import ACCOUNT_PREFIX
+from conversations.exceptions import ChatError
+from conversations.models import IDENTIFIER_LENGTH
+
+
+def session_id(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a session id") from None
+
+
+def user_id(text: str) -> str:
+    if text.startswith(ACCOUNT_PREFIX) or len(text) > IDENTIFIER_LENGTH:
+        raise ArgumentTypeError(f"a user id may not begin with {ACCOUNT_PREFIX!r} or pass {IDENTIFIER_LENGTH} characters")
+    return terminal.clean(text)
+
+
+class Command(BaseCommand):
+    help = "Talk to a model in the terminal. Without MESSAGE: a line is a message, from the keyboard or a pipe."
+    requires_migrations_checks = True
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("message", nargs="?", metavar="MESSAGE", help="answer this one message and leave")
+        parser.add_argument("--model", default="", metavar="TYPE", help="a preset's type, `default` or `custom`")
+        parser.add_argument("--session", type=session_id, metavar="UUID", help="go on with this conversation")
+        parser.add_argument("--user-id", type=user_id, default="", metavar="X", help="whose conversation and settings")
+        parser.add_argument("--system", default="", metavar="TEXT", help="the system prompt of new conversations")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        message = None if options["message"] is None else terminal.clean(options["message"])
+        if message is not None and not message.strip():
+            raise CommandError("The message is empty.")
+        system_prompt = terminal.clean(options["system"])
+        if len(system_prompt) > (limit := conf.get().MAX_SYSTEM_PROMPT_LENGTH):
+            raise CommandError(f"The system prompt has more than {limit} characters.")
+        chat = terminal.Chat(
+            session_id=options["session"],
+            model_type=options["model"],
+            user_id=options["user_id"],
+            system_prompt=system_prompt,
+            color=not options["no_color"],
+        )
+        with _quiet(unless=options["verbosity"] > 1):
+            code = self._run(chat, message)
+        if code:
+            sys.exit(code)
+
+    @staticmethod
+    def _run(chat: terminal.Chat, message: str | None) -> int:
+        try:
+            return asyncio.run(chat.run(message))
+        except ChatError as error:
+            raise CommandError(str(error)) from error
+        except DatabaseError as error:
+            raise CommandError(f"The database does not answer: {error}") from error
+
+
+@contextmanager
+def _quiet(*, unless: bool) -> Iterator[None]:
+    """Keep the log out of the conversation: what a person has to know is shown to them anyway."""
+    before = logging.root.manager.disable
+    logging.disable(before if unless else max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
