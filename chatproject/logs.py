@@ -33,6 +33,7 @@ def logging_config(*, format: str, level: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "level": others, "propagate": True},
             # A refused request has its access line already.
             "django.request": {"filters": ["unexpected"]},
+            "django.channels.server": {"level": "ERROR"},
         },
     }
 

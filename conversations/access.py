@@ -22,7 +22,7 @@ from . import conf
 from .exceptions import NotAuthenticated, NotFound, PermissionRefused
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+    from django.contrib.auth.models import User
 
 # Identifiers of accounts begin so; a `user_id` given on an open server may not.
 ACCOUNT_PREFIX = "user:"
@@ -46,7 +46,7 @@ class Caller:
     """Somebody who calls. ``sees_all`` is the one person of an open server."""
 
     user_identifier: str = ""
-    user: AbstractBaseUser | None = None
+    user: User | None = None
     sees_all: bool = False
 
     @property

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from llmproviders.fields import mask
-
 from llmproviders import catalog
 from llmproviders.exceptions import ContextLengthExceeded, InvalidEndpoint, ProviderError, UnknownModelType
+from llmproviders.fields import mask
 from llmproviders.guard import validate_key, validate_model_name, validate_url
 from llmproviders.http import close_client
 from llmproviders.registry import get_provider

@@ -8,6 +8,7 @@ from django.db import models
 
 if TYPE_CHECKING:
     from .access import Caller
+    from .models import Conversation, Generation, Message, UserConfig  # noqa: F401  (named in strings below)
 
 M = TypeVar("M", bound=models.Model)
 

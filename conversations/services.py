@@ -13,7 +13,7 @@ from django.utils import timezone
 from . import completions, conf, context, problems, pruning, titles
 from .access import Action, Caller, authorize
 from .completions import CompletionRequest, Endpoint
-from .exceptions import InvalidRequest, NotFound, ReplyInProgress
+from .exceptions import InvalidRequest, NotFound, ReplyInProgress, UnknownModel
 from .generation import liveness, supervisor
 from .generation.events import AnswerIds
 from .generation.producer import Plan
@@ -56,7 +56,7 @@ def create_conversation(
 def check_model_type(model_type: str) -> None:
     """Raise ``UnknownModel`` unless there is such a model type (`custom` always is)."""
     if model_type not in completions.known_model_types():
-        raise completions.UnknownModel()
+        raise UnknownModel()
 
 
 def get_conversation(*, caller: Caller, session_id: uuid.UUID, action: Action = Action.READ) -> Conversation:

@@ -58,7 +58,7 @@ def default_model_type(preferred: str = "") -> str:
             return model_type
     if not known:
         raise UnknownModelType(
-            _("No model can answer. Set LLM_API_URL and LLM_MODEL, enable a preset, or run `make install-local-model`.")
+            _("No model can answer: set LLM_API_URL and LLM_MODEL, enable a preset, or `make install-local-model`.")
         )
     return known[0]
 

@@ -150,5 +150,7 @@ def _cipher() -> MultiFernet:
 @lru_cache(maxsize=8)
 def _cipher_for(keys: tuple[str, ...]) -> MultiFernet:
     if not keys:
-        raise ImproperlyConfigured(f"{conf.NAME}['ENCRYPTION_KEYS'] is empty: keys of models cannot be stored or read.")
+        raise ImproperlyConfigured(
+            f"{conf.NAME}['ENCRYPTION_KEYS'] is empty: keys of models cannot be stored or read."
+        )
     return MultiFernet([Fernet(key) for key in keys])

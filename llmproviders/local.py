@@ -231,13 +231,13 @@ def _serve(arguments: argparse.Namespace, key: str) -> int:
     params.cache_ram_mib = PROMPT_CACHE_MIB  # the default is 8 GiB
     params.fit_params = params.warmup = params.ui = False
     params.verbosity = 1  # errors, to standard error
-    global _running
-    _running = xllamacpp.Server(params)
-    return int(_running.listening_address.rpartition(":")[2])
+    server = xllamacpp.Server(params)
+    _kept.append(server)
+    return int(server.listening_address.rpartition(":")[2])
 
 
-# Kept, because the server ends with its object.
-_running: object = None
+# The server ends with its object.
+_kept: list[object] = []
 
 if __name__ == "__main__":
     main()

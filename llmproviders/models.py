@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -40,6 +39,28 @@ def backend_class(name: str) -> type[Provider] | None:
     return found
 
 
+def url_is_valid(value: str) -> None:
+    """A field's validator: ``guard.validate_url``."""
+    _judge(validate_url, value)
+
+
+def key_is_valid(value: str) -> None:
+    """A field's validator: ``guard.validate_key``."""
+    _judge(validate_key, value)
+
+
+def model_name_is_valid(value: str) -> None:
+    """A field's validator: ``guard.validate_model_name``."""
+    _judge(validate_model_name, value)
+
+
+def _judge(validate: Callable[[str], str], value: str) -> None:
+    try:
+        validate(value)
+    except InvalidEndpoint as error:
+        raise ValidationError(error.message) from error
+
+
 class PresetQuerySet(models.QuerySet["Preset"]):
     def enabled(self) -> PresetQuerySet:
         return self.filter(is_enabled=True)
@@ -53,9 +74,7 @@ class Preset(models.Model):
         max_length=64,
         unique=True,
         validators=[
-            RegexValidator(
-                r"\A[a-z0-9][a-z0-9._-]*\Z", _("Use small letters, digits, dots, hyphens and underscores.")
-            )
+            RegexValidator(r"\A[a-z0-9][a-z0-9._-]*\Z", _("Use small letters, digits, dots, hyphens and underscores."))
         ],
         help_text=_("What requests name in model_type. Conversations refer to it, so do not change it lightly."),
     )
@@ -64,16 +83,23 @@ class Preset(models.Model):
         _("API URL"),
         max_length=2000,
         blank=True,
+        validators=[url_is_valid],
         help_text=_(
             "The full URL of the chat completions call, such as https://example.com/v1/chat/completions. "
             "A new URL clears the API key, unless you enter the key as well."
         ),
     )
-    model = models.CharField(_("model"), max_length=200, help_text=_("What the server calls the model."))
+    model = models.CharField(
+        _("model"),
+        max_length=200,
+        validators=[model_name_is_valid],
+        help_text=_("What the server calls the model."),
+    )
     api_key = EncryptedTextField(
         _("API key"),
         blank=True,
         default="",
+        validators=[key_is_valid],
         help_text=_("Stored encrypted and never shown. Leave it empty to keep it. env:NAME takes a variable's value."),
     )
     backend = models.CharField(_("backend"), max_length=64, choices=backend_choices, default="openai_compatible")
@@ -131,20 +157,10 @@ class Preset(models.Model):
         return self.name or self.type
 
     def clean(self) -> None:
-        """Judge URL, key and model name. Raises ``ValidationError`` by field."""
-        checks: list[tuple[Callable[[str], str], str]] = [(validate_model_name, self.model)]
-        if self.api_url or getattr(backend_class(self.backend), "needs_url", True):
-            checks.append((validate_url, self.api_url))
-        if self.api_key:
-            checks.append((validate_key, self.api_key))
-        errors: dict[str, Any] = {}
-        for check, value in checks:
-            try:
-                check(value)
-            except InvalidEndpoint as error:
-                errors[error.field] = error.message
-        if errors:
-            raise ValidationError(errors)
+        """Judge what concerns several fields; each field judges itself."""
+        if not self.api_url and getattr(backend_class(self.backend), "needs_url", True):
+            # Not for a field: a form without that field, as the list in admin is, could not show it.
+            raise ValidationError(_("This backend needs an API URL."))
 
     def endpoint(self) -> Endpoint:
         """Return where this preset's model is reached. The key may still be ``env:NAME``; see ``guard.read_key``."""

@@ -152,8 +152,8 @@ def load(positions: dict[uuid.UUID, int]) -> dict[uuid.UUID, Progress]:
             beyond |= Q(generation_id=row.pk, position__gt=positions[row.pk])
     if beyond:
         rows = GenerationChunk.objects.filter(beyond).order_by("generation_id", "position")
-        for generation_id, *piece in rows.values_list("generation_id", "position", "kind", "text"):
-            found[generation_id].pieces.append(Piece(*piece))
+        for generation_id, position, kind, text in rows.values_list("generation_id", "position", "kind", "text"):
+            found[generation_id].pieces.append(Piece(position, kind, text))
     ended = [row.message_id for row in generations if not row.is_running]
     texts = Message.objects.filter(pk__in=ended).values_list("generation", "reasoning", "content")
     for generation_id, reasoning, content in texts:

@@ -18,7 +18,8 @@ from django.utils import timezone
 from .. import completions, titles
 from ..models import MAX_TOKENS_LIMIT, MODEL_TYPE_LENGTH, Conversation, Message, UserConfig
 from . import values
-from .source import OldConfig, OldConversation, OldMessage, Source
+from .schema import OldConfig, OldConversation, OldMessage
+from .source import Source
 
 TITLE_LENGTH = 200
 Note = Callable[[str], None]
@@ -124,7 +125,7 @@ class Importer:
             conversation.active_leaf_id = leaf_id
             conversation.message_count = length
         else:
-            self._note(f"conversation {conversation.session_id} went on here too: the old service's is a branch beside")
+            self._note(f"conversation {conversation.session_id} went on here too: what is new is a branch beside")
         conversation.save(update_fields=["active_leaf", "message_count", "updated_at"])
 
     # Settings -------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ class Importer:
     def _max_tokens(self, old: OldConfig) -> int | None:
         if old.max_tokens is None or 1 <= old.max_tokens <= MAX_TOKENS_LIMIT:
             return old.max_tokens
-        self._note(f"user {old.user!r}: max_tokens {old.max_tokens} is left out: it is not from 1 to {MAX_TOKENS_LIMIT}")
+        self._note(f"user {old.user!r}: max_tokens is left out: {old.max_tokens} is not from 1 to {MAX_TOKENS_LIMIT}")
         return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -17,87 +16,25 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
 from . import values
+from .schema import CONFIGS, CONVERSATIONS, MESSAGES, Names, OldConfig, OldConversation, OldMessage, Table
 
 # So many conversations are read at a time, with all their messages.
 BATCH = 100
-FAMILIES = {"sqlite": "sqlite", "mysql": "mysql", "mariadb": "mysql", "postgres": "postgresql", "postgresql": "postgresql"}
+FAMILIES = {
+    "sqlite": "sqlite",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "postgres": "postgresql",
+    "postgresql": "postgresql",
+}
 READ_ONLY = {
     "mysql": "SET SESSION TRANSACTION READ ONLY",
     "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
 }
 
-# Our name for a column -> the names it had, newest first. Versions of the service differ.
-Names = Mapping[str, tuple[str, ...]]
-TIMES: Names = {
-    "created": ("created_at", "create_time", "timestamp", "created"),
-    "updated": ("updated_at", "update_time", "updated"),
-}
-CONVERSATIONS: Names = {
-    "id": ("id",),
-    "session": ("session_id",),
-    "user": ("user_id", "user_identifier"),
-    "title": ("title",),
-    **TIMES,
-}
-MESSAGES: Names = {
-    "id": ("id",),
-    "session": ("session_id",),
-    "conversation": ("conversation_id",),
-    "role": ("role",),
-    "content": ("content",),
-    "created": TIMES["created"],
-}
-CONFIGS: Names = {
-    "user": ("user_id", "user_identifier"),
-    "model_type": ("current_model_type", "model_type"),
-    "max_tokens": ("max_tokens",),
-    "api_url": ("custom_api_url", "custom_llm_api_url"),
-    "model": ("custom_model", "custom_llm_model"),
-    "api_key": ("custom_api_key", "custom_llm_api_key"),
-}
-
 
 class SourceError(Exception):
     """The old database cannot be read; the text says why, without its password."""
-
-
-@dataclass(frozen=True, slots=True)
-class OldMessage:
-    """``role`` is ``user``, ``assistant``, ``system`` or, for what has no counterpart here, ``""``."""
-
-    role: str
-    content: str
-    created_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class OldConversation:
-    """Messages come oldest first."""
-
-    session: str
-    user: str
-    title: str
-    created_at: datetime | None
-    updated_at: datetime | None
-    messages: Sequence[OldMessage]
-
-
-@dataclass(frozen=True, slots=True)
-class OldConfig:
-    user: str
-    model_type: str
-    max_tokens: int | None
-    api_url: str
-    model: str
-    api_key: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table of the old database: our names of the columns that it has, and its own."""
-
-    name: str
-    columns: Mapping[str, str]
 
 
 Row = Mapping[str, Any]
@@ -130,7 +67,9 @@ def _settings_of(location: str) -> dict[str, Any]:
         config: dict[str, Any] = dict(environ.Env.db_url_config(f"{family}://{rest}"))
     except (ValueError, KeyError, ImproperlyConfigured):
         # Not chained: a password with a special character would stand in the error's text.
-        raise SourceError("The URL is malformed: write special characters of the password as %40 and the like.") from None
+        raise SourceError(
+            "The URL is malformed: write special characters of the password as %40 and the like."
+        ) from None
     return _sqlite(Path(config["NAME"])) if family == "sqlite" else config
 
 
@@ -176,7 +115,7 @@ class Source:
     def orphans(self) -> int:
         """Return how many messages belong to no conversation, once all conversations were read."""
         [(count,)] = self._query(f"SELECT COUNT(*) FROM {self._quote(self._messages.name)}")  # noqa: S608
-        return max(0, count - self.messages_read)
+        return max(0, int(count) - self.messages_read)
 
     def configs(self) -> Iterator[OldConfig]:
         """Yield every user's settings."""
@@ -221,7 +160,10 @@ class Source:
             raise SourceError(f"The old database has no table {name!r}.")
         there = self._known[name]
         columns = {
-            ours: there[theirs] for ours, spellings in names.items() for theirs in reversed(spellings) if theirs in there
+            ours: there[theirs]
+            for ours, spellings in names.items()
+            for theirs in reversed(spellings)
+            if theirs in there
         }
         for ours in required:
             if ours not in columns:
@@ -266,8 +208,8 @@ class Source:
 
     def _page(self, table: Table, key: str, after: Any) -> list[Row]:
         column = self._quote(table.columns[key])
-        where, parameters = (f"WHERE {column} > %s", [after]) if after is not None else (f"WHERE {column} IS NOT NULL", [])
-        return self._rows(table, f"{where} ORDER BY {column} LIMIT {BATCH}", parameters)
+        where = f"WHERE {column} IS NOT NULL" if after is None else f"WHERE {column} > %s"
+        return self._rows(table, f"{where} ORDER BY {column} LIMIT {BATCH}", [] if after is None else [after])
 
     def _select(self, table: Table, *, only: tuple[str, list[Any]] | None = None) -> list[Row]:
         if only is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import cast
 
 from django.http import StreamingHttpResponse
 
@@ -74,7 +73,7 @@ class EventStreamResponse(StreamingHttpResponse):
         )
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        async with aclosing(cast(AsyncGenerator[bytes, None], self._iterator)) as parts:
+        async with aclosing(self._iterator) as parts:  # type: ignore[attr-defined]
             async for part in parts:
                 yield part
 

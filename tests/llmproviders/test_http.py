@@ -283,7 +283,11 @@ async def test_proxies_of_the_environment_are_not_used(
     assert await post(upstream.url) == b"direct"
 
 
-def test_every_loop_has_its_client_and_forgets_those_of_closed_loops() -> None:
+def test_every_loop_has_its_client_and_those_of_closed_loops_are_forgotten() -> None:
+    closed = asyncio.new_event_loop()
+    closed.close()
+    http._clients[closed] = http._new_client()
+
     async def use() -> None:
         async with ScriptedUpstream() as upstream:
             await post(upstream.url)
@@ -295,7 +299,7 @@ def test_every_loop_has_its_client_and_forgets_those_of_closed_loops() -> None:
 
     for _ in range(2):
         asyncio.run(use())
-    assert not [loop for loop in http._clients if not loop.is_closed()]
+    assert closed not in http._clients
 
 
 # The deadline -------------------------------------------------------------------------------------------------
@@ -316,8 +320,9 @@ async def test_a_deadline_can_be_moved_both_ways() -> None:
         deadline.set(5, "second")
         await deadline.wait(asyncio.sleep(0.05))
         deadline.set(0.01, "third")
-        with pytest.raises(UpstreamTimeout, match="third"):
-            await deadline.wait(asyncio.Event().wait())
+        async with asyncio.timeout(2):
+            with pytest.raises(UpstreamTimeout, match="third"):
+                await deadline.wait(asyncio.Event().wait())
 
 
 async def test_no_wait_outlasts_the_total() -> None:
@@ -328,12 +333,25 @@ async def test_no_wait_outlasts_the_total() -> None:
 
 
 async def test_the_callers_own_work_is_not_interrupted() -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
     with Deadline(10) as deadline:
         deadline.set(0.01, "too slow")
         await deadline.wait(asyncio.sleep(0))
         await asyncio.sleep(0.03)
         deadline.set(1, "next")
         assert await deadline.wait(asyncio.sleep(0, "fine")) == "fine"
+    assert errors == []
+
+
+async def test_bytes_that_are_there_already_do_not_outlast_the_deadline(upstream: ScriptedUpstream) -> None:
+    upstream.script = [status(200, "x" * 200_000)]
+    with Deadline(0.1) as deadline:
+        async with post_stream(upstream.url, body=b"{}", headers={}, model="m", deadline=deadline) as reply:
+            assert await reply.read()
+            await asyncio.sleep(0.15)
+            with pytest.raises(UpstreamTimeout):
+                await reply.read()
 
 
 async def test_being_cancelled_is_no_timeout() -> None:

@@ -437,6 +437,13 @@ async def test_the_first_token_has_a_time_limit(
     await upstream.closed_by_client()
 
 
+async def test_an_empty_delta_is_no_first_token(ask: Ask, upstream: ScriptedUpstream, limits: Limits) -> None:
+    limits(FIRST_TOKEN_TIMEOUT=0.1)
+    upstream.script = [events(chunk("", role="assistant"), close=False)]
+    async with asyncio.timeout(5):
+        assert type((await ask()).error) is e.UpstreamTimeout
+
+
 async def test_a_silence_in_the_middle_has_a_time_limit(ask: Ask, upstream: ScriptedUpstream, limits: Limits) -> None:
     limits(BETWEEN_TOKENS_TIMEOUT=0.1)
     upstream.script = [answer("a", "b", stall=1)]
@@ -517,7 +524,11 @@ async def test_many_cancelled_calls_leak_nothing(ask: Ask, upstream: ScriptedUps
     assert (await ask()).content == "fine"
 
 
-async def test_a_finished_answer_leaves_its_connection_for_the_next(ask: Ask, upstream: ScriptedUpstream) -> None:
+@pytest.mark.parametrize("size", [None, 1])
+async def test_a_finished_answer_leaves_its_connection_for_the_next(
+    ask: Ask, upstream: ScriptedUpstream, size: int | None
+) -> None:
+    upstream.default = answer("a", slice=size)  # a byte at a time: the body ends some time after [DONE]
     for _ in range(3):
         assert (await ask()).finished
     assert upstream.connections == 1

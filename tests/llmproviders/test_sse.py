@@ -54,6 +54,7 @@ def sliced(stream: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(stream=STREAMS, cuts=st.lists(st.integers(0, 200), max_size=12))
+@example(stream=b"event: a\r\ndata: b\r\ndata: c\r\n\r\n", cuts=[9])
 @example(stream=b"data: a\r\n\r\ndata: b\r\r", cuts=[8, 8, 9, 10, 11])
 @example(stream=b"\xef\xbb\xbfdata: a\n\n", cuts=[1, 2])
 @example(stream=b"data: \xf0\x9f\n\x98\x80\n\n", cuts=[7, 8])

@@ -29,7 +29,9 @@ def session_id(text: str) -> uuid.UUID:
 
 def user_id(text: str) -> str:
     if text.startswith(ACCOUNT_PREFIX) or len(text) > IDENTIFIER_LENGTH:
-        raise ArgumentTypeError(f"a user id may not begin with {ACCOUNT_PREFIX!r} or pass {IDENTIFIER_LENGTH} characters")
+        raise ArgumentTypeError(
+            f"a user id may not begin with {ACCOUNT_PREFIX!r}, and has at most {IDENTIFIER_LENGTH} characters"
+        )
     return terminal.clean(text)
 
 

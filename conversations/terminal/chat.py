@@ -1,38 +1,28 @@
-"""A chat in a terminal, on the same engine as every other edge.
-
-Answers go to standard output, everything else to standard error. Ctrl-C stops a running answer, and at the
-prompt it leaves.
-"""
+"""The conversation: what is typed goes to the engine, what the engine says to the screen."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import signal
-import sys
-import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TextIO
 
-from . import completions, conf, db, services
-from .access import Caller
-from .exceptions import ChatError
-from .generation import supervisor
-from .generation.events import CONTENT, AnswerIds, DoneEvent, Ending, ErrorEvent, Event, Piece
-from .generation.events import COMPLETED, STOPPED
-from .generation.reader import open_reader
-from .models import Message, UserConfig
+from django.db import transaction
 
-PROMPT = "> "
+from .. import completions, conf, db, services
+from ..access import Caller
+from ..exceptions import ChatError, NotFound
+from ..generation import supervisor
+from ..generation.events import COMPLETED, STOPPED, AnswerIds, DoneEvent, Ending
+from ..generation.reader import open_reader
+from ..models import Conversation, Message, UserConfig
+from .lines import Lines
+from .screen import Screen
+
 HELP = "/new begins a new conversation, /history shows this one, /quit leaves; Ctrl-C stops an answer, then leaves."
 INTERRUPTED_EXIT = 130
-DIM, PLAIN = "\x1b[2m", "\x1b[0m"
-# What a model writes must not steer the terminal; line ends and tabs are fine.
-STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(kw_only=True)
@@ -76,11 +66,10 @@ class Chat:
 
     def _check(self) -> None:
         """Database job: find out at once what no answer could come of."""
-        conversation = None
-        if self.session_id:
-            session_id, self.session_id = self.session_id, None
-            conversation = services.get_conversation(caller=self._caller, session_id=session_id)
-            self.session_id = session_id
+        conversation = self._conversation() if self.session_id else None
+        known = completions.known_model_types()
+        if self.model_type and self.model_type not in known:
+            raise ChatError(f"There is no model type {self.model_type!r}; there are: {', '.join(sorted(known))}.")
         label = self.user_id or (conversation.user_identifier if conversation else "")
         endpoint = completions.endpoint_for(
             asked=self.model_type,
@@ -89,6 +78,16 @@ class Chat:
         )
         demo = " (a small demo model, English only)" if endpoint.is_demo else ""
         self._screen.say(f"Chatting with {endpoint.name}{demo}.")
+
+    def _conversation(self) -> Conversation:
+        assert self.session_id is not None
+        session_id, self.session_id = self.session_id, None
+        try:
+            conversation = services.get_conversation(caller=self._caller, session_id=session_id)
+        except NotFound:
+            raise ChatError(f"There is no session {session_id}.") from None
+        self.session_id = session_id
+        return conversation
 
     # Turns ----------------------------------------------------------------------------------------------------
 
@@ -144,21 +143,25 @@ class Chat:
         """Database job: store the message and begin its answer."""
         if len(message) > (limit := conf.get().MAX_MESSAGE_LENGTH):
             raise ChatError(f"The message has {len(message)} characters; at most {limit} are allowed.")
-        is_new = self.session_id is None
-        if is_new and self.system_prompt:
-            whose = self._caller.labelled(self.user_id)
-            self.session_id = services.create_conversation(caller=whose, system_prompt=self.system_prompt).session_id
-        ids = services.start_reply(
-            caller=self._caller,
-            message=message,
-            session_id=self.session_id,
-            user_id=self.user_id,
-            options=services.ReplyOptions(model_type=self.model_type),
-        )
-        self.session_id = ids.session_id
-        if is_new:
+        with transaction.atomic():
+            ids = services.start_reply(
+                caller=self._caller,
+                message=message,
+                session_id=self.session_id or self._prepared(),
+                user_id=self.user_id,
+                options=services.ReplyOptions(model_type=self.model_type),
+            )
+        if self.session_id is None:
             self._screen.say(f"Session {ids.session_id}")
+        self.session_id = ids.session_id
         return ids
+
+    def _prepared(self) -> uuid.UUID | None:
+        """Begin a conversation with the system prompt, if there is one."""
+        if not self.system_prompt:
+            return None
+        whose = self._caller.labelled(self.user_id)
+        return services.create_conversation(caller=whose, system_prompt=self.system_prompt).session_id
 
     async def _stop_on_interrupt(self, generation_id: uuid.UUID) -> None:
         await self._interrupt.wait()
@@ -192,115 +195,6 @@ class Chat:
     def _load_history(self, session_id: uuid.UUID) -> list[Message]:
         conversation = services.get_conversation(caller=self._caller, session_id=session_id)
         return list(services.branch(conversation.active_leaf_id, conversation))[::-1]
-
-
-class Screen:
-    """Writes answers to standard output and the rest to standard error, each at once."""
-
-    def __init__(self, *, color: bool) -> None:
-        self._out, self._err = sys.stdout, sys.stderr
-        self._dim = color and self._err.isatty()
-        self._mid_line: TextIO | None = None
-
-    def say(self, text: str) -> None:
-        """Write a line about the chat."""
-        self._write(self._err, f"{self._safe(self._err, text)}\n")
-
-    def tell(self, who: str, text: str) -> None:
-        """Write a message of the history."""
-        self._write(self._out, f"{who}: {self._safe(self._out, text)}\n")
-
-    def show(self, event: Event) -> None:
-        """Write what a reader yields; every answer ends with a line end."""
-        if isinstance(event, Piece):
-            stream = self._out if event.kind == CONTENT else self._err
-            text = self._safe(stream, event.text)
-            self._write(stream, f"{DIM}{text}{PLAIN}" if stream is self._err and self._dim else text, ends=text)
-        elif isinstance(event, ErrorEvent):
-            self.say(" ".join(event.message.split()))
-        elif isinstance(event, DoneEvent):
-            self._end_line()
-            if event.ending.status not in (COMPLETED, "failed"):
-                self.say(f"[{event.ending.status}; the text so far is kept]")
-
-    @staticmethod
-    def _safe(stream: TextIO, text: str) -> str:
-        return STEERING.sub("", text) if stream.isatty() else text
-
-    def _write(self, stream: TextIO, text: str, *, ends: str | None = None) -> None:
-        if self._mid_line not in (None, stream) or (ends is None and self._mid_line):
-            self._end_line()
-        stream.write(text)
-        stream.flush()
-        self._mid_line = None if (ends or text).endswith("\n") else stream
-
-    def _end_line(self) -> None:
-        if stream := self._mid_line:
-            self._mid_line = None
-            stream.write("\n")
-            stream.flush()
-
-
-class Lines:
-    """Lines of standard input, read in threads that may be left behind while they wait for one."""
-
-    def __init__(self, read: Callable[[], str | None], *, interactive: bool) -> None:
-        self._read = read
-        self.interactive = interactive
-
-    @classmethod
-    @contextmanager
-    def of_this_process(cls) -> Iterator[Lines]:
-        """Prompt and edit lines on a terminal, else read them as they come."""
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            with suppress(ImportError):
-                import readline  # noqa: F401  (gives `input` editing and a history)
-            with _terminal_restored():
-                yield cls(_prompted, interactive=True)
-        else:
-            # Not sys.stdin: a thread that waits in it would hold a lock that the interpreter's end needs.
-            own = os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8", errors="replace")
-            yield cls(lambda: own.readline() or None, interactive=False)
-
-    async def next(self) -> str | None:
-        """Return the next line, None at the end."""
-        loop = asyncio.get_running_loop()
-        line: asyncio.Future[str | None] = loop.create_future()
-
-        def read() -> None:
-            try:
-                text = self._read()
-            except (OSError, ValueError):  # closed under us
-                text = None
-            with suppress(RuntimeError):  # nobody waits any more
-                loop.call_soon_threadsafe(lambda: line.done() or line.set_result(text and clean(text)))
-
-        threading.Thread(target=read, name="stdin", daemon=True).start()
-        return await line
-
-
-def clean(line: str) -> str:
-    """Return what a person typed without what no database stores."""
-    return line.rstrip("\r\n").replace("\x00", "").encode("utf-8", "replace").decode()
-
-
-def _prompted() -> str | None:
-    try:
-        return input(PROMPT)
-    except EOFError:
-        return None
-
-
-@contextmanager
-def _terminal_restored() -> Iterator[None]:
-    """A thread that is left behind in `input` leaves the terminal as it was for editing: without echo."""
-    import termios
-
-    before = termios.tcgetattr(sys.stdin)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def _exit_code(ending: Ending | None) -> int:
