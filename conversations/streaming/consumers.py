@@ -41,7 +41,7 @@ _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 Frame = dict[str, Any]
 
 
-class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
+class ChatConsumer(AsyncWebsocketConsumer):
     """`/ws/chat`. Each frame is worked on in a task of its own, so none hides a `stop` or the disconnect."""
 
     caller: Caller

@@ -100,6 +100,16 @@ def test_a_public_server_asks_for_login(load: Any) -> None:
         load(**PUBLIC, REQUIRE_LOGIN="false")
 
 
+def test_a_public_server_insists_on_https(load: Any) -> None:
+    """Django's own deployment checks cannot say so: they look for its middleware by name."""
+    settings = load(**PUBLIC)
+    assert settings.SECURE_SSL_REDIRECT
+    assert settings.SECURE_HSTS_SECONDS >= 31_536_000
+    assert settings.SESSION_COOKIE_SECURE
+    assert settings.CSRF_COOKIE_SECURE
+    assert "chatproject.middleware.SecurityMiddleware" in settings.MIDDLEWARE
+
+
 def test_a_secret_that_begins_with_a_dollar_is_no_reference(load: Any) -> None:
     assert load(LLM_API_KEY="$HOME").LLMPROVIDERS["API_KEY"] == "$HOME"
 
