@@ -24,6 +24,7 @@ from llmproviders.key_admin import KeyAdmin, KeyForm
 
 from . import completions, services
 from .access import ACCOUNT_PREFIX, Caller
+from .keys import validate_users_key
 from .models import Conversation, Generation, Message, UserConfig, Worker
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class LightList(ChangeList):
     """A list whose rows the admin's ``lighten`` relieves of what the list does not show."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        rows: QuerySet[Any] = self.model_admin.lighten(super().get_queryset(request, exclude_parameters))
-        return rows
+        assert isinstance(self.model_admin, LightAdmin)
+        return self.model_admin.lighten(super().get_queryset(request, exclude_parameters))
 
 
 class LightAdmin(_ModelAdmin):
@@ -232,7 +233,8 @@ class MessageAdmin(ReadOnlyAdmin):
 
     def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         texts = ("content", "reasoning", "conversation__system_prompt")
-        return rows.defer(*texts).annotate(preview=Left("content", PREVIEW_LENGTH))
+        lighter: QuerySet[Any] = rows.defer(*texts).annotate(preview=Left("content", PREVIEW_LENGTH))
+        return lighter
 
     @admin.display(description=_("conversation"))
     def conversation_link(self, message: Message) -> str:
@@ -339,7 +341,8 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         is_running = Q(generations__status=Generation.Status.RUNNING)
-        return rows.annotate(running=Count("generations", filter=is_running))
+        counted: QuerySet[Any] = rows.annotate(running=Count("generations", filter=is_running))
+        return counted
 
     @admin.display(description=_("running answers"), ordering="running")
     def running(self, worker: Any) -> int:
@@ -387,7 +390,7 @@ class UserConfigForm(KeyForm, ModelTypeForm):
     def clean_custom_api_key(self) -> str | None:
         if self.cleaned_data["custom_api_key"] is None:  # as it was
             return None
-        return self._checked("custom_api_key", completions.validate_users_key)
+        return self._checked("custom_api_key", validate_users_key)
 
     def clean(self) -> dict[str, Any] | None:
         data = super().clean() or self.cleaned_data

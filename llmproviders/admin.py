@@ -60,7 +60,7 @@ class PresetAdmin(_PresetModelAdmin):
     list_filter = ("is_enabled", "backend")
     search_fields = ("type", "name", "model", "api_url")
     ordering = ("order", "type")
-    readonly_fields = ("created_at", "updated_at")
+    readonly_fields = ("masked_key", "created_at", "updated_at")
     fieldsets = (
         (None, {"fields": ("type", "name", "is_enabled", "order")}),
         (gettext_lazy("Endpoint"), {"fields": ("backend", "api_url", "model", "api_key")}),

@@ -46,7 +46,8 @@ class KeyAdmin(_ModelAdmin):
         # Without the key itself: one that cannot be decrypted must not close the list, where it can be deleted.
         no_key = When(**{self.key_field: ""}, then=Value(False))
         has_key = Case(no_key, default=Value(True), output_field=BooleanField())
-        return super().get_queryset(request).defer(self.key_field).annotate(has_key=has_key)
+        rows: QuerySet[Any] = super().get_queryset(request).defer(self.key_field).annotate(has_key=has_key)
+        return rows
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Return the row; a key that cannot be decrypted counts as none, so that it can be entered again."""

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from .. import completions, titles
+from ..keys import validate_users_key
 from ..models import MAX_TOKENS_LIMIT, MODEL_TYPE_LENGTH, Conversation, Message, UserConfig
 from . import values
 from .schema import OldConfig, OldConversation, OldMessage
@@ -138,7 +139,7 @@ class Importer:
         api_url = self._checked(old, "URL", old.api_url, completions.validate_url)
         model = self._checked(old, "model name", old.model, completions.validate_model_name)
         # The key was meant for that URL and no other.
-        api_key = self._checked(old, "key", old.api_key, _validate_users_key) if api_url else ""
+        api_key = self._checked(old, "key", old.api_key, validate_users_key) if api_url else ""
         model_type = old.model_type[:MODEL_TYPE_LENGTH]
         if model_type == completions.CUSTOM and not (api_url and model):
             self._note(f"user {old.user!r}: their own model cannot be called; the default one answers them")
@@ -165,13 +166,6 @@ class Importer:
             return old.max_tokens
         self._note(f"user {old.user!r}: max_tokens is left out: {old.max_tokens} is not from 1 to {MAX_TOKENS_LIMIT}")
         return None
-
-
-def _validate_users_key(key: str) -> str:
-    """Refuse what would send a variable of our environment: only administrators may name one."""
-    if key.startswith("env:"):
-        raise completions.InvalidEndpoint("api_key", "Keys of the form env:NAME are for administrators.")
-    return completions.validate_key(key)
 
 
 def _leading_system(messages: Sequence[OldMessage]) -> list[OldMessage]:

@@ -126,10 +126,8 @@ def test_what_came_before_a_line_that_is_too_long_is_given() -> None:
 
 
 def test_a_line_without_end_is_refused_before_it_is_whole() -> None:
-    decoder = SSEDecoder(max_line_bytes=1000)
     with pytest.raises(AnswerTooLarge):
-        for _ in range(11):
-            list(decoder.feed(b"x" * 100))
+        decode([b"x" * 100] * 11, max_line_bytes=1000)
 
 
 def test_an_event_of_many_lines_has_a_cap() -> None:

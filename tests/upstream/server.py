@@ -96,7 +96,7 @@ class ScriptedUpstream:
     def gate(self, name: str = "gate") -> Gate:
         return self._gates.setdefault(name, Gate(self._changed))
 
-    async def until(self, predicate: Callable[[], object], timeout: float = WAIT_SECONDS) -> None:  # noqa: ASYNC109
+    async def until(self, predicate: Callable[[], object], timeout: float = WAIT_SECONDS) -> None:
         """Wait, in the server's own loop, until ``predicate()`` is true; it is asked whenever something happens."""
         event = asyncio.Event()
         self._waiters.add(event)
@@ -108,7 +108,7 @@ class ScriptedUpstream:
         finally:
             self._waiters.discard(event)
 
-    async def closed_by_client(self, count: int = 1, timeout: float = WAIT_SECONDS) -> None:  # noqa: ASYNC109
+    async def closed_by_client(self, count: int = 1, timeout: float = WAIT_SECONDS) -> None:
         """Wait until the client has hung up on ``count`` answers before they were complete."""
         await self.until(lambda: sum(request.closed_by_client for request in self.requests) >= count, timeout)
 
