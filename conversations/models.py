@@ -9,6 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
 from llmproviders.fields import EncryptedTextField
 
 from .querysets import ConversationQuerySet, GenerationQuerySet, MessageQuerySet, UserConfigQuerySet

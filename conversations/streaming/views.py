@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -17,6 +22,7 @@ from ..api import serializers as s
 from ..api.errors import problem_response
 from ..api.gate import Deferred, json_response
 from ..api.views import GENERATION_ID, caller_of, session_id_of, validated
+from ..exceptions import InvalidRequest
 from ..generation.events import FAILED, INTERRUPTED, AnswerIds
 from ..generation.reader import Answer, collect, open_reader
 from .sse import EventStreamResponse, headers_of, parse_last_event_id, parse_position
@@ -27,10 +33,24 @@ STREAM = {
 }
 
 
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
+
 class ChatView(APIView):
     """Say something and get an answer."""
 
-    @extend_schema(request=s.ChatSerializer, responses=STREAM)
+    @extend_schema(
+        parameters=[
+            OpenApiParameter(
+                IDEMPOTENCY_KEY,
+                str,
+                OpenApiParameter.HEADER,
+                description="The same key and body give the same answer again, never a second one.",
+            )
+        ],
+        request=s.ChatSerializer,
+        responses=STREAM,
+    )
     def post(self, request: Request) -> HttpResponseBase:
         """Say something: the answer comes as SSE, or with `"stream": false` as one JSON object."""
         serializer = validated(s.ChatSerializer, request.data)
@@ -41,6 +61,7 @@ class ChatView(APIView):
             session_id=data.get("session_id"),
             user_id=data.get("user_id"),
             options=serializer.options,
+            idempotency=idempotency_of(request.headers.get(IDEMPOTENCY_KEY), data),
         )
         return reply(ids, data["message"], stream=data["stream"])
 
@@ -87,6 +108,19 @@ class GenerationStreamView(APIView):
 
 async def _attach(generation_id: Any, after: int) -> HttpResponseBase:
     return EventStreamResponse(await open_reader(generation_id, after))
+
+
+def idempotency_of(key: str | None, data: Mapping[str, Any]) -> services.Idempotency | None:
+    """Return what makes two chats the same: the header, and the body without ``stream``.
+
+    Raises ``InvalidRequest`` for a key that is not 1 to 255 visible ASCII characters.
+    """
+    if key is None:
+        return None
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise InvalidRequest(errors={IDEMPOTENCY_KEY: [_("1 to 255 visible ASCII characters.")]})
+    asked = {name: str(value) for name, value in data.items() if name != "stream" and value not in (None, "")}
+    return services.Idempotency(key, hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest())
 
 
 def reply(ids: AnswerIds, message: str, *, stream: bool) -> Deferred:

@@ -87,7 +87,7 @@ class _Call:
             for delta in answer.flush():
                 yield delta
             yield answer.finished()
-            await self._drain(reply)
+            await self._rest(reply, DRAIN_SECONDS)
 
     @asynccontextmanager
     async def _accepted(self) -> AsyncIterator[Reply]:
@@ -99,7 +99,7 @@ class _Call:
                     raise UpstreamProtocolError("The model's server sent a web page instead of an answer.")
                 yield reply
                 return
-            error_body = await self._error_body(reply)
+            error_body = await self._rest(reply, ERROR_BODY_SECONDS)
         if reply.status in (400, 422) and b"stream_options" in error_body and "stream_options" in self._body:
             del self._body["stream_options"]
             async with self._accepted() as reply:
@@ -115,20 +115,14 @@ class _Call:
         body = json.dumps(self._body, ensure_ascii=False).encode("utf-8", "replace")
         return post_stream(self._url, body=body, headers=headers, model=self._body["model"], deadline=self._deadline)
 
-    async def _error_body(self, reply: Reply) -> bytes:
-        """The first of an error's body; the status says enough if it does not come."""
-        self._deadline.set(ERROR_BODY_SECONDS, "")
+    async def _rest(self, reply: Reply, seconds: float) -> bytes:
+        """What comes of the body within ``seconds``, and no more than is worth reading."""
+        self._deadline.set(seconds, "")
         body = b""
         with suppress(*_GONE):
             while len(body) < MAX_ERROR_BYTES and (chunk := await reply.read()):
                 body += chunk
         return body[:MAX_ERROR_BYTES]
-
-    async def _drain(self, reply: Reply) -> None:
-        self._deadline.set(DRAIN_SECONDS, "")
-        with suppress(*_GONE):
-            while await reply.read():
-                pass
 
 
 class _Pace:
@@ -146,22 +140,18 @@ class _Pace:
         answer = self._answer
         if answer.whole:
             return b""
-        if answer.finish_reason is not None:
-            return await self._read_ending(reply)
-        # A comment does not count as progress, any event does: some models think in empty deltas.
-        if answer.begun and answer.events > self._events:
-            self._events = answer.events
-            self._deadline.set(self._between, "The model stopped in the middle of its answer.")
-        return await reply.read()
-
-    async def _read_ending(self, reply: Reply) -> bytes:
+        if answer.finish_reason is None:
+            # A comment does not count as progress, any event does: some models think in empty deltas.
+            if answer.begun and answer.events > self._events:
+                self._events = answer.events
+                self._deadline.set(self._between, "The model stopped in the middle of its answer.")
+            return await reply.read()
         if not self._ending:
             self._ending = True
             self._deadline.set(USAGE_SECONDS, "")
-        try:
+        with suppress(*_GONE):
             return await reply.read()
-        except _GONE:
-            return b""
+        return b""
 
 
 class AnswerReader:

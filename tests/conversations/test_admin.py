@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
@@ -23,6 +25,8 @@ from conversations.models import Conversation, Generation, GenerationChunk, Mess
 from tests.upstream import ScriptedUpstream, answer
 
 from .helpers import flat
+
+pytestmark = pytest.mark.django_db
 
 KEY = "sk-secret-abcdef-7890"
 URL = "https://models.example.com/v1/chat/completions"
@@ -84,19 +88,18 @@ def make_conversation(**values: Any) -> Conversation:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_list_costs_as_many_queries_with_1000_rows_as_with_10(
-    admin_client: Client, page: Callable[..., str], name: str
-) -> None:
-    page(f"{name}_changelist")  # what is cached at the first visit is no part of the comparison
+def test_a_list_costs_as_many_queries_with_1000_rows_as_with_10(admin_client: Client, name: str) -> None:
+    url = reverse(f"admin:conversations_{name}_changelist")
+    admin_client.get(url)  # what is cached at the first visit is no part of the comparison
     counts = []
     for first, last in ((0, 10), (10, 1000)):
         make_rows(first, last)
-        with CaptureQueriesContext(connection, ) as queries:
-            html = page(f"{name}_changelist")
+        with CaptureQueriesContext(connection) as queries:
+            changelist = admin_client.get(url).context["cl"]
         counts.append(len(queries))
-        assert html.count('class="action-select"') + html.count('scope="row"') >= min(last, 100) or name != "x"
-    assert PAGES[name].objects.count() == 1000
-    assert counts[0] == counts[1] <= 10
+        assert changelist.result_count == last
+        assert len(changelist.result_list) == min(last, 100)
+    assert counts[0] == counts[1] <= 8
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -104,10 +107,10 @@ def test_a_list_loads_no_texts_and_no_keys(page: Callable[..., str], name: str) 
     make_rows(0, 3)
     with CaptureQueriesContext(connection) as queries:
         html = page(f"{name}_changelist")
-    columns = ['"content",', '"reasoning"', '"system_prompt"', '"custom_api_key",']
-    lists = [query["sql"] for query in queries if "LIMIT" in query["sql"] or "ORDER BY" in query["sql"]]
-    assert lists
-    assert not [sql for sql in lists for column in columns if column in sql.partition(" FROM ")[0]]
+    heavy = re.compile(r'"(content|reasoning|system_prompt|custom_api_key)"(, "|$)')
+    selected = [query["sql"].partition(" FROM ")[0] for query in queries if "ORDER BY" in query["sql"]]
+    assert selected
+    assert not [sql for sql in selected if heavy.search(sql)]
     assert not [word for word in ("TAIL", "REASON", "PROMPT", KEY) if word in html]
 
 
@@ -132,7 +135,7 @@ def test_conversations_are_found_by(page: Callable[..., str], how: str) -> None:
 
 @pytest.mark.parametrize("name", ["message", "generation"])
 def test_what_was_said_and_made_is_found_by_session(page: Callable[..., str], name: str) -> None:
-    wanted, other = make_conversation(title="Wanted"), make_conversation(title="Other")
+    wanted, _other = make_conversation(title="Wanted"), make_conversation(title="Other")
     html = page(f"{name}_changelist", q=str(wanted.session_id))
     assert "Wanted" in html
     assert "Other" not in html
@@ -163,7 +166,7 @@ def test_newest_activity_comes_first(page: Callable[..., str]) -> None:
     make_conversation(title="newer")
     make_conversation(title="older", updated_at=timezone.now() - timedelta(days=1))
     html = page("conversation_changelist")
-    assert html.index("newer") < html.index("older")
+    assert html.index(">newer<") < html.index(">older<")
 
 
 def test_a_conversation_leads_to_its_messages(admin_client: Client, page: Callable[..., str]) -> None:
@@ -211,9 +214,9 @@ def test_running_answers_are_counted_by_worker(page: Callable[..., str]) -> None
 def test_what_the_engine_writes_can_only_be_read(admin_client: Client, page: Callable[..., str], name: str) -> None:
     make_rows(0, 1)
     row = PAGES[name].objects.get()
-    assert admin_client.get(reverse(f"admin:conversations_{name}_add")).status_code == 403
-    assert admin_client.post(reverse(f"admin:conversations_{name}_delete", args=[row.pk]), {"post": "yes"}).status_code == 403
-    assert admin_client.post(reverse(f"admin:conversations_{name}_change", args=[row.pk]), {}).status_code == 403
+    for action, arguments in (("add", []), ("change", [row.pk]), ("delete", [row.pk])):
+        url = reverse(f"admin:conversations_{name}_{action}", args=arguments)
+        assert admin_client.post(url, {"post": "yes"}).status_code == 403
     html = page(f"{name}_change", row.pk)
     assert 'name="_save"' not in html
     assert "deletelink" not in html
@@ -222,9 +225,7 @@ def test_what_the_engine_writes_can_only_be_read(admin_client: Client, page: Cal
     assert PAGES[name].objects.count() == 1
 
 
-def test_chunks_are_not_shown(admin_client: Client) -> None:
-    from django.contrib import admin
-
+def test_chunks_are_not_shown() -> None:
     assert not admin.site.is_registered(GenerationChunk)
 
 
@@ -307,7 +308,8 @@ def test_selected_conversations_are_deleted_at_a_cost_that_does_not_grow(admin_c
     assert not Generation.objects.exists()
 
 
-def test_staff_without_the_permission_deletes_nothing(client: Client) -> None:
+def test_staff_without_the_permission_deletes_nothing() -> None:
+    client = Client()
     conversation = make_conversation()
     staff = User.objects.create_user("staff", password="x", is_staff=True)
     staff.user_permissions.add(Permission.objects.get(codename="view_conversation"))
@@ -322,7 +324,7 @@ def test_an_account_can_be_deleted_with_all_it_owns(admin_client: Client) -> Non
     make_rows(0, 1)
     owner = User.objects.get(username="user0")
     url = reverse("admin:auth_user_delete", args=[owner.pk])
-    assert "required" not in admin_client.get(url).content.decode().lower().split("would")[-1][:20]
+    assert admin_client.get(url).context["perms_lacking"] == set()
     assert admin_client.post(url, {"post": "yes"}).status_code == 302
     assert not Conversation.objects.exists()
     assert not UserConfig.objects.exists()
@@ -373,8 +375,8 @@ def change_config(client: Client, config: UserConfig, **values: str) -> Any:
     return client.post(reverse("admin:conversations_userconfig_change", args=[config.pk]), form)
 
 
-def test_a_key_is_never_shown(page: Callable[..., str], client: Client) -> None:
-    config = make_config()
+def test_a_key_is_never_shown(page: Callable[..., str]) -> None:
+    client, config = Client(), make_config()
     html = page("userconfig_change", config.pk)
     assert KEY not in html
     assert KEY[-4:] in html  # the hint

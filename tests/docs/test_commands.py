@@ -105,7 +105,10 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         }
         # The presets that ship are elsewhere, or slow to start.
         presets = "from llmproviders.models import Preset; p = Preset.objects; p.exclude(type='glm4').delete()"
-        for arguments in (["migrate", "--no-input"], ["shell", "-c", f"{presets}; p.update(api_url='{upstream.url}')"]):
+        for arguments in (
+            ["migrate", "--no-input"],
+            ["shell", "-c", f"{presets}; p.update(api_url='{upstream.url}')"],
+        ):
             done = run("manage.py", *arguments, **given)
             assert done.returncode == 0, done.stderr
         with serving(tmp_path / "log", **given) as (_process, client):

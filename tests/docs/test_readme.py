@@ -80,12 +80,15 @@ def codes_in_calls() -> set[str]:
         for source in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(source.read_text())):
                 if isinstance(node, ast.keyword) and node.arg in ("code", "error_code"):
-                    found |= {
-                        part.value
-                        for part in ast.walk(node.value)
-                        if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value
-                    }
+                    found |= words_in(node.value)
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "_error":
+                    found |= words_in(*node.args[1:3])
     return found
+
+
+def words_in(*nodes: ast.AST) -> set[str]:
+    constants = [part.value for node in nodes for part in ast.walk(node) if isinstance(part, ast.Constant)]
+    return {value for value in constants if isinstance(value, str) and value}
 
 
 def codes() -> set[str]:

@@ -69,9 +69,10 @@ def test_no_page_holds_a_key(preset: Preset, admin_client: Client) -> None:
         assert SECRET not in response.content.decode()
 
 
-def test_who_may_only_look_sees_the_key_masked(preset: Preset, client: Client) -> None:
+def test_who_may_only_look_sees_the_key_masked(preset: Preset) -> None:
     user = User.objects.create_user("viewer", is_staff=True)
     user.user_permissions.add(Permission.objects.get(codename="view_preset"))
+    client = Client()
     client.force_login(user)
 
     html = client.get(change_url(preset)).content.decode()

@@ -42,8 +42,10 @@ completions it answers ``GET /v1/models``, ``GET /control`` (requests and counts
 """
 
 from .behaviours import Answer, Behaviour, Raw, Status, answer, echo, echo_text, events, raw, redirect, status
-from .server import Gate, Request, ScriptedUpstream
+from .server import ScriptedUpstream
+from .streamed import Gate
 from .threaded import run_upstream_in_thread
+from .wire import Request
 
 __all__ = [
     "Answer",

@@ -1,0 +1,232 @@
+"""Answers: begun, begun again, and looked up."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from .. import completions, conf, context, problems, titles
+from ..access import Action, Caller, authorize
+from ..completions import CompletionRequest, Endpoint
+from ..exceptions import IdempotencyMismatch, InvalidRequest, NotFound, ReplyInProgress
+from ..generation import liveness, supervisor
+from ..generation.events import AnswerIds
+from ..generation.producer import Plan
+from ..generation.storage import ids_of
+from ..models import Conversation, Generation, Message, UserConfig
+from .conversations import branch, create_conversation, get_conversation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyOptions:
+    """How an answer is to be made; None leaves it to the conversation, the user's settings and the preset."""
+
+    model_type: str = ""
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's promise that two requests are the same: its key, and a hash of what it asked for."""
+
+    key: str
+    hash: str
+
+
+def start_reply(
+    *,
+    caller: Caller,
+    message: str,
+    session_id: uuid.UUID | None = None,
+    user_id: str | None = None,
+    options: ReplyOptions | None = None,
+    idempotency: Idempotency | None = None,
+) -> AnswerIds:
+    """Store a user's message and begin its answer, in one transaction: what this returns is stored.
+
+    Without ``session_id`` a conversation is created. With ``idempotency``, a request that was stored before
+    returns its answer again, whatever became of it. Raises ``NotFound``, ``ReplyInProgress``,
+    ``UnknownModel``, ``PromptTooLong``, ``IdempotencyMismatch`` or ``ShuttingDown``, and then nothing is stored.
+    """
+    whose = _whose(caller, session_id, user_id)
+    if ids := _stored(whose, idempotency):
+        return ids
+    try:
+        with transaction.atomic():
+            if session_id is None:
+                conversation = create_conversation(caller=caller.labelled(user_id))
+            else:
+                conversation = _locked(caller=caller, session_id=session_id)
+            return _ask(conversation, message, _label(caller, user_id), options or ReplyOptions(), idempotency)
+    except (IntegrityError, ReplyInProgress) as error:
+        # Another was quicker: with the same key, or in the same conversation.
+        if ids := _stored(whose, idempotency):
+            return ids
+        raise ReplyInProgress() from error
+
+
+def _whose(caller: Caller, session_id: uuid.UUID | None, user_id: str | None) -> str:
+    """Return whose answer it will be: the conversation's owner's, or the caller's for a new conversation."""
+    if session_id is None:
+        return caller.labelled(user_id).user_identifier
+    return get_conversation(caller=caller, session_id=session_id, action=Action.CHAT).user_identifier
+
+
+def _stored(whose: str, idempotency: Idempotency | None) -> AnswerIds | None:
+    """Return the answer that this key already has; raises ``IdempotencyMismatch`` if it was for something else."""
+    if idempotency is None:
+        return None
+    earlier = Generation.objects.with_ids().filter(user_identifier=whose, idempotency_key=idempotency.key).first()
+    if earlier is None:
+        return None
+    if earlier.idempotency_hash != idempotency.hash:
+        raise IdempotencyMismatch()
+    return ids_of(earlier)
+
+
+def _ask(
+    conversation: Conversation,
+    message: str,
+    label: str | None,
+    options: ReplyOptions,
+    idempotency: Idempotency | None,
+) -> AnswerIds:
+    endpoint, prompt = _prepare(conversation, message, conversation.active_leaf_id, label, options)
+    question = Message.objects.create(
+        conversation=conversation, parent_id=conversation.active_leaf_id, role=Message.Role.USER, content=message
+    )
+    conversation.message_count += 2
+    provisional = _name(conversation, message)
+    return _begin(conversation, question, endpoint, prompt, provisional_title=provisional, idempotency=idempotency)
+
+
+def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None = None) -> tuple[AnswerIds, str]:
+    """Begin another answer: to the same question for an answer, to itself for a user's message.
+
+    It becomes the active branch. Returns the answer's ids and the question; raises like ``start_reply``.
+    """
+    try:
+        with transaction.atomic():
+            return _regenerate(caller, message_id, options or ReplyOptions())
+    except IntegrityError as error:  # another was quicker
+        raise ReplyInProgress() from error
+
+
+def _regenerate(caller: Caller, message_id: int, options: ReplyOptions) -> tuple[AnswerIds, str]:
+    message = Message.objects.for_owner(caller).select_related("conversation").filter(pk=message_id).first()
+    if message is None:
+        raise NotFound()
+    conversation = _locked(caller=caller, session_id=message.conversation.session_id)
+    question = message.parent if message.role == Message.Role.ASSISTANT else message
+    if question is None:
+        raise InvalidRequest()
+    endpoint, prompt = _prepare(conversation, question.content, question.parent_id, None, options)
+    conversation.message_count = 1 + sum(1 for _ in branch(question.pk, conversation))
+    return _begin(conversation, question, endpoint, prompt), question.content
+
+
+def _label(caller: Caller, user_id: str | None) -> str | None:
+    return caller.labelled(user_id).user_identifier if user_id else None
+
+
+def _locked(*, caller: Caller, session_id: uuid.UUID) -> Conversation:
+    """Return a conversation that is not being answered, locked against another that begins to."""
+    conversations = Conversation.objects.for_owner(caller).select_for_update()
+    conversation = conversations.filter(session_id=session_id).first()
+    if conversation is None:
+        raise NotFound()
+    authorize(caller, Action.CHAT, conversation)
+    if Generation.objects.filter(active_for=conversation).exists():
+        raise ReplyInProgress()
+    return conversation
+
+
+def _prepare(
+    conversation: Conversation, message: str, leaf_id: int | None, label: str | None, options: ReplyOptions
+) -> tuple[Endpoint, CompletionRequest]:
+    """Decide which model answers, and what it gets to see."""
+    identifier = conversation.user_identifier if label is None else label
+    config = UserConfig.objects.owned_by(identifier).first()
+    endpoint = completions.endpoint_for(asked=options.model_type, conversation=conversation.model_type, config=config)
+    settings = conf.get()
+    wished = (
+        options.max_tokens or (config.max_tokens if config else None) or endpoint.max_tokens or settings.MAX_TOKENS
+    )
+    temperature = options.temperature if options.temperature is not None else endpoint.temperature
+    messages, max_tokens = context.fit(
+        endpoint=endpoint,
+        system_prompt=conversation.system_prompt,
+        message=message,
+        history=branch(leaf_id, conversation),
+        max_tokens=wished,
+    )
+    return endpoint, CompletionRequest(
+        messages=messages,
+        temperature=settings.TEMPERATURE if temperature is None else temperature,
+        max_tokens=max_tokens,
+    )
+
+
+def _name(conversation: Conversation, message: str) -> str:
+    """Name a conversation that has no title by its first words; return them if the model is to improve on them."""
+    if conversation.title_source != Conversation.TitleSource.NONE:
+        return ""
+    conversation.title = titles.first_words(message)
+    conversation.title_source = Conversation.TitleSource.FIRST_WORDS
+    return conversation.title
+
+
+def _begin(
+    conversation: Conversation,
+    question: Message,
+    endpoint: Endpoint,
+    request: CompletionRequest,
+    *,
+    provisional_title: str = "",
+    idempotency: Idempotency | None = None,
+) -> AnswerIds:
+    """Store the empty answer and its generation, and launch the producer once all is committed."""
+    worker_id = supervisor.worker_id_for_job()
+    liveness.ensure_registered(worker_id)
+    answer = Message.objects.create(
+        conversation=conversation,
+        parent=question,
+        role=Message.Role.ASSISTANT,
+        model=endpoint.model,
+        model_type=endpoint.model_type,
+    )
+    generation = Generation.objects.create(
+        message=answer,
+        active_for=conversation,
+        worker_id=worker_id,
+        owner_id=conversation.owner_id,
+        user_identifier=conversation.user_identifier,
+        idempotency_key=idempotency.key if idempotency else None,
+        idempotency_hash=idempotency.hash if idempotency else "",
+    )
+    conversation.active_leaf = answer
+    conversation.updated_at = timezone.now()
+    conversation.save(update_fields=["active_leaf", "updated_at", "message_count", "title", "title_source"])
+    ids = AnswerIds(generation.pk, conversation.session_id, answer.pk)
+    plan = Plan(
+        ids=ids,
+        endpoint=endpoint,
+        request=request,
+        provisional_title=provisional_title if titles.wanted_from(endpoint) else "",
+        request_id=problems.request_id.get(),
+    )
+    transaction.on_commit(lambda: supervisor.launch_from_job(plan))
+    return ids
+
+
+def get_generation(*, caller: Caller, generation_id: uuid.UUID, action: Action = Action.READ) -> Generation:
+    """Return an answer's state, with its message and conversation; raises ``NotFound``."""
+    generation = Generation.objects.for_owner(caller).with_ids().filter(pk=generation_id).first()
+    if generation is None:
+        raise NotFound()
+    authorize(caller, action, generation)
+    return generation

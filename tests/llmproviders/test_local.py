@@ -1,0 +1,322 @@
+"""The embedded model, for real: its child process, its answers, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from llmproviders import ChatMessage, CompletionFinished, CompletionRequest, ContentDelta, Endpoint, Provider, local
+from llmproviders.backends.embedded import Embedded
+from llmproviders.exceptions import ContextLengthExceeded, LocalModelMissing, UpstreamUnavailable
+from llmproviders.http import close_client
+from llmproviders.registry import get_provider
+
+ENDPOINT = Endpoint("local", "Local", "", "SmolLM2-135M-Instruct", backend="embedded", is_demo=True)
+OPTIONS = local.Options(context_window=8192, parallel=2, start_timeout=60.0)
+MISSING = os.environ.get("ALLOW_MISSING_LOCAL_MODEL") == "1" and not local.is_installed()
+real_model = [
+    pytest.mark.local_model,
+    pytest.mark.skipif(MISSING, reason="the embedded model is not installed, and the environment allows that"),
+]
+Limits = Callable[..., None]
+
+
+def request(*texts: str, **options: Any) -> CompletionRequest:
+    return CompletionRequest(tuple(ChatMessage("user", text) for text in texts), **options)
+
+
+async def collect(asked: CompletionRequest) -> tuple[str, CompletionFinished]:
+    """The whole text of an answer, and how it ended."""
+    text = ""
+    async with aclosing(get_provider(ENDPOINT).stream(asked)) as deltas:  # type: ignore[type-var]
+        async for delta in deltas:
+            if isinstance(delta, CompletionFinished):
+                return text, delta
+            assert isinstance(delta, ContentDelta)
+            text += delta.text
+    raise AssertionError("no end")
+
+
+def pid() -> int:
+    """The process id of the child that runs now."""
+    assert local._server._child is not None
+    return local._server._child[0].pid
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def ended(process: int) -> None:
+    """Wait until a process that may not be ours has ended."""
+    async with asyncio.timeout(10):
+        while is_alive(process):
+            await asyncio.sleep(0.01)
+
+
+@pytest_asyncio.fixture
+async def server(limits: Limits) -> AsyncIterator[None]:
+    """The embedded server stays between these tests; the loop's connections to it do not."""
+    limits(LOCAL_START_TIMEOUT=60.0, FIRST_TOKEN_TIMEOUT=120.0)
+    yield
+    await close_client()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stopped_in_the_end() -> Iterator[None]:
+    yield
+    local._server.stop()
+
+
+class TestAnswers:
+    pytestmark = real_model
+
+    async def test_it_answers_in_english(self, server: None) -> None:
+        text, end = await collect(request("What is the capital of France?", temperature=0.0, max_tokens=40))
+
+        assert "Paris" in text
+        assert end.usage is not None
+        assert end.usage.total_tokens == end.usage.prompt_tokens + end.usage.completion_tokens
+        assert end.finish_reason in ("stop", "length")
+
+    async def test_max_tokens_ends_the_answer(self, server: None) -> None:
+        _text, end = await collect(request("Tell me a long story.", max_tokens=5))
+
+        assert end.finish_reason == "length"
+        assert end.usage is not None
+        assert end.usage.completion_tokens == 5
+
+    async def test_the_chat_template_is_the_models_own(self, server: None) -> None:
+        messages = (
+            ChatMessage("system", "Your name is Bob."),
+            ChatMessage("user", "Hello, my name is Anna."),
+            ChatMessage("assistant", "Hello Anna!"),
+            ChatMessage("user", "What is my name?"),
+        )
+
+        text, _end = await collect(CompletionRequest(messages, temperature=0.0, max_tokens=20))
+
+        assert "Anna" in text
+        assert "<|im" not in text
+
+    async def test_two_answers_run_side_by_side(self, server: None) -> None:
+        order: list[str] = []
+
+        async def ask(name: str) -> None:
+            async with aclosing(get_provider(ENDPOINT).stream(request(name, max_tokens=40))) as deltas:  # type: ignore[type-var]
+                async for _delta in deltas:
+                    order.append(name)
+
+        await asyncio.gather(ask("Tell me about cats."), ask("Tell me about dogs."))
+
+        changes = sum(one != other for one, other in zip(order, order[1:], strict=False))
+        assert changes > 5, order
+
+    async def test_a_prompt_that_is_too_long_is_refused_at_once(self, server: None) -> None:
+        async with asyncio.timeout(10):
+            with pytest.raises(ContextLengthExceeded):
+                await collect(request("word " * 9000))
+
+    async def test_each_answer_has_the_whole_window(self, server: None) -> None:
+        address = await local.ensure(OPTIONS)
+
+        slots = await slots_of(address)
+
+        assert [slot["n_ctx"] for slot in slots] == [8192, 8192]
+
+    @pytest.mark.parametrize("prompt", ["Tell me a long story.", "word " * 5000], ids=["writing", "reading"])
+    async def test_leaving_stops_the_work(self, server: None, prompt: str) -> None:
+        address = await local.ensure(OPTIONS)
+        task = asyncio.create_task(collect(request(prompt, max_tokens=4000)))
+        await slots_are(address, busy=1)
+
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        async with asyncio.timeout(15):  # it took over 20 s to read that prompt to its end
+            await slots_are(address, busy=0)
+
+
+async def slots_of(address: local.Address) -> list[dict[str, Any]]:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        url = address.api_url.replace("/v1/chat/completions", "/slots")
+        response = await client.get(url, headers={"Authorization": f"Bearer {address.api_key}"})
+        slots: list[dict[str, Any]] = response.json()
+        return slots
+
+
+async def slots_are(address: local.Address, *, busy: int) -> None:
+    """Wait until so many slots work. Asked not too often: each question wakes the server's waiting readers."""
+    while sum(slot["is_processing"] for slot in await slots_of(address)) != busy:
+        await asyncio.sleep(1.5 if busy == 0 else 0.02)
+
+
+class TestTheProcess:
+    pytestmark = real_model
+
+    async def test_it_is_started_once_for_all_who_come_first(self, server: None) -> None:
+        await local.stop()
+
+        addresses = await asyncio.gather(*(local.ensure(OPTIONS) for _ in range(10)))
+
+        assert len(set(addresses)) == 1
+
+    def test_several_event_loops_share_it(self) -> None:
+        async def ask() -> int:
+            try:
+                await collect(request("Hi", max_tokens=2))
+                return pid()
+            finally:
+                await close_client()
+
+        assert len({asyncio.run(ask()), asyncio.run(ask())}) == 1
+
+    async def test_who_does_not_know_the_key_is_refused(self, server: None) -> None:
+        address = await local.ensure(OPTIONS)
+
+        async with httpx.AsyncClient(trust_env=False) as client:
+            response = await client.post(address.api_url, json={"messages": []})
+
+        assert response.status_code == 401
+        assert address.api_key not in repr(address)
+        command = Path(f"/proc/{pid()}/cmdline").read_bytes() + Path(f"/proc/{pid()}/environ").read_bytes()
+        assert address.api_key.encode() not in command
+
+    async def test_it_listens_on_loopback_only(self, server: None) -> None:
+        address = await local.ensure(OPTIONS)
+
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1/chat/completions", address.api_url)
+
+    async def test_it_does_not_import_django(self, server: None) -> None:
+        code = "import sys, llmproviders.local; sys.exit('django' in sys.modules)"
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+
+    async def test_it_is_started_again_after_it_died(self, server: None) -> None:
+        await local.ensure(OPTIONS)
+        first = pid()
+        os.kill(first, signal.SIGKILL)
+        await ended(first)
+
+        await collect(request("Hi", max_tokens=2))
+
+        assert pid() != first
+
+    async def test_dying_in_the_middle_of_an_answer_is_an_error(self, server: None) -> None:
+        with pytest.raises(UpstreamUnavailable.__mro__[1]):  # any ProviderError
+            async with aclosing(get_provider(ENDPOINT).stream(request("A story", max_tokens=2000))) as deltas:  # type: ignore[type-var]
+                async for _delta in deltas:
+                    if is_alive(pid()):
+                        os.kill(pid(), signal.SIGKILL)
+
+    async def test_stop_ends_it_and_the_next_use_starts_another(self, server: None) -> None:
+        await local.ensure(OPTIONS)
+        first = pid()
+
+        await local.stop()
+        assert not is_alive(first)
+        await local.stop()
+
+        await local.ensure(OPTIONS)
+        assert is_alive(pid())
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    async def test_signals_to_the_whole_group_do_not_end_it(self, server: None, number: int) -> None:
+        await local.ensure(OPTIONS)
+
+        os.kill(pid(), number)
+
+        await collect(request("Hi", max_tokens=2))
+        assert is_alive(pid())
+
+    @pytest.mark.parametrize("how", ["kill -9", "exit"])
+    async def test_it_ends_with_its_parent_however_that_ends(self, how: str) -> None:
+        code = (
+            "import asyncio, sys, time; from llmproviders import local; "
+            "o = local.Options(context_window=512, parallel=1, start_timeout=60.0); asyncio.run(local.ensure(o)); "
+            "print(local._server._child[0].pid, flush=True); sys.stdin.readline()"
+        )
+        parent = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        child = int(await asyncio.wait_for(parent.stdout.readline(), 60))
+        assert is_alive(child)
+
+        if how == "exit":
+            parent.stdin.close()
+        else:
+            parent.kill()
+
+        await parent.wait()
+        await ended(child)
+
+    async def test_an_overdue_start_is_given_up(self, server: None) -> None:
+        await local.stop()
+
+        with pytest.raises(UpstreamUnavailable, match="did not start"):
+            await local.ensure(local.Options(context_window=512, parallel=1, start_timeout=0.01))
+
+        assert (await local.ensure(OPTIONS)).api_url
+
+    async def test_a_broken_model_file_is_an_error(
+        self, server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await local.stop()
+        broken = tmp_path / "broken.gguf"
+        broken.write_bytes(b"GGUF, but not really")
+        monkeypatch.setattr(local, "model_path", lambda: broken)
+
+        with pytest.raises(UpstreamUnavailable, match="did not start"):
+            await local.ensure(OPTIONS)
+
+
+class TestWithoutThePackages:
+    @pytest.fixture(params=local.PACKAGES)
+    def missing(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One of the packages is not there."""
+        real = importlib.util.find_spec
+
+        def find(name: str, package: str | None = None) -> ModuleSpec | None:
+            return None if name == request.param else real(name, package)
+
+        monkeypatch.setattr(local, "find_spec", find)
+
+    def test_it_is_not_installed(self, missing: None) -> None:
+        assert not local.is_installed()
+        assert not Embedded.is_available()
+
+    async def test_the_error_says_what_to_do(self, missing: None) -> None:
+        await local.stop()
+
+        with pytest.raises(LocalModelMissing) as caught:
+            await collect(request("Hi"))
+
+        assert "make install-local-model" in str(caught.value)
+        assert "LLM_API_URL" in str(caught.value)
+
+
+def test_the_backend_is_a_demo_without_a_url() -> None:
+    assert issubclass(Embedded, Provider)
+    assert Embedded.is_demo
+    assert not Embedded.needs_url
