@@ -74,6 +74,7 @@ lifespan = Lifespan(startup=supervisor.startup, shutdown=supervisor.shutdown)
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:
     """Answer one connection."""
+    lifespan.chain_signals()
     if scope["type"] == "http":
         await http(scope, LimitedBody(scope, receive, limit=settings.MAX_BODY_BYTES), send)
     elif scope["type"] == "websocket":

@@ -43,15 +43,16 @@ class Lifespan:
             logger.exception("start-up failed")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        self._chain_signals()
+        self.chain_signals()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._shut_down()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _chain_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return  # only there signals can be handled; the lifespan's end must do
+    def chain_signals(self) -> None:
+        """Put our handler before the server's, once. Servers without lifespan events need the call, too."""
+        if self._server_handlers or threading.current_thread() is not threading.main_thread():
+            return  # only in the main thread signals can be handled; elsewhere the lifespan's end must do
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._server_handlers[number] = signal.signal(number, partial(self._on_signal, loop))

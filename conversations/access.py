@@ -52,7 +52,7 @@ class Caller:
     @property
     def is_authenticated(self) -> bool:
         """Whether this caller may call at all (Django REST framework asks so)."""
-        return self.sees_all or self.user is not None
+        return self.sees_all or bool(self.user_identifier)
 
     def labelled(self, user_id: str | None) -> Caller:
         """Return the caller as ``user_id`` names them: a filter on an open server, else it must be themselves.

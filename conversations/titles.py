@@ -42,10 +42,10 @@ def first_words(message: str) -> str:
 
 def clean(title: str) -> str:
     """Return what a model wrote as a title: first line that says something, without decoration."""
-    title = re.sub(r"<think>.*?(</think>|$)", "", title, flags=re.DOTALL)
+    title = re.sub(r"^.*</think>|<think>.*", "", title, flags=re.DOTALL)
     lines = [line.strip() for line in title.splitlines() if line.strip()]
     line = lines[0] if lines else ""
-    line = re.sub(r"^(#+\s*|title\s*[::]\s*|标题\s*[::]\s*)", "", line, flags=re.IGNORECASE)
+    line = re.sub(r"^[#\s\"'`*_“‘「『《]*((title|标题)[*_\s]*[:：]\s*)?", "", line, flags=re.IGNORECASE)
     return line.strip(" \t\"'`*_“”‘’「」『』《》。.")[:TITLE_LENGTH].strip()
 
 

@@ -1,6 +1,7 @@
 """Brings in the text of answers that other processes make.
 
 One task a process asks for all the answers it follows in one query, and shares what it finds among readers.
+It asks every ``FOLLOW_INTERVAL``, and at once when the process that makes an answer says that there is more.
 """
 
 from __future__ import annotations
@@ -8,21 +9,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from contextlib import suppress
+from dataclasses import dataclass
 
 from .. import conf, db
 from ..exceptions import NotFound
+from .post import FOLLOW_AGAIN, Post
 from .storage import DELETED_ENDING, Progress, load
 from .transcript import Transcript
 
 logger = logging.getLogger("conversations.follower")
 
 
+@dataclass(slots=True)
+class Followed:
+    """An answer of another process."""
+
+    transcript: Transcript
+    worker_id: uuid.UUID | None
+    asked_at: float = float("-inf")
+
+
 class Follower:
     """The answers of other processes that somebody here reads."""
 
-    def __init__(self) -> None:
-        self._followed: dict[uuid.UUID, Transcript] = {}
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._followed: dict[uuid.UUID, Followed] = {}
         self._work = asyncio.Event()
+        self._news = asyncio.Event()
+
+    @property
+    def transcripts(self) -> list[Transcript]:
+        return [followed.transcript for followed in self._followed.values()]
 
     async def transcript(self, generation_id: uuid.UUID) -> Transcript:
         """Return the transcript of an answer: whole if it ended, else one that goes on growing.
@@ -30,18 +49,22 @@ class Follower:
         Raises ``NotFound`` for an answer that is not there (any more).
         """
         if generation_id in self._followed:
-            return self._followed[generation_id]
+            return self._followed[generation_id].transcript
         progress = (await db.read(load, {generation_id: 0})).get(generation_id)
         if progress is None:
             raise NotFound()
         if progress.ending is None and generation_id in self._followed:
-            return self._followed[generation_id]  # another reader was quicker
+            return self._followed[generation_id].transcript  # another reader was quicker
         transcript = Transcript(progress.ids, progress.pieces, on_abandoned=lambda: self._forget(generation_id))
         transcript.ending = progress.ending
         if progress.ending is None:
-            self._followed[generation_id] = transcript
+            self._followed[generation_id] = Followed(transcript, progress.worker_id)
             self._work.set()
         return transcript
+
+    def news(self) -> None:
+        """Look at once: somebody said that there is more."""
+        self._news.set()
 
     def _forget(self, generation_id: uuid.UUID) -> None:
         self._followed.pop(generation_id, None)
@@ -52,20 +75,31 @@ class Follower:
             if not self._followed:
                 self._work.clear()
                 await self._work.wait()
-            await asyncio.sleep(conf.get().FOLLOW_INTERVAL)
+            self._ask_owners()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(conf.get().FOLLOW_INTERVAL):
+                    await self._news.wait()
+            self._news.clear()
             try:
                 await self._look()
             except Exception:
                 logger.exception("cannot read the answers of other processes; trying again")
 
+    def _ask_owners(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for generation_id, followed in self._followed.items():
+            if now - followed.asked_at > FOLLOW_AGAIN:
+                followed.asked_at = now
+                self._post.follow(generation_id, followed.worker_id)
+
     async def _look(self) -> None:
-        positions = {key: transcript.position for key, transcript in self._followed.items()}
+        positions = {key: followed.transcript.position for key, followed in self._followed.items()}
         if not positions:
             return
         found = await db.read(load, positions)
         for generation_id in positions:
-            if transcript := self._followed.get(generation_id):
-                self._apply(generation_id, transcript, found.get(generation_id))
+            if followed := self._followed.get(generation_id):
+                self._apply(generation_id, followed.transcript, found.get(generation_id))
 
     def _apply(self, generation_id: uuid.UUID, transcript: Transcript, progress: Progress | None) -> None:
         if progress:

@@ -91,6 +91,11 @@ def end_orphans() -> int:
     return _end(Generation.objects.running().exclude(worker__in=living).values_list("pk", flat=True))
 
 
+def end_all() -> int:
+    """End every running answer, whoever makes it; return how many."""
+    return _end(Generation.objects.running().values_list("pk", flat=True))
+
+
 def _end(generation_ids: Iterable[uuid.UUID]) -> int:
     return sum(finish(generation_id, INTERRUPTED_ENDING) for generation_id in list(generation_ids))
 

@@ -87,11 +87,22 @@ class Run:
 
 
 class ChunkLog:
-    """The writer of one event loop. ``on_lost`` is called with a run that another process has ended."""
+    """The writer of one event loop.
 
-    def __init__(self, *, on_lost: Callable[[Run], None], on_unsettled: Callable[[Run], None]) -> None:
+    ``on_committed`` is called with each run that a batch brought forward, ``on_lost`` with one that another
+    process has ended, ``on_unsettled`` with one whose end the database did not take.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_lost: Callable[[Run], None],
+        on_unsettled: Callable[[Run], None],
+        on_committed: Callable[[Run], None],
+    ) -> None:
         self._on_lost = on_lost
         self._on_unsettled = on_unsettled
+        self._on_committed = on_committed
         self._dirty: dict[Run, None] = {}
         self._work = asyncio.Event()
 
@@ -161,6 +172,7 @@ class ChunkLog:
         run.transcript.extend(entry.pieces)
         if entry.ending:
             run.settle(entry.ending)
+        self._on_committed(run)
 
     async def adopt(self, run: Run) -> None:
         """Give the readers of a run that another process ended what the database has of it."""

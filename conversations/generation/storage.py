@@ -37,6 +37,7 @@ class Progress:
     ids: AnswerIds
     pieces: list[Piece] = field(default_factory=list)
     ending: Ending | None = None
+    worker_id: uuid.UUID | None = None
 
 
 def store(entries: Sequence[Entry]) -> set[uuid.UUID]:
@@ -104,6 +105,13 @@ def finish(
     return bool(won)
 
 
+def finish_elsewhere(generation_id: uuid.UUID, ending: Ending) -> uuid.UUID | None:
+    """End an answer that another process makes; return the worker that is to be told, None if it had ended."""
+    if not finish(generation_id, ending):
+        return None
+    return Generation.objects.filter(pk=generation_id).values_list("worker", flat=True).first()
+
+
 def _fold(generation_id: uuid.UUID, tail: Iterable[Piece], model: str) -> None:
     chunks = GenerationChunk.objects.filter(generation_id=generation_id)
     texts: list[tuple[str, str]] = list(chunks.order_by("position").values_list("kind", "text"))
@@ -145,7 +153,7 @@ def load(positions: dict[uuid.UUID, int]) -> dict[uuid.UUID, Progress]:
     next call finds its ending.
     """
     generations = list(Generation.objects.with_ids().filter(pk__in=positions))
-    found = {row.pk: Progress(ids_of(row), ending=ending_of(row)) for row in generations}
+    found = {row.pk: Progress(ids_of(row), ending=ending_of(row), worker_id=row.worker_id) for row in generations}
     beyond = Q()
     for row in generations:
         if row.is_running:

@@ -10,6 +10,7 @@ import contextvars
 import logging
 import uuid
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,13 +23,16 @@ from .events import COMPLETED, FAILED, Ending
 from .follower import Follower
 from .liveness import Pulse
 from .log import ChunkLog, Run
+from .post import Post, address_of
 from .producer import Plan, produce
-from .storage import INTERRUPTED_ENDING, STOPPED_ENDING, Entry, finish, still_running, store
+from .storage import INTERRUPTED_ENDING, STOPPED_ENDING, Entry, finish_elsewhere, still_running, store
 from .transcript import Transcript
 
 logger = logging.getLogger("conversations.generation")
 
 CHECK_INTERVAL = 1.0
+# What readers get to take their last events at the end of the process.
+LAST_EVENTS_SECONDS = 2.0
 
 
 class Supervisor:
@@ -38,8 +42,15 @@ class Supervisor:
         self.pulse = Pulse()
         self.runs: dict[uuid.UUID, Run] = {}
         self.draining = False
-        self.log = ChunkLog(on_lost=self._cancel, on_unsettled=self._keep_unsettled)
-        self.follower = Follower()
+        self.log = ChunkLog(on_lost=self._cancel, on_unsettled=self._keep_unsettled, on_committed=self._tell_followers)
+        self.post = Post(
+            address=lambda: address_of(self.pulse.worker_id),
+            on_stop=self._told_to_stop,
+            on_news=lambda: self.follower.news(),
+            makes=lambda generation_id: generation_id in self.runs,
+        )
+        self.follower = Follower(self.post)
+        self._look_now = asyncio.Event()
         self._unsettled: dict[uuid.UUID, Run] = {}
         self._owners: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
@@ -52,6 +63,8 @@ class Supervisor:
             self._services = [
                 self._task(self.log.write_forever(), "chunk log"),
                 self._task(self.follower.follow_forever(), "follower"),
+                self._task(self.post.send_forever(), "post out"),
+                self._task(self.post.receive_forever(), "post in"),
                 self._task(self._beat_forever(), "liveness"),
                 self._task(self._check_forever(), "check"),
             ]
@@ -98,7 +111,18 @@ class Supervisor:
             self._request(run, ending)
             await run.finished.wait()
         else:
-            await db.write(finish, generation_id, ending)
+            self.ensure_started()
+            self.post.stop(generation_id, await db.write(finish_elsewhere, generation_id, ending))
+
+    def _told_to_stop(self, generation_id: uuid.UUID) -> None:
+        """Another process ended an answer of ours; its word is only a reason to look."""
+        if generation_id in self.runs:
+            self._look_now.set()
+
+    def _tell_followers(self, run: Run) -> None:
+        self.post.committed(run.ids.generation_id, run.transcript.position)
+        if run.finished.is_set():
+            self.post.ended(run.ids.generation_id)
 
     def _request(self, run: Run, ending: Ending) -> None:
         if run.requested_ending is None:
@@ -126,9 +150,12 @@ class Supervisor:
             await asyncio.sleep(conf.get().BEAT_INTERVAL)
 
     async def _check_forever(self) -> None:
-        """Once a second: which of our answers did others end, and which endings are not written down yet."""
+        """Once a second, or when told: which answers did others end, and which endings are not written down yet."""
         while True:
-            await asyncio.sleep(CHECK_INTERVAL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL):
+                    await self._look_now.wait()
+            self._look_now.clear()
             if self._unsettled:
                 await self._guarded(self._settle())
             if self.runs:
@@ -169,16 +196,37 @@ class Supervisor:
 
     # Ending -------------------------------------------------------------------------------------------------
 
-    async def shutdown(self) -> None:
-        """Stop everything: answers that still run are ended as interrupted, with their text."""
+    async def shutdown(self, grace: float = 0.0) -> None:
+        """End everything, in time: may be called again without harm.
+
+        No answer begins any more; those that run may go on for ``grace`` seconds, what is left then is ended
+        as interrupted, with its text. Readers get their end before this returns.
+        """
         self.draining = True
+        transcripts = [*(run.transcript for run in self.runs.values()), *self.follower.transcripts]
+        if self.runs and grace:
+            logger.info("%d answers may go on for %d s", len(self.runs), grace)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    for run in list(self.runs.values()):
+                        await run.finished.wait()
         await asyncio.gather(*(self.stop(key, INTERRUPTED_ENDING) for key in list(self.runs)))
+        await _deserted(transcripts)
         for task in [*self._owners, *self._services]:
             task.cancel()
         await asyncio.gather(*self._owners, *self._services, return_exceptions=True)
         if self._services:
             self._services = []
             await self._guarded(db.write(liveness.sign_off, self.pulse.worker_id))
+
+
+async def _deserted(transcripts: list[Transcript]) -> None:
+    """Wait until ended answers have no readers, or as long as a reader may take for its last events."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_EVENTS_SECONDS):
+            for transcript in transcripts:
+                if transcript.ending:
+                    await transcript.deserted()
 
 
 def _ending_of(run: Run) -> Ending:
@@ -233,6 +281,6 @@ async def shutdown() -> None:
     """End the engine of this event loop, and everything it holds."""
     loop = asyncio.get_running_loop()
     if supervisor := _supervisors.get(loop):
-        await supervisor.shutdown()
+        await supervisor.shutdown(conf.get().DRAIN_SECONDS)
         _supervisors.pop(loop, None)
     await completions.close()

@@ -26,6 +26,7 @@ class Transcript:
         self.ending: Ending | None = None
         self._changed = asyncio.Event()
         self._readers = 0
+        self._left = asyncio.Event()
         self._on_abandoned = on_abandoned
 
     @property
@@ -77,8 +78,16 @@ class Transcript:
             yield
         finally:
             self._readers -= 1
-            if not self._readers and self.ending is None and self._on_abandoned:
-                self._on_abandoned()
+            if not self._readers:
+                self._left.set()
+                if self.ending is None and self._on_abandoned:
+                    self._on_abandoned()
+
+    async def deserted(self) -> None:
+        """Wait until nobody reads."""
+        while self._readers:
+            self._left.clear()
+            await self._left.wait()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
