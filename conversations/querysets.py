@@ -39,9 +39,7 @@ class MessageQuerySet(OwnedQuerySet["Message"]):
 
 class GenerationQuerySet(OwnedQuerySet["Generation"]):
     def running(self) -> Self:
-        from .models import Generation
-
-        return self.filter(status=Generation.Status.RUNNING)
+        return self.filter(status=self.model.Status.RUNNING)
 
     def with_ids(self) -> Self:
         """Add what identifies an answer to its clients, in the same query."""

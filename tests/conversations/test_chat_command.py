@@ -385,6 +385,7 @@ def test_an_error_does_not_end_the_chat(environ: dict[str, str], upstream_thread
         screen.until("> ")
         screen.type("even\n")
         screen.until("even (0 earlier messages)\r\n")
+        screen.until("> ")
         screen.type("\x04")
         assert screen.end() == 0
 

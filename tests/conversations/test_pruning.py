@@ -58,6 +58,7 @@ def test_pinned_ones_are_kept_beside_the_newest() -> None:
 def test_one_that_is_being_answered_stays_until_it_has_ended() -> None:
     conversations = make(5)
     generation = begin_answer(conversations[0])
+    assert len(pruning.prunable(user_identifier="kim", keep=2)) == 2
     assert pruning.prune_owner(user_identifier="kim", keep=2) == 2
     assert titles() == {"0", "3", "4"}
     Generation.objects.filter(pk=generation.pk).update(active_for=None, status="completed")

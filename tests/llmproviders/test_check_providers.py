@@ -50,7 +50,7 @@ def test_a_model_that_answers_is_ok(upstream_thread: ScriptedUpstream) -> None:
     head, row = output.splitlines()
     assert head.split() == ["type", "model", "host", "result", "first", "token", "ms", "total", "ms"]
     assert row.split()[:4] == ["scripted", "tiny", "127.0.0.1", "ok"]
-    assert upstream_thread.completions[0].json["max_tokens"] <= 8
+    assert upstream_thread.completions[0].body["max_tokens"] <= 8
 
 
 def test_json_has_an_object_for_each_model(upstream_thread: ScriptedUpstream) -> None:
@@ -113,9 +113,7 @@ def test_nothing_to_ask_is_a_failure() -> None:
 
 
 def test_a_stalled_model_is_given_up_in_time(upstream_thread: ScriptedUpstream) -> None:
-    from dataclasses import replace
-
-    upstream_thread.default = replace(answer("never"), stall="headers")
+    upstream_thread.default = answer("never", stall="headers")
 
     output, error = run("--timeout", "0.3", "--json")
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from importlib.machinery import ModuleSpec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest_asyncio
 
 from llmproviders import ChatMessage, CompletionFinished, CompletionRequest, ContentDelta, Endpoint, Provider, local
 from llmproviders.backends.embedded import Embedded
-from llmproviders.exceptions import ContextLengthExceeded, LocalModelMissing, UpstreamUnavailable
+from llmproviders.exceptions import AnswerCut, ContextLengthExceeded, LocalModelMissing, UpstreamUnavailable
 from llmproviders.http import close_client
 from llmproviders.registry import get_provider
 
@@ -51,10 +52,14 @@ async def collect(asked: CompletionRequest) -> tuple[str, CompletionFinished]:
     raise AssertionError("no end")
 
 
-def pid() -> int:
-    """The process id of the child that runs now."""
+def child() -> subprocess.Popen[bytes]:
+    """The child process that was started last."""
     assert local._server._child is not None
-    return local._server._child[0].pid
+    return local._server._child[0]
+
+
+def pid() -> int:
+    return child().pid
 
 
 def is_alive(process: int) -> bool:
@@ -64,10 +69,15 @@ def is_alive(process: int) -> bool:
         return False
 
 
+def seen_by_others(process: int) -> bytes:
+    """A process's arguments and environment."""
+    return Path(f"/proc/{process}/cmdline").read_bytes() + Path(f"/proc/{process}/environ").read_bytes()
+
+
 async def ended(process: int) -> None:
-    """Wait until a process that may not be ours has ended."""
+    """Wait until a process that is not ours has ended: nothing tells us."""
     async with asyncio.timeout(10):
-        while is_alive(process):
+        while is_alive(process):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -89,9 +99,9 @@ class TestAnswers:
     pytestmark = real_model
 
     async def test_it_answers_in_english(self, server: None) -> None:
-        text, end = await collect(request("What is the capital of France?", temperature=0.0, max_tokens=40))
+        text, end = await collect(request("Say hello.", temperature=0.0, max_tokens=40))
 
-        assert "Paris" in text
+        assert "hello" in text.lower()
         assert end.usage is not None
         assert end.usage.total_tokens == end.usage.prompt_tokens + end.usage.completion_tokens
         assert end.finish_reason in ("stop", "length")
@@ -126,7 +136,7 @@ class TestAnswers:
 
         await asyncio.gather(ask("Tell me about cats."), ask("Tell me about dogs."))
 
-        changes = sum(one != other for one, other in zip(order, order[1:], strict=False))
+        changes = sum(one != other for one, other in pairwise(order))
         assert changes > 5, order
 
     async def test_a_prompt_that_is_too_long_is_refused_at_once(self, server: None) -> None:
@@ -165,7 +175,7 @@ async def slots_of(address: local.Address) -> list[dict[str, Any]]:
 
 async def slots_are(address: local.Address, *, busy: int) -> None:
     """Wait until so many slots work. Asked not too often: each question wakes the server's waiting readers."""
-    while sum(slot["is_processing"] for slot in await slots_of(address)) != busy:
+    while sum(slot["is_processing"] for slot in await slots_of(address)) != busy:  # noqa: ASYNC110
         await asyncio.sleep(1.5 if busy == 0 else 0.02)
 
 
@@ -197,8 +207,7 @@ class TestTheProcess:
 
         assert response.status_code == 401
         assert address.api_key not in repr(address)
-        command = Path(f"/proc/{pid()}/cmdline").read_bytes() + Path(f"/proc/{pid()}/environ").read_bytes()
-        assert address.api_key.encode() not in command
+        assert address.api_key.encode() not in seen_by_others(pid())
 
     async def test_it_listens_on_loopback_only(self, server: None) -> None:
         address = await local.ensure(OPTIONS)
@@ -206,27 +215,29 @@ class TestTheProcess:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1/chat/completions", address.api_url)
 
     async def test_it_does_not_import_django(self, server: None) -> None:
-        code = "import sys, llmproviders.local; sys.exit('django' in sys.modules)"
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+        code = "import sys, runpy; runpy.run_path(sys.argv[1]); sys.exit('django' in sys.modules)"
+        process = await asyncio.create_subprocess_exec(sys.executable, "-P", "-c", code, str(local.SCRIPT))
 
         assert await asyncio.wait_for(process.wait(), 30) == 0
 
     async def test_it_is_started_again_after_it_died(self, server: None) -> None:
         await local.ensure(OPTIONS)
         first = pid()
-        os.kill(first, signal.SIGKILL)
-        await ended(first)
+        child().kill()
+        await asyncio.to_thread(child().wait, 10)
 
         await collect(request("Hi", max_tokens=2))
 
         assert pid() != first
 
     async def test_dying_in_the_middle_of_an_answer_is_an_error(self, server: None) -> None:
-        with pytest.raises(UpstreamUnavailable.__mro__[1]):  # any ProviderError
+        async def kill_it_while_it_answers() -> None:
             async with aclosing(get_provider(ENDPOINT).stream(request("A story", max_tokens=2000))) as deltas:  # type: ignore[type-var]
                 async for _delta in deltas:
-                    if is_alive(pid()):
-                        os.kill(pid(), signal.SIGKILL)
+                    child().kill()
+
+        with pytest.raises(AnswerCut):
+            await kill_it_while_it_answers()
 
     async def test_stop_ends_it_and_the_next_use_starts_another(self, server: None) -> None:
         await local.ensure(OPTIONS)
