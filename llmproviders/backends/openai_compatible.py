@@ -86,8 +86,10 @@ class _Call:
                             yield delta
             for delta in answer.flush():
                 yield delta
-            yield answer.finished()
+            last = answer.finished()
+            # Before the last delta: nobody asks for more after it, and an unread connection serves no other call.
             await self._rest(reply, DRAIN_SECONDS)
+            yield last
 
     @asynccontextmanager
     async def _accepted(self) -> AsyncIterator[Reply]:
