@@ -18,7 +18,7 @@ LOCAL_MODEL := $(VENV)/.local-model
 DEV := $(VENV)/.dev
 DRIVER_STAMPS := $(DRIVERS:%=$(VENV)/.%)
 
-.PHONY: help run dev migrate test lint format types migrations-check deploy-check schema schema-check messages \
+.PHONY: help run dev migrate test test-reliability test-mutations lint format types migrations-check deploy-check schema schema-check messages \
 	messages-check ci lock clean install-local-model system-packages
 .DELETE_ON_ERROR:
 
@@ -78,6 +78,12 @@ $(DEV): requirements/dev.txt $(BASE)
 test: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Run the tests (PYTEST_ARGS='-k stream'; DATABASE_URL=... for another database)
 	$(PY) -m pytest $(PYTEST_ARGS)
 
+test-reliability: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Kill, cut, stall and race at full size (docs/reliability.md); needs redis-server
+	RELIABILITY=full $(PY) -m pytest tests/reliability $(PYTEST_ARGS)
+
+test-mutations: $(DEV)  ## Break each promise in turn and expect its tests to fail
+	$(PY) -m tests.reliability.mutate
+
 lint: $(DEV)  ## Check style and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -121,9 +127,12 @@ messages-check: $(DEV)  ## Fail where a text is not translated, or the compiled 
 ci: lint types migrations-check deploy-check schema-check messages-check test  ## All of these, the tests last
 
 system-packages:  ## Install what the checks need beside Python (Debian, Ubuntu)
-	@command -v msgfmt > /dev/null || { \
+	@missing=; \
+	command -v msgfmt > /dev/null || missing="$$missing gettext"; \
+	command -v redis-server > /dev/null || missing="$$missing redis-server"; \
+	test -z "$$missing" || { \
 		if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
-		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends gettext; }
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; }
 
 # Requirements ----------------------------------------------------------------------------------------------
 

@@ -30,8 +30,7 @@ ERROR_BODY_SECONDS = 5.0
 # without which the connection could not be used again.
 USAGE_SECONDS = 2.0
 DRAIN_SECONDS = 0.1
-# What some servers (vLLM, OpenRouter) give as finish reason of an answer that is not finished.
-BROKEN_OFF = frozenset({"abort", "error"})
+BROKEN_OFF = frozenset({"abort", "error"})  # the finish reasons (vLLM, OpenRouter) of an answer that is none
 _GONE = (AnswerCut, UpstreamTimeout)
 
 
