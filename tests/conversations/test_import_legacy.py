@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversations import services
-from conversations.legacy import values
+from conversations.legacy import SourceError, open_source, values
 from conversations.models import Conversation, Message, UserConfig
 
 pytestmark = pytest.mark.django_db
@@ -266,6 +266,8 @@ def test_the_old_database_is_not_changed(old: Old, bring: Bring) -> None:
     bring()
     assert old.path.read_bytes() == before
     assert sorted(path.name for path in old.path.parent.iterdir()) == [old.path.name]
+    with open_source(str(old.path)) as source, pytest.raises(SourceError, match="readonly database"):
+        source._query("DELETE FROM messages")
 
 
 # Versions ---------------------------------------------------------------------------------------------------------

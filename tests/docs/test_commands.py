@@ -97,7 +97,7 @@ def readme(request: pytest.FixtureRequest) -> Path:
 def reader(tmp_path: Path) -> Iterator[Reader]:
     """A server with one model, the scripted one, and somebody who tries the README on it."""
     with run_upstream_in_thread() as upstream:
-        given = {
+        given: dict[str, Any] = {
             "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
             "LLM_API_URL": upstream.url,
             "LLM_MODEL": "scripted",
@@ -195,7 +195,8 @@ def test_the_example_of_an_endpoint_answers(readme: Path, settings: Any, monkeyp
     conversation.messages.create(role="user", content="three words here")
     assert Client().get(f"/conversations/{conversation.session_id}/words").json() == {"words": 3}
     GENERATOR_STATS.reset()
-    schema = SchemaGenerator(urlconf=module.__name__).get_schema(request=None, public=True)
+    generator: Any = SchemaGenerator
+    schema = generator(urlconf=module.__name__).get_schema(request=None, public=True)
     assert "/conversations/{session_id}/words" in schema["paths"]
     assert not [found for found in GENERATOR_STATS._warn_cache if "authenticator" not in found]
     assert not GENERATOR_STATS._error_cache

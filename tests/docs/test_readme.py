@@ -67,7 +67,7 @@ def test_the_settings_table_tells_the_defaults_of_the_code(readme: Path) -> None
 # Codes --------------------------------------------------------------------------------------------------------
 
 
-def subclasses(base: type) -> Iterator[type]:
+def subclasses(base: type[Any]) -> Iterator[type[Any]]:
     for child in base.__subclasses__():
         yield child
         yield from subclasses(child)
@@ -116,7 +116,7 @@ def test_no_code_is_explained_that_does_not_exist() -> None:
 
 def test_the_statuses_are_those_of_the_code() -> None:
     told = {(row[0].strip("`"), int(row[1])) for row in rows(prose(ERRORS)) if re.fullmatch(r"\d{3}", row[1])}
-    refused = {(str(kind.code), kind.status) for kind in subclasses(refusals.ChatError)}  # type: ignore[attr-defined]
+    refused = {(str(kind.code), kind.status) for kind in subclasses(refusals.ChatError)}
     assert refused | set(problems.ANSWER_STATUS.items()) <= told
 
 

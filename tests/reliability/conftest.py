@@ -1,0 +1,110 @@
+"""Real server processes on one database, in front of a scripted upstream that outlives them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.processes.server import ServerProcess, environment, manage
+from tests.upstream import ScriptedUpstream, run_upstream_in_thread
+
+from .redis_server import RedisServer
+
+
+class Serve(Protocol):
+    """Starts ``count`` server processes on one fresh database; all are ended after the test.
+
+    ``conversations`` and ``providers`` change keys of the two apps' settings, ``pragmas`` is SQL for each new
+    SQLite connection, ``lock_timeout`` what a job waits for SQLite's lock (seconds; else the project's own), and
+    ``env`` variables of the environment. Called twice in a test, it serves the same database again.
+    """
+
+    def __call__(
+        self,
+        kind: str = "uvicorn",
+        count: int = 1,
+        redis: bool = False,
+        *,
+        conversations: Mapping[str, Any] | None = None,
+        providers: Mapping[str, Any] | None = None,
+        pragmas: str = "",
+        lock_timeout: float | None = None,
+        **env: str,
+    ) -> list[ServerProcess]: ...
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a migrated database, made once."""
+    folder = tmp_path_factory.mktemp("migrated")
+    manage(environment(folder), "migrate", "--verbosity=0")
+    return folder
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedUpstream]:
+    """The upstream of every server of the test, in a thread of the tests."""
+    with run_upstream_in_thread() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def database(migrated: Path, tmp_path: Path) -> Path:
+    """The SQLite file of the test's servers."""
+    folder = tmp_path / "database"
+    shutil.copytree(migrated, folder)
+    return folder / "db.sqlite3"
+
+
+@pytest.fixture
+def serve(
+    request: pytest.FixtureRequest, database: Path, scripted: ScriptedUpstream, tmp_path: Path
+) -> Iterator[Serve]:
+    with ExitStack() as running:
+
+        def start(
+            kind: str = "uvicorn",
+            count: int = 1,
+            redis: bool = False,
+            *,
+            conversations: Mapping[str, Any] | None = None,
+            providers: Mapping[str, Any] | None = None,
+            pragmas: str = "",
+            lock_timeout: float | None = None,
+            **env: str,
+        ) -> list[ServerProcess]:
+            overrides: dict[str, Any] = {
+                "conversations": dict(conversations or {}),
+                "providers": dict(providers or {}),
+                "pragmas": pragmas,
+            }
+            if lock_timeout is not None:
+                overrides["timeout"] = lock_timeout
+            variables = {
+                "DJANGO_SETTINGS_MODULE": "tests.reliability.settings",
+                "OVERRIDES": json.dumps(overrides),
+                "LLM_API_URL": scripted.url,
+                "LLM_MODEL": "scripted",
+                "LLM_API_KEY": "sk-scripted-0123456789",
+                **env,
+            }
+            if redis:
+                variables["REDIS_URL"] = request.getfixturevalue("redis_server").url
+            settings = environment(database.parent, **variables)
+            servers = [ServerProcess(kind, settings, tmp_path / f"server-{index}.log") for index in range(count)]
+            # The first alone: the others find the database in WAL mode.
+            return [running.enter_context(server) for server in servers]
+
+        yield start
