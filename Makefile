@@ -9,7 +9,10 @@ LOCALES := chatproject/locale conversations/locale llmproviders/locale
 MAKEMESSAGES := $(PY) manage.py makemessages --no-wrap --add-location file --ignore 'tests/*' --ignore 'var/*' --ignore '.venv*'
 
 # What the configured database and channel layer need beside the base.
-DRIVERS := $(if $(filter postgres%,$(DATABASE_URL)),postgres) $(if $(filter mysql%,$(DATABASE_URL)),mysql) $(if $(REDIS_URL),redis)
+from_dotenv = $(shell sed -n 's/^ *$(1) *= *//p' .env 2> /dev/null | tail -n 1)
+DATABASE := $(or $(DATABASE_URL),$(call from_dotenv,DATABASE_URL))
+LAYER := $(or $(REDIS_URL),$(call from_dotenv,REDIS_URL))
+DRIVERS := $(if $(filter postgres%,$(DATABASE)),postgres) $(if $(filter mysql%,$(DATABASE)),mysql) $(if $(LAYER),redis)
 
 # Each stamp is younger than the requirements that it stands for, or they are installed again.
 CREATED := $(VENV)/.created

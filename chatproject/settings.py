@@ -156,15 +156,8 @@ LOGGING = logging_config(
 
 # The REST API -----------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["conversations.api.authentication.CallerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": [],  # access.authorize decides, in the views' base class
-    "DEFAULT_PARSER_CLASSES": ["conversations.api.parsers.StrictJSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "conversations.api.parsers.JSONOnlyNegotiation",
-    "EXCEPTION_HANDLER": "conversations.api.errors.exception_handler",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,
-    "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "chatproject",

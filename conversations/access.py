@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http.request import split_domain_port, validate_host
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from . import conf
@@ -107,14 +107,16 @@ def check_origin(connection: Connection) -> None:
     A client without `Origin` is no browser. The `Host` must be one of ``ALLOWED_HOSTS`` too, or a page could
     reach us under a name of its own that resolves to our address.
     """
-    host = connection.headers.get("host", "")
-    domain, _port = split_domain_port(host)
-    if not domain or not validate_host(domain, settings.ALLOWED_HOSTS):
-        raise PermissionRefused(code="host_not_allowed")
+    request = HttpRequest()
+    request.META = {"HTTP_HOST": connection.headers.get("host", "")}
+    try:
+        host = request.get_host()
+    except DisallowedHost:
+        raise PermissionRefused(code="host_not_allowed") from None
     origin = connection.headers.get("origin")
     if origin is None or origin in getattr(settings, "CORS_ALLOWED_ORIGINS", ()):
         return
-    if urlsplit(origin).netloc.lower() != host.lower():
+    if origin.lower().partition("://")[2] != host.lower():
         raise PermissionRefused(code="origin_not_allowed")
 
 

@@ -15,8 +15,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.utils.urls import replace_query_param
-from rest_framework.views import APIView
-from rest_framework.viewsets import ViewSet
 
 from .. import configuration, db, listing, services
 from ..access import Action, Caller
@@ -26,6 +24,7 @@ from ..generation import supervisor
 from ..models import Generation
 from ..problems import describe
 from . import serializers as s
+from .base import ApiView, ApiViewSet
 from .gate import Deferred, json_response
 
 S = TypeVar("S", bound=Serializer[Any])
@@ -57,7 +56,7 @@ SESSION_ID = OpenApiParameter("session_id", uuid.UUID, OpenApiParameter.PATH)
 GENERATION_ID = OpenApiParameter("generation_id", uuid.UUID, OpenApiParameter.PATH)
 
 
-class ConversationViewSet(ViewSet):
+class ConversationViewSet(ApiViewSet):
     """Conversations and their messages."""
 
     @extend_schema(parameters=[s.ListQuerySerializer], responses=s.ConversationListSerializer)
@@ -124,7 +123,7 @@ class ConversationViewSet(ViewSet):
         return Response({"session_id": str(conversation.session_id), "messages": items})
 
 
-class GenerationViewSet(ViewSet):
+class GenerationViewSet(ApiViewSet):
     """The making of an answer."""
 
     @extend_schema(parameters=[GENERATION_ID], responses=s.GenerationSerializer)
@@ -170,7 +169,7 @@ def generation_state(caller: Caller, generation_id: uuid.UUID, action: Action) -
     }
 
 
-class ConfigView(APIView):
+class ConfigView(ApiView):
     """Which model answers."""
 
     @extend_schema(parameters=[OpenApiParameter("user_id", str)], responses=s.ConfigSerializer)

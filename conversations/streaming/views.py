@@ -15,10 +15,10 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from .. import problems, services
 from ..api import serializers as s
+from ..api.base import ApiView
 from ..api.errors import problem_response
 from ..api.gate import Deferred, json_response
 from ..api.views import GENERATION_ID, caller_of, session_id_of, validated
@@ -36,7 +36,7 @@ STREAM = {
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
-class ChatView(APIView):
+class ChatView(ApiView):
     """Say something and get an answer."""
 
     @extend_schema(
@@ -66,7 +66,7 @@ class ChatView(APIView):
         return reply(ids, data["message"], stream=data["stream"])
 
 
-class RegenerateView(APIView):
+class RegenerateView(ApiView):
     """Get another answer."""
 
     @extend_schema(
@@ -82,7 +82,7 @@ class RegenerateView(APIView):
         return reply(ids, question, stream=serializer.validated_data["stream"])
 
 
-class GenerationStreamView(APIView):
+class GenerationStreamView(ApiView):
     """Attach to an answer."""
 
     @extend_schema(

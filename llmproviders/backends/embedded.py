@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Warning
 
 from .. import conf, local
 from ..base import Provider
-from ..types import CompletionRequest, Delta
+from ..types import CompletionFinished, CompletionRequest, Delta
 from .openai_compatible import OpenAICompatible
 
 # llama.context_length of the model file.
@@ -59,4 +59,5 @@ class Embedded(Provider):
         server = OpenAICompatible(replace(self.endpoint, api_url=address.api_url, api_key=address.api_key))
         async with aclosing(server.stream(request)) as deltas:
             async for delta in deltas:
-                yield delta
+                # llama.cpp calls its model by the path of the file.
+                yield replace(delta, model=self.endpoint.model) if isinstance(delta, CompletionFinished) else delta
