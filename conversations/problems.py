@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .exceptions import ChatError
@@ -49,9 +50,14 @@ ANSWER_STATUS = {
 
 
 def describe(code: str, reason: str = "") -> str:
-    """Return the sentence for an answer's error, in the active language, with the upstream's own reason."""
-    sentence = str(ANSWER_ERRORS.get(code, ANSWER_ERRORS["internal_error"]))
-    return f"{sentence} ({reason})" if reason else sentence
+    """Return the sentence for an answer's error, in the active language, with the reason where it says more.
+
+    An upstream's own words stay as they are; our reasons are kept in English and translated here.
+    """
+    sentence, reason = str(ANSWER_ERRORS.get(code, ANSWER_ERRORS["internal_error"])), gettext(reason)
+    if reason in ("", sentence):
+        return sentence
+    return gettext("%(sentence)s (%(reason)s)") % {"sentence": sentence, "reason": reason}
 
 
 def problem(*, status: int, code: str, detail: str | Promise, **extra: Any) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from .exceptions import (
     ContextLengthExceeded,
     ProviderError,
@@ -30,13 +32,13 @@ MAX_SAID_CHARS = 65_536
 MAX_RETRY_AFTER = 86_400.0
 
 PLAIN: Mapping[type[ProviderError], str] = {
-    UpstreamAuthenticationFailed: "The model's server did not accept the key.",
-    UpstreamRateLimited: "The model's server is asked too much at the moment.",
-    ContextLengthExceeded: "The conversation is too long for the model.",
-    UpstreamBadRequest: "The model's server refused the request.",
-    UpstreamUnavailable: "The model's server is not available.",
-    UpstreamTimeout: "The model's server did not answer in time.",
-    UpstreamProtocolError: "The model's server did not answer in the expected format.",
+    UpstreamAuthenticationFailed: gettext_noop("The model's server did not accept the key."),
+    UpstreamRateLimited: gettext_noop("The model's server is asked too much at the moment."),
+    ContextLengthExceeded: gettext_noop("The conversation is too long for the model."),
+    UpstreamBadRequest: gettext_noop("The model's server refused the request."),
+    UpstreamUnavailable: gettext_noop("The model's server is not available."),
+    UpstreamTimeout: gettext_noop("The model's server did not answer in time."),
+    UpstreamProtocolError: gettext_noop("The model's server did not answer in the expected format."),
 }
 
 _CONTEXT_LENGTH = re.compile(
@@ -76,7 +78,7 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes, *, key: 
     document = _parsed(body)
     reason, words = _said(document)
     if 300 <= status < 400:
-        return UpstreamProtocolError("The model's server redirects to another address.", status=status)
+        return UpstreamProtocolError(gettext_noop("The model's server redirects to another address."), status=status)
     return _error(status, reason, words, key=key, retry_after=retry_after(headers))
 
 

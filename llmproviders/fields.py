@@ -13,6 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.lookups import Exact, IsNull
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from . import conf
@@ -65,11 +66,11 @@ class EncryptedTextField(_TextField):
         try:
             return _cipher().decrypt(value).decode()
         except InvalidToken:
-            column = f"{self.model._meta.db_table}.{self.column}"
-            raise DecryptionFailed(
-                f"A value of {column} cannot be decrypted with any of the encryption keys. "
+            problem = gettext(
+                "A value of %(column)s cannot be decrypted with any of the encryption keys. "
                 "Put back the key that it was written with, or enter the value again."
-            ) from None
+            )
+            raise DecryptionFailed(problem % {"column": f"{self.model._meta.db_table}.{self.column}"}) from None
 
     def get_lookup(self, lookup: str) -> Any:
         return {"isnull": IsNull, "exact": _IsEmpty}.get(lookup) or self._refuse(lookup)

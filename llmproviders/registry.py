@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
 from . import conf
 from .base import Provider
@@ -16,7 +17,8 @@ def get_provider(endpoint: Endpoint) -> Provider:
     """Return a provider for ``endpoint``. Raises ``UnknownModelType`` for a backend that nobody registered."""
     path = conf.get().BACKENDS.get(endpoint.backend)
     if path is None:
-        raise UnknownModelType(f"{endpoint.model_type}: there is no backend named {endpoint.backend!r}.")
+        names = {"type": endpoint.model_type, "backend": repr(endpoint.backend)}
+        raise UnknownModelType(_("%(type)s: there is no backend named %(backend)s.") % names)
     return _backend(path)(endpoint)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from django.utils.translation import gettext_noop
+
 from .exceptions import AnswerTooLarge
 
 BOM = "\ufeff"
@@ -111,8 +113,8 @@ class SSEDecoder:
     def _append(self, value: str) -> None:
         self._data_chars += len(value) + 1
         if self._data_chars > self._max_event_chars:
-            raise AnswerTooLarge("The model's server sent an event that is too large.")
+            raise AnswerTooLarge(gettext_noop("The model's server sent an event that is too large."))
         self._data.append(value)
 
     def _line_too_long(self) -> AnswerTooLarge:
-        return AnswerTooLarge("The model's server sent a line that is too long.")
+        return AnswerTooLarge(gettext_noop("The model's server sent a line that is too long."))

@@ -10,7 +10,7 @@ from channels.layers import get_channel_layer
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
 
 from .. import db
 from ..generation import supervisor
@@ -48,7 +48,7 @@ async def _outcome(name: str, check: Callable[[], Awaitable[str]]) -> str:
             return await check()
     except Exception as error:
         logger.warning("not ready: %s: %s", name, str(error) or type(error).__name__)
-        return "does not answer"
+        return _("does not answer")
 
 
 async def _database() -> str:
@@ -61,7 +61,7 @@ def _migrations() -> str:
     if not _migrated:
         executor = MigrationExecutor(connection)
         _migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
-        return "" if _migrated else "not migrated"
+        return "" if _migrated else _("not migrated")
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return ""
@@ -78,4 +78,4 @@ async def _channel_layer() -> str:
 
 
 async def _process() -> str:
-    return "shutting down" if supervisor.current().draining else ""
+    return _("shutting down") if supervisor.current().draining else ""

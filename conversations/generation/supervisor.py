@@ -33,6 +33,8 @@ logger = logging.getLogger("conversations.generation")
 CHECK_INTERVAL = 1.0
 # What readers get to take their last events at the end of the process.
 LAST_EVENTS_SECONDS = 2.0
+# By then whoever asked for an answer reads it, or has left before its first byte.
+FIRST_READER_SECONDS = 1.0
 
 
 class Supervisor:
@@ -79,6 +81,8 @@ class Supervisor:
         owner = self._task(self._own(run, plan), f"owner {generation_id}", plan.request_id)
         self._owners.add(owner)
         owner.add_done_callback(self._owners.discard)
+        loop = asyncio.get_running_loop()
+        loop.call_later(FIRST_READER_SECONDS, run.transcript.tell_if_abandoned, context=contextvars.Context())
 
     @staticmethod
     def _task(coroutine: Coroutine[Any, Any, Any], name: str, request_id: str = "") -> asyncio.Task[Any]:

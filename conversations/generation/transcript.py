@@ -85,8 +85,12 @@ class Transcript:
             self._readers -= 1
             if not self._readers:
                 self._left.set()
-                if self.ending is None and self._on_abandoned:
-                    self._on_abandoned()
+                self.tell_if_abandoned()
+
+    def tell_if_abandoned(self) -> None:
+        """Tell the owner if nobody reads an answer that still runs."""
+        if not self._readers and self.ending is None and self._on_abandoned:
+            self._on_abandoned()
 
     async def deserted(self) -> None:
         """Wait until nobody reads."""

@@ -76,8 +76,8 @@ class Chat:
             conversation=conversation.model_type if conversation else "",
             config=UserConfig.objects.owned_by(label).first(),
         )
-        demo = " (a small demo model, English only)" if endpoint.is_demo else ""
-        self._screen.say(f"Chatting with {endpoint.name}{demo}.")
+        needs_label = endpoint.is_demo and "demo" not in endpoint.name
+        self._screen.say(f"Chatting with {endpoint.name}{' (demo)' if needs_label else ''}.")
 
     def _conversation(self) -> Conversation:
         assert self.session_id is not None

@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from .. import conf, failures
 from ..base import Provider
 from ..exceptions import AnswerCut, AnswerTooLarge, ProviderError, UpstreamProtocolError, UpstreamTimeout
@@ -93,11 +95,11 @@ class _Call:
     @asynccontextmanager
     async def _accepted(self) -> AsyncIterator[Reply]:
         """The reply to the request, if it is neither a refusal nor a web page."""
-        self._deadline.set(self._settings.FIRST_TOKEN_TIMEOUT, "The model did not begin to answer in time.")
+        self._deadline.set(self._settings.FIRST_TOKEN_TIMEOUT, gettext_noop("The model did not begin to answer in time."))
         async with self._post() as reply:
             if 200 <= reply.status < 300:
                 if reply.content_type == "text/html":
-                    raise UpstreamProtocolError("The model's server sent a web page instead of an answer.")
+                    raise UpstreamProtocolError(gettext_noop("The model's server sent a web page instead of an answer."))
                 yield reply
                 return
             error_body = await self._rest(reply, ERROR_BODY_SECONDS)
@@ -145,7 +147,7 @@ class _Pace:
             # A comment does not count as progress, any event does: some models think in empty deltas.
             if answer.begun and answer.events > self._events:
                 self._events = answer.events
-                self._deadline.set(self._between, "The model stopped in the middle of its answer.")
+                self._deadline.set(self._between, gettext_noop("The model stopped in the middle of its answer."))
             return await reply.read()
         if not self._ending:
             self._ending = True
@@ -169,7 +171,7 @@ class AnswerReader:
         self.begun = False
         self.events = 0
         self._done = False
-        self._max_bytes = self._room = max_bytes
+        self._room = max_bytes
         self._key = key
         self._reasoning = TextCleaner()
         self._content = TextCleaner()
@@ -218,7 +220,7 @@ class AnswerReader:
         """Return the last delta. Raises ``AnswerCut`` if the upstream did not say that the answer is whole."""
         reason = self.finish_reason or ("stop" if self._done else None)
         if reason is None or reason in BROKEN_OFF:
-            raise AnswerCut("The model's server broke off its answer.")
+            raise AnswerCut(gettext_noop("The model's server broke off its answer."))
         return CompletionFinished(reason, self.usage, self.model)
 
     def _read(self, document: dict[str, Any]) -> list[Delta]:
@@ -268,7 +270,7 @@ class AnswerReader:
         self.begun = True
         self._room -= len(text) if text.isascii() else len(text.encode())
         if self._room < 0:
-            raise AnswerTooLarge(f"The model's answer is larger than {self._max_bytes} bytes.")
+            raise AnswerTooLarge(gettext_noop("The model's answer is larger than it may be."))
         return text
 
 
@@ -277,7 +279,7 @@ def _object(text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        raise UpstreamProtocolError("The model's server sent malformed JSON.") from None
+        raise UpstreamProtocolError(gettext_noop("The model's server sent malformed JSON.")) from None
     return document if isinstance(document, dict) else {}
 
 

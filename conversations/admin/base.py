@@ -1,0 +1,69 @@
+"""What the admins of this app share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth import get_user_model
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+
+class LightList(ChangeList):
+    """A list whose rows the admin's ``lighten`` relieves of what the list does not show."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        assert isinstance(self.model_admin, LightAdmin)
+        return self.model_admin.lighten(super().get_queryset(request, exclude_parameters))
+
+
+class LightAdmin(_ModelAdmin):
+    """An admin with a ``LightList``, and no second count of all rows beside that of the rows found."""
+
+    show_full_result_count = False
+
+    def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Defer what a list does not show."""
+        return rows
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return LightList
+
+
+class ReadOnlyAdmin(LightAdmin):
+    """For rows that the engine writes. They go with what they belong to, never by themselves."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        # Django asks this too when an account is deleted with all it owns; that must stay possible.
+        name = f"{self.opts.app_label}_{self.opts.model_name}_"
+        is_own_page = request.resolver_match is not None and (request.resolver_match.url_name or "").startswith(name)
+        return not is_own_page and super().has_delete_permission(request, obj)
+
+
+def link(item: Model | None, text: object) -> str | SafeString:
+    """Return a link to the admin page of ``item``."""
+    if item is None:
+        return "-"
+    name = f"admin:{item._meta.app_label}_{item._meta.model_name}_change"
+    return format_html('<a href="{}">{}</a>', reverse(name, args=[item.pk]), text)
+
+
+def owner_search_field() -> str:
+    """Return the lookup of an owner's user name, whatever the project's user model calls it."""
+    return f"owner__{get_user_model().USERNAME_FIELD}"

@@ -1,0 +1,109 @@
+"""Conversations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from .. import services
+from ..access import Caller
+from ..models import Conversation, Message
+from .base import LightAdmin, link, owner_search_field
+from .model_types import ModelTypeFilter, ModelTypeForm
+
+
+class ConversationForm(ModelTypeForm):
+    class Meta:
+        model = Conversation
+        fields = ("title", "system_prompt", "model_type", "is_pinned", "is_archived")
+
+    def clean_model_type(self) -> str:
+        return self.check_model_type("model_type")
+
+    def clean_system_prompt(self) -> str:
+        return str(self.cleaned_data["system_prompt"]).replace("\r\n", "\n")
+
+
+@admin.register(Conversation)
+class ConversationAdmin(LightAdmin):
+    """Conversations begin with a message, so none is added here. A deletion takes the messages along."""
+
+    form = ConversationForm
+    list_display = (
+        "name",
+        "whose",
+        "messages_link",
+        "model_type",
+        "is_pinned",
+        "is_archived",
+        "updated_at",
+    )
+    list_filter = ("is_pinned", "is_archived", ModelTypeFilter, "title_source", "updated_at")
+    list_select_related = ("owner",)
+    ordering = ("-updated_at", "-pk")
+    search_help_text = _("Title, session id, user identifier or user name")
+    fieldsets = (
+        (None, {"fields": ("title", "title_source", "is_pinned", "is_archived")}),
+        (_("Answers"), {"fields": ("model_type", "system_prompt")}),
+        (_("Whose"), {"fields": ("owner", "user_identifier")}),
+        (_("History"), {"fields": ("session_id", "messages_link", "created_at", "updated_at")}),
+    )
+    readonly_fields = (
+        "session_id",
+        "title_source",
+        "owner",
+        "user_identifier",
+        "messages_link",
+        "created_at",
+        "updated_at",
+    )
+
+    def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.defer("system_prompt")
+
+    def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        return ("title", "session_id", "user_identifier", owner_search_field())
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Conversation, form: Any, change: bool) -> None:
+        """Write the changed fields only: an answer may be moving the others on at this moment."""
+        changes = {name: form.cleaned_data[name] for name in form.changed_data}
+        services.update_conversation(caller=Caller(sees_all=True), session_id=obj.session_id, changes=changes)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """Count the messages that go along, instead of loading and listing every one of them.
+
+        A running answer of a deleted conversation is stopped by the process that makes it.
+        """
+        conversations = list(objs)
+        messages = Message.objects.filter(conversation__in=[item.pk for item in conversations]).count()
+        counts = {
+            str(Conversation._meta.verbose_name_plural): len(conversations),
+            str(Message._meta.verbose_name_plural): messages,
+        }
+        return [link(item, item) for item in conversations], counts, set(), []
+
+    @admin.display(description=_("title"), ordering="title")
+    def name(self, conversation: Conversation) -> str:
+        return str(conversation)
+
+    @admin.display(description=_("whose"), ordering="user_identifier")
+    def whose(self, conversation: Conversation) -> str:
+        return str(conversation.owner or conversation.user_identifier or "-")
+
+    @admin.display(description=_("messages"), ordering="message_count")
+    def messages_link(self, conversation: Conversation) -> SafeString:
+        url = reverse("admin:conversations_message_changelist")
+        query = f"?conversation__id__exact={conversation.pk}"
+        return format_html('<a href="{}{}">{}</a>', url, query, conversation.message_count)
