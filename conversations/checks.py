@@ -29,6 +29,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.utils.translation import gettext as _
 
 from . import conf
 
@@ -59,7 +60,8 @@ def check_app_settings(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     """Look at every key of ``CONVERSATIONS``."""
     given = getattr(settings, conf.NAME, {})
     if not isinstance(given, Mapping):
-        return [Error(f"{conf.NAME} is a {type(given).__name__}, not a dict.", id="conversations.E001")]
+        names = {"setting": conf.NAME, "type": type(given).__name__}
+        return [Error(_("%(setting)s is a %(type)s, not a dict.") % names, id="conversations.E001")]
     return [message for key, value in given.items() for message in _check_key(key, value)]
 
 
@@ -71,7 +73,8 @@ def _check_key(key: Any, value: Any) -> Iterator[CheckMessage]:
         yield from _check_word(key, value, get_args(types[key]))
     elif not _is_of(types[key], value):
         yield Error(
-            f"{conf.NAME}[{key!r}] has to be {_name_of(types[key])}, not {type(value).__name__}.",
+            _("%(setting)s has to be %(wanted)s, not %(type)s.")
+            % {"setting": _setting(key), "wanted": _name_of(types[key]), "type": type(value).__name__},
             id="conversations.E003",
         )
     elif types[key] in (int, float):
@@ -81,9 +84,10 @@ def _check_key(key: Any, value: Any) -> Iterator[CheckMessage]:
 def _unknown_key(key: Any) -> CheckMessage:
     known = [item.name for item in fields(conf.Settings)]
     close = get_close_matches(str(key).upper(), known, n=1)
+    meant = _("Did you mean %(key)s?") % {"key": repr(close[0])} if close else ""
     return Error(
-        f"{conf.NAME} has no key {key!r}.",
-        hint=f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}.",
+        _("%(setting)s has no key %(key)s.") % {"setting": conf.NAME, "key": repr(key)},
+        hint=meant or _("Known keys: %(keys)s.") % {"keys": ", ".join(known)},
         id="conversations.E002",
     )
 
@@ -91,8 +95,8 @@ def _unknown_key(key: Any) -> CheckMessage:
 def _check_word(key: str, value: Any, words: tuple[str, ...]) -> Iterator[CheckMessage]:
     if value not in words:
         yield Error(
-            f"{conf.NAME}[{key!r}] is {value!r}.",
-            hint=f"Use {' or '.join(repr(word) for word in words)}.",
+            _("%(setting)s is %(value)s.") % {"setting": _setting(key), "value": repr(value)},
+            hint=_("Use one of: %(words)s.") % {"words": ", ".join(repr(word) for word in words)},
             id="conversations.E005",
         )
 
@@ -101,10 +105,14 @@ def _check_range(key: str, value: float) -> Iterator[CheckMessage]:
     low, high = RANGES.get(key, (LOWEST_ANY, HIGHEST_ANY))
     if not low <= value <= high:  # also what is not a number
         yield Error(
-            f"{conf.NAME}[{key!r}] is {value!r}.",
-            hint=f"It has to be from {low} to {high}.",
+            _("%(setting)s is %(value)s.") % {"setting": _setting(key), "value": repr(value)},
+            hint=_("It has to be from %(low)s to %(high)s.") % {"low": low, "high": high},
             id="conversations.E004",
         )
+
+
+def _setting(key: str) -> str:
+    return f"{conf.NAME}[{key!r}]"
 
 
 def _is_of(wanted: Any, value: Any) -> bool:
@@ -114,7 +122,8 @@ def _is_of(wanted: Any, value: Any) -> bool:
 
 
 def _name_of(wanted: Any) -> str:
-    return {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}.get(wanted, str(wanted))
+    names = {bool: _("True or False"), int: _("a whole number"), float: _("a number"), str: _("a text")}
+    return names.get(wanted, str(wanted))
 
 
 @register(Tags.security)
@@ -125,8 +134,10 @@ def check_login(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
         return []
     return [
         Error(
-            f"Nobody has to log in, but ALLOWED_HOSTS has {host!r}, which may be more than this machine.",
-            hint=f"Set {conf.NAME}['REQUIRE_LOGIN'] to True, or name only localhost, 127.0.0.1 and [::1].",
+            _("Nobody has to log in, but ALLOWED_HOSTS has %(host)s, which may be more than this machine.")
+            % {"host": repr(host)},
+            hint=_("Set %(setting)s to True, or name only localhost, 127.0.0.1 and [::1].")
+            % {"setting": _setting("REQUIRE_LOGIN")},
             id="conversations.E006",
         )
         for host in settings.ALLOWED_HOSTS
@@ -160,8 +171,8 @@ def check_database_settings(app_configs: Apps, **_kwargs: Any) -> list[CheckMess
 def _check_atomic_requests(database: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if database.get("ATOMIC_REQUESTS"):
         yield Error(
-            "ATOMIC_REQUESTS is on for the default database.",
-            hint="Async views refuse it, and a stream must not hold a transaction open. Turn it off.",
+            _("ATOMIC_REQUESTS is on for the default database."),
+            hint=_("Async views refuse it, and a stream must not hold a transaction open. Turn it off."),
             id="conversations.E007",
         )
 
@@ -169,9 +180,11 @@ def _check_atomic_requests(database: Mapping[str, Any]) -> Iterator[CheckMessage
 def _check_persistence(database: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if database.get("CONN_MAX_AGE", 0) != 0:
         yield Warning(
-            "CONN_MAX_AGE is not 0 for the default database.",
-            hint="Under ASGI Django serves each request in a thread of its own, whose connection would stay open "
-            "and never be used again (Django ticket 33497). This app's own threads keep theirs anyway.",
+            _("CONN_MAX_AGE is not 0 for the default database."),
+            hint=_(
+                "Under ASGI Django serves each request in a thread of its own, whose connection would stay open "
+                "and never be used again (Django ticket 33497). This app's own threads keep theirs anyway."
+            ),
             id="conversations.W003",
         )
 
@@ -179,16 +192,20 @@ def _check_persistence(database: Mapping[str, Any]) -> Iterator[CheckMessage]:
 def _check_sqlite(options: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if str(options.get("transaction_mode") or "").upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield Warning(
-            "SQLite transactions of the default database begin as DEFERRED.",
-            hint="One that reads and then writes fails at once when another connection wrote in between, whatever "
-            "the timeout. Set OPTIONS['transaction_mode'] to 'IMMEDIATE'.",
+            _("SQLite transactions of the default database begin as DEFERRED."),
+            hint=_(
+                "One that reads and then writes fails at once when another connection wrote in between, whatever "
+                "the timeout. Set OPTIONS['transaction_mode'] to 'IMMEDIATE'."
+            ),
             id="conversations.W001",
         )
     if "journal_mode=wal" not in str(options.get("init_command") or "").replace(" ", "").lower():
         yield Warning(
-            "SQLite of the default database keeps no write-ahead log.",
-            hint="Readers and the writer of answers block each other. Put 'PRAGMA journal_mode=WAL; "
-            "PRAGMA synchronous=NORMAL' into OPTIONS['init_command'].",
+            _("SQLite of the default database keeps no write-ahead log."),
+            hint=_(
+                "Readers and the writer of answers block each other. Put 'PRAGMA journal_mode=WAL; "
+                "PRAGMA synchronous=NORMAL' into OPTIONS['init_command']."
+            ),
             id="conversations.W002",
         )
 
@@ -196,16 +213,20 @@ def _check_sqlite(options: Mapping[str, Any]) -> Iterator[CheckMessage]:
 def _check_mysql(options: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if str(options.get("charset", "utf8mb4")).lower() != "utf8mb4":
         yield Error(
-            f"The default database's connection has the character set {options['charset']!r}.",
-            hint="It cannot carry emoji and many Chinese characters. Set OPTIONS['charset'] to 'utf8mb4'.",
+            _("The default database's connection has the character set %(charset)s.")
+            % {"charset": repr(options["charset"])},
+            hint=_("It cannot carry emoji and many Chinese characters. Set OPTIONS['charset'] to 'utf8mb4'."),
             id="conversations.E008",
         )
     level = options.get("isolation_level", "read committed")
     if str(level or "").lower() != "read committed":
         yield Warning(
-            f"The default database's isolation level is {level or 'the one of the server'!r}.",
-            hint="The engine has to see what other processes committed. Set OPTIONS['isolation_level'] to "
-            "'read committed'.",
+            _("The default database's isolation level is %(level)s.")
+            % {"level": repr(level) if level else _("the one of the server")},
+            hint=_(
+                "The engine has to see what other processes committed. Set OPTIONS['isolation_level'] to "
+                "'read committed'."
+            ),
             id="conversations.W004",
         )
 
@@ -217,9 +238,11 @@ def check_channel_layer(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]
         return []
     return [
         Warning(
-            "There is no channel layer: CHANNEL_LAYERS has no 'default'.",
-            hint="Other processes then learn by polling that an answer was stopped. One process does well with "
-            "{'default': {'BACKEND': 'channels.layers.InMemoryChannelLayer'}}, several need Redis.",
+            _("There is no channel layer: CHANNEL_LAYERS has no 'default'."),
+            hint=_(
+                "Other processes then learn by polling that an answer was stopped. One process does well with "
+                "{'default': {'BACKEND': 'channels.layers.InMemoryChannelLayer'}}, several need Redis."
+            ),
             id="conversations.W005",
         )
     ]
@@ -230,4 +253,5 @@ def check_providers_installed(app_configs: Apps, **_kwargs: Any) -> list[CheckMe
     """Models answer through the other app."""
     if apps.is_installed("llmproviders"):
         return []
-    return [Error("'llmproviders' is not in INSTALLED_APPS.", hint="Add it there.", id="conversations.E009")]
+    missing = _("'llmproviders' is not in INSTALLED_APPS.")
+    return [Error(missing, hint=_("Add it there."), id="conversations.E009")]

@@ -64,7 +64,9 @@ def validate_url(url: str) -> str:
 def validate_key(key: str) -> str:
     """Return ``key``, or ``env:NAME``, if it can be sent; else raise ``InvalidEndpoint`` for ``api_key``."""
     if not _KEY.fullmatch(key):
-        raise InvalidEndpoint("api_key", _("The key has to be 1 to 512 visible ASCII characters, with no white space."))
+        raise InvalidEndpoint(
+            "api_key", _("The key has to be 1 to 512 visible ASCII characters, with no white space.")
+        )
     if key.startswith("env:") and not _ENVIRONMENT_KEY.fullmatch(key):
         raise InvalidEndpoint("api_key", _("After env: the key has to name an environment variable."))
     return key

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from .. import completions, conf
+from ..keys import validate_users_key
 from ..models import MODEL_NAME_LENGTH, Conversation, Generation, Message
 from ..services import ReplyOptions
 from .fields import (
@@ -257,9 +258,7 @@ class ConfigUpdateSerializer(StrictSerializer):
         return _checked(completions.validate_model_name, value)
 
     def validate_custom_api_key(self, value: str) -> str:
-        if value.startswith("env:"):
-            raise serializers.ValidationError(_("Keys of the form env:NAME are for administrators."))
-        return _checked(completions.validate_key, value)
+        return _checked(validate_users_key, value)
 
 
 def _checked(validate: Any, value: str) -> str:

@@ -14,6 +14,7 @@ from itertools import takewhile
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from .. import completions, titles
 from ..keys import validate_users_key
@@ -61,7 +62,7 @@ class Importer:
                 self._config(config)
                 transaction.set_rollback(self._dry_run)
         if orphans := self._source.orphans():
-            self._note(f"{orphans} messages belong to no conversation; they are left out")
+            self._note(_("%(count)d messages belong to no conversation; they are left out") % {"count": orphans})
             self.tally.messages_skipped += orphans
         return self.tally
 
@@ -126,7 +127,8 @@ class Importer:
             conversation.active_leaf_id = leaf_id
             conversation.message_count = length
         else:
-            self._note(f"conversation {conversation.session_id} went on here too: what is new is a branch beside")
+            text = _("conversation %(session)s went on here too: what is new is a branch beside")
+            self._note(text % {"session": conversation.session_id})
         conversation.save(update_fields=["active_leaf", "message_count", "updated_at"])
 
     # Settings -------------------------------------------------------------------------------------------------
@@ -136,13 +138,14 @@ class Importer:
         if UserConfig.objects.owned_by(old.user).exists():
             self.tally.configs_kept += 1
             return
-        api_url = self._checked(old, "URL", old.api_url, completions.validate_url)
-        model = self._checked(old, "model name", old.model, completions.validate_model_name)
+        api_url = self._checked(old, _("URL"), old.api_url, completions.validate_url)
+        model = self._checked(old, _("model name"), old.model, completions.validate_model_name)
         # The key was meant for that URL and no other.
-        api_key = self._checked(old, "key", old.api_key, validate_users_key) if api_url else ""
+        api_key = self._checked(old, _("key"), old.api_key, validate_users_key) if api_url else ""
         model_type = old.model_type[:MODEL_TYPE_LENGTH]
         if model_type == completions.CUSTOM and not (api_url and model):
-            self._note(f"user {old.user!r}: their own model cannot be called; the default one answers them")
+            text = _("user %(user)s: their own model cannot be called; the default one answers them")
+            self._note(text % {"user": repr(old.user)})
             model_type = ""
         UserConfig.objects.create(
             user_identifier=old.user,
@@ -158,13 +161,15 @@ class Importer:
         try:
             return validate(value) if value else ""
         except completions.InvalidEndpoint as error:
-            self._note(f"user {old.user!r}: the {what} of their own model is left out: {error.message}")
+            text = _("user %(user)s: the %(what)s of their own model is left out: %(reason)s")
+            self._note(text % {"user": repr(old.user), "what": what, "reason": error.message})
             return ""
 
     def _max_tokens(self, old: OldConfig) -> int | None:
         if old.max_tokens is None or 1 <= old.max_tokens <= MAX_TOKENS_LIMIT:
             return old.max_tokens
-        self._note(f"user {old.user!r}: max_tokens is left out: {old.max_tokens} is not from 1 to {MAX_TOKENS_LIMIT}")
+        text = _("user %(user)s: max_tokens is left out: %(given)d is not from 1 to %(limit)d")
+        self._note(text % {"user": repr(old.user), "given": old.max_tokens, "limit": MAX_TOKENS_LIMIT})
         return None
 
 

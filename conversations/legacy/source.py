@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
+from django.utils.translation import gettext as _
 
 from . import values
 from .schema import CONFIGS, CONVERSATIONS, MESSAGES, Names, OldConfig, OldConversation, OldMessage, Table
@@ -62,21 +63,26 @@ def _settings_of(location: str) -> dict[str, Any]:
         return _sqlite(Path(location))
     family = FAMILIES.get(scheme.partition("+")[0])
     if family is None:
-        raise SourceError("Give a path to a SQLite file, or a URL: sqlite:///PATH, mysql://… or postgresql://….")
+        raise SourceError(_("Give a path to a SQLite file, or a URL: sqlite:///PATH, mysql://… or postgresql://…."))
     try:
         config: dict[str, Any] = dict(environ.Env.db_url_config(f"{family}://{rest}"))
     except (ValueError, KeyError, ImproperlyConfigured):
         # Not chained: a password with a special character would stand in the error's text.
         raise SourceError(
-            "The URL is malformed: write special characters of the password as %40 and the like."
+            _("The URL is malformed: write special characters of the password as %40 and the like.")
         ) from None
     return _sqlite(Path(config["NAME"])) if family == "sqlite" else config
 
 
 def _sqlite(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise SourceError(f"{path} is not a file.")
+        raise SourceError(_("%(path)s is not a file.") % {"path": path})
     return {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{path.absolute().as_uri()}?mode=ro"}
+
+
+def _no_column(table: str, column: str) -> SourceError:
+    names = {"table": repr(table), "column": repr(column)}
+    return SourceError(_("The table %(table)s of the old database has no column %(column)s.") % names)
 
 
 class Source:
@@ -157,7 +163,7 @@ class Source:
 
     def _table(self, name: str, names: Names, *, required: tuple[str, ...]) -> Table:
         if name not in self._known:
-            raise SourceError(f"The old database has no table {name!r}.")
+            raise SourceError(_("The old database has no table %(table)s.") % {"table": repr(name)})
         there = self._known[name]
         columns = {
             ours: there[theirs]
@@ -167,7 +173,7 @@ class Source:
         }
         for ours in required:
             if ours not in columns:
-                raise SourceError(f"The table {name!r} of the old database has no column {names[ours][0]!r}.")
+                raise _no_column(name, names[ours][0])
         return Table(name, columns)
 
     def _link_columns(self) -> tuple[str, str]:
@@ -175,7 +181,7 @@ class Source:
         if "session" in self._messages.columns:
             return "session", "session"
         if "conversation" not in self._messages.columns:
-            raise SourceError("The table 'messages' of the old database has no column 'conversation_id'.")
+            raise _no_column("messages", "conversation_id")
         return "conversation", "id" if "id" in self._conversations.columns else "session"
 
     # Rows -----------------------------------------------------------------------------------------------------
@@ -238,4 +244,5 @@ class Source:
     def _unreadable(self, error: DatabaseError) -> SourceError:
         text = " ".join(str(error).split())
         password = str(self._connection.settings_dict.get("PASSWORD") or "")
-        return SourceError(f"The old database cannot be read: {text.replace(password, '***') if password else text}")
+        reason = text.replace(password, "***") if password else text
+        return SourceError(_("The old database cannot be read: %(reason)s") % {"reason": reason})

@@ -10,6 +10,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from .. import completions, conf, db, services
 from ..access import Caller
@@ -21,7 +23,9 @@ from ..models import Conversation, Message, UserConfig
 from .lines import Lines
 from .screen import Screen
 
-HELP = "/new begins a new conversation, /history shows this one, /quit leaves; Ctrl-C stops an answer, then leaves."
+HELP = gettext_lazy(
+    "/new begins a new conversation, /history shows this one, /quit leaves; Ctrl-C stops an answer, then leaves."
+)
 INTERRUPTED_EXIT = 130
 
 
@@ -59,7 +63,9 @@ class Chat:
             yield
         finally:
             if self.session_id:
-                self._screen.say(f"Go on with: manage.py chat --session {self.session_id}")
+                self._screen.say(
+                    _("Go on with: %(command)s") % {"command": f"manage.py chat --session {self.session_id}"}
+                )
             await supervisor.shutdown()
             await asyncio.to_thread(db.close)
             loop.remove_signal_handler(signal.SIGINT)
@@ -69,7 +75,8 @@ class Chat:
         conversation = self._conversation() if self.session_id else None
         known = completions.known_model_types()
         if self.model_type and self.model_type not in known:
-            raise ChatError(f"There is no model type {self.model_type!r}; there are: {', '.join(sorted(known))}.")
+            names = {"type": repr(self.model_type), "types": ", ".join(sorted(known))}
+            raise ChatError(_("There is no model type %(type)s; there are: %(types)s.") % names)
         label = self.user_id or (conversation.user_identifier if conversation else "")
         endpoint = completions.endpoint_for(
             asked=self.model_type,
@@ -77,7 +84,8 @@ class Chat:
             config=UserConfig.objects.owned_by(label).first(),
         )
         needs_label = endpoint.is_demo and "demo" not in endpoint.name
-        self._screen.say(f"Chatting with {endpoint.name}{' (demo)' if needs_label else ''}.")
+        text = _("Chatting with %(model)s (demo).") if needs_label else _("Chatting with %(model)s.")
+        self._screen.say(text % {"model": endpoint.name})
 
     def _conversation(self) -> Conversation:
         assert self.session_id is not None
@@ -85,7 +93,7 @@ class Chat:
         try:
             conversation = services.get_conversation(caller=self._caller, session_id=session_id)
         except NotFound:
-            raise ChatError(f"There is no session {session_id}.") from None
+            raise ChatError(_("There is no session %(session)s.") % {"session": session_id}) from None
         self.session_id = session_id
         return conversation
 
@@ -142,7 +150,8 @@ class Chat:
     def _start(self, message: str) -> AnswerIds:
         """Database job: store the message and begin its answer."""
         if len(message) > (limit := conf.get().MAX_MESSAGE_LENGTH):
-            raise ChatError(f"The message has {len(message)} characters; at most {limit} are allowed.")
+            lengths = {"length": len(message), "limit": limit}
+            raise ChatError(_("The message has %(length)d characters; at most %(limit)d are allowed.") % lengths)
         with transaction.atomic():
             ids = services.start_reply(
                 caller=self._caller,
@@ -152,7 +161,7 @@ class Chat:
                 options=services.ReplyOptions(model_type=self.model_type),
             )
         if self.session_id is None:
-            self._screen.say(f"Session {ids.session_id}")
+            self._screen.say(_("Session %(session)s") % {"session": ids.session_id})
         self.session_id = ids.session_id
         return ids
 
@@ -180,17 +189,17 @@ class Chat:
 
     async def _new(self) -> None:
         self.session_id = None
-        self._screen.say("A new conversation begins with your next message.")
+        self._screen.say(_("A new conversation begins with your next message."))
 
     async def _help(self) -> None:
-        self._screen.say(HELP)
+        self._screen.say(str(HELP))
 
     async def _history(self) -> None:
         if self.session_id is None:
-            self._screen.say("Nothing was said yet.")
+            self._screen.say(_("Nothing was said yet."))
             return
         for message in await db.read(self._load_history, self.session_id):
-            self._screen.tell("you" if message.role == Message.Role.USER else "model", message.content)
+            self._screen.tell(_("you") if message.role == Message.Role.USER else _("model"), message.content)
 
     def _load_history(self, session_id: uuid.UUID) -> list[Message]:
         conversation = services.get_conversation(caller=self._caller, session_id=session_id)

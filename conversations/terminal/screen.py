@@ -6,7 +6,10 @@ import re
 import sys
 from typing import TextIO
 
+from django.utils.translation import gettext as _
+
 from ..generation.events import COMPLETED, CONTENT, FAILED, DoneEvent, ErrorEvent, Event, Piece
+from ..models import Generation
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 # What a model writes must not steer the terminal; line ends and tabs are fine.
@@ -40,7 +43,8 @@ class Screen:
         elif isinstance(event, DoneEvent):
             self._end_line()
             if event.ending.status not in (COMPLETED, FAILED):
-                self.say(f"[{event.ending.status}; the text so far is kept]")
+                status = Generation.Status(event.ending.status).label
+                self.say(_("[%(status)s; the text so far is kept]") % {"status": status})
 
     @staticmethod
     def _safe(stream: TextIO, text: str) -> str:

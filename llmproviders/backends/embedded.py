@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from django.core.checks import CheckMessage, Warning
+from django.utils.translation import gettext as _
 
 from .. import conf, local
 from ..base import Provider
@@ -41,8 +42,9 @@ class Embedded(Provider):
             return []
         return [
             Warning(
-                f"{conf.NAME}['LOCAL_CONTEXT_WINDOW'] is larger than what the embedded model was trained on.",
-                hint=f"Use at most {TRAINED_CONTEXT_WINDOW}.",
+                _("%(setting)s is larger than what the embedded model was trained on.")
+                % {"setting": f"{conf.NAME}['LOCAL_CONTEXT_WINDOW']"},
+                hint=_("Use at most %(limit)d.") % {"limit": TRAINED_CONTEXT_WINDOW},
                 id="llmproviders.W002",
             )
         ]

@@ -95,11 +95,15 @@ class _Call:
     @asynccontextmanager
     async def _accepted(self) -> AsyncIterator[Reply]:
         """The reply to the request, if it is neither a refusal nor a web page."""
-        self._deadline.set(self._settings.FIRST_TOKEN_TIMEOUT, gettext_noop("The model did not begin to answer in time."))
+        self._deadline.set(
+            self._settings.FIRST_TOKEN_TIMEOUT, gettext_noop("The model did not begin to answer in time.")
+        )
         async with self._post() as reply:
             if 200 <= reply.status < 300:
                 if reply.content_type == "text/html":
-                    raise UpstreamProtocolError(gettext_noop("The model's server sent a web page instead of an answer."))
+                    raise UpstreamProtocolError(
+                        gettext_noop("The model's server sent a web page instead of an answer.")
+                    )
                 yield reply
                 return
             error_body = await self._rest(reply, ERROR_BODY_SECONDS)

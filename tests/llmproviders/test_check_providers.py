@@ -119,6 +119,7 @@ def test_a_stalled_model_is_given_up_in_time(upstream_thread: ScriptedUpstream) 
 
     assert error is not None
     assert reports(output)[0]["code"] == "upstream_timeout"
+    assert "0.3 s" in reports(output)[0]["reason"]
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
+from django.utils.translation import gettext as _
 
 from conversations import conf, terminal
 from conversations.access import ACCOUNT_PREFIX
@@ -24,14 +25,13 @@ def session_id(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a session id") from None
+        raise ArgumentTypeError(_("%(text)s is not a session id") % {"text": repr(text)}) from None
 
 
 def user_id(text: str) -> str:
     if text.startswith(ACCOUNT_PREFIX) or len(text) > IDENTIFIER_LENGTH:
-        raise ArgumentTypeError(
-            f"a user id may not begin with {ACCOUNT_PREFIX!r}, and has at most {IDENTIFIER_LENGTH} characters"
-        )
+        problem = _("a user id may not begin with %(prefix)s, and has at most %(limit)d characters")
+        raise ArgumentTypeError(problem % {"prefix": repr(ACCOUNT_PREFIX), "limit": IDENTIFIER_LENGTH})
     return terminal.clean(text)
 
 
@@ -49,10 +49,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         message = None if options["message"] is None else terminal.clean(options["message"])
         if message is not None and not message.strip():
-            raise CommandError("The message is empty.")
+            raise CommandError(_("The message is empty."))
         system_prompt = terminal.clean(options["system"])
         if len(system_prompt) > (limit := conf.get().MAX_SYSTEM_PROMPT_LENGTH):
-            raise CommandError(f"The system prompt has more than {limit} characters.")
+            raise CommandError(_("The system prompt has more than %(limit)d characters.") % {"limit": limit})
         chat = terminal.Chat(
             session_id=options["session"],
             model_type=options["model"],
@@ -72,7 +72,7 @@ class Command(BaseCommand):
         except ChatError as error:
             raise CommandError(str(error)) from error
         except DatabaseError as error:
-            raise CommandError(f"The database does not answer: {error}") from error
+            raise CommandError(_("The database does not answer: %(reason)s") % {"reason": error}) from error
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from dataclasses import asdict
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
 
 from conversations.legacy import Importer, SourceError, Tally, open_source
 
@@ -33,7 +35,9 @@ class Command(BaseCommand):
         try:
             with open_source(options["source"], zone=_zone(options["timezone"] or "UTC")) as source:
                 if source.has_accounts and not options["timezone"]:
-                    self._note("the old service had logins; such versions kept Beijing time: --timezone Asia/Shanghai")
+                    self._note(
+                        _("the old service had logins; such versions kept Beijing time: --timezone Asia/Shanghai")
+                    )
                 tally = Importer(source, dry_run=options["dry_run"], note=self._note).run()
         except SourceError as error:
             raise CommandError(str(error)) from error
@@ -44,19 +48,23 @@ class Command(BaseCommand):
 
     def _report(self, tally: Tally, *, dry_run: bool) -> None:
         for old, new in tally.renamed:
-            self.stdout.write(f"session {old!r} is now {new}")
-        self.stdout.write(
-            f"conversations: {tally.conversations_added} added, {tally.conversations_continued} continued, "
-            f"{tally.conversations_unchanged} unchanged"
-        )
-        self.stdout.write(f"messages: {tally.messages_added} added, {tally.messages_skipped} left out")
-        self.stdout.write(f"user settings: {tally.configs_added} added, {tally.configs_kept} kept as they are here")
+            self.stdout.write(_("session %(old)s is now %(new)s") % {"old": repr(old), "new": new})
+        for line in (
+            _(
+                "conversations: %(conversations_added)d added, %(conversations_continued)d continued, "
+                "%(conversations_unchanged)d unchanged"
+            ),
+            _("messages: %(messages_added)d added, %(messages_skipped)d left out"),
+            _("user settings: %(configs_added)d added, %(configs_kept)d kept as they are here"),
+        ):
+            self.stdout.write(line % asdict(tally))
         if dry_run:
-            self._note("dry run: nothing was stored")
+            self._note(_("dry run: nothing was stored"))
 
 
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise CommandError(f"There is no time zone {name!r}; use a name such as UTC or Asia/Shanghai.") from None
+        problem = _("There is no time zone %(name)s; use a name such as UTC or Asia/Shanghai.")
+        raise CommandError(problem % {"name": repr(name)}) from None

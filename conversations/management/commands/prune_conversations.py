@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from conversations import conf, pruning
 
@@ -19,7 +20,7 @@ def whole_number(text: str) -> int:
     except ValueError:
         number = -1
     if not 0 <= number <= 1_000_000:
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to 1000000")
+        raise ArgumentTypeError(_("%(text)s is not a whole number from 0 to 1000000") % {"text": repr(text)})
     return number
 
 
@@ -44,9 +45,9 @@ class Command(BaseCommand):
         for owner in pruning.owners() if options["user"] is None else [options["user"]]:
             total += (count := _prune(owner, keep, before, dry_run=options["dry_run"]))
             if count:
-                self.stderr.write(f"{owner or '(nobody)'}: {count}", style_func=str)
+                self.stderr.write(f"{owner or _('(nobody)')}: {count}", style_func=str)
         if options["dry_run"]:
-            self.stderr.write("dry run: nothing was deleted", style_func=str)
+            self.stderr.write(_("dry run: nothing was deleted"), style_func=str)
         self.stdout.write(str(total))
 
 

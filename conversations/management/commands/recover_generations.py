@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.utils.translation import gettext as _
 
 from conversations import conf
 from conversations.generation import liveness
@@ -30,15 +31,17 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         running = Generation.objects.running().count()
         if options["dry_run"] or not running:
-            self.stdout.write(f"{running} running")
+            self.stdout.write(_("%(running)d running") % {"running": running})
             return
         ended = liveness.end_all() if options["all"] else self._watch()
-        self.stdout.write(f"{ended} ended, {Generation.objects.running().count()} running")
+        counts = {"ended": ended, "running": Generation.objects.running().count()}
+        self.stdout.write(_("%(ended)d ended, %(running)d running") % counts)
 
     def _watch(self) -> int:
         settings = conf.get()
         pulse = Pulse()
-        self.stderr.write(f"Watching the workers for {settings.BEAT_INTERVAL * settings.BEATS_TO_GIVE_UP:g} s …")
+        seconds = settings.BEAT_INTERVAL * settings.BEATS_TO_GIVE_UP
+        self.stderr.write(_("Watching the workers for %(seconds)g s …") % {"seconds": seconds})
         try:
             ended = liveness.give_up_dead_neighbours(pulse.worker_id) + liveness.beat(pulse)
             for _beat in range(settings.BEATS_TO_GIVE_UP):

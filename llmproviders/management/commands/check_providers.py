@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
 
 from llmproviders import catalog
 from llmproviders.exceptions import ProviderError, UnknownModelType, UpstreamTimeout
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         self.stdout.write(as_json(reports) if options["json"] else as_table(reports))
         failed = [report.type for report in reports if not report.ok]
         if failed:
-            raise CommandError(f"No answer from: {', '.join(failed)}.")
+            raise CommandError(_("No answer from: %(types)s.") % {"types": ", ".join(failed)})
 
 
 async def ask_all(endpoints: Sequence[Endpoint], timeout: float) -> list[Report]:
@@ -76,7 +77,7 @@ async def ask(endpoint: Endpoint, timeout: float) -> Report:
                 if first is None and not isinstance(delta, CompletionFinished):
                     first = _milliseconds_since(started)
     except TimeoutError:
-        error = UpstreamTimeout(f"No whole answer within {timeout:g} s.")
+        error = UpstreamTimeout(_("No whole answer within %(seconds)g s.") % {"seconds": timeout})
     except (ProviderError, UnknownModelType) as failure:
         error = failure
     return Report(
@@ -85,7 +86,7 @@ async def ask(endpoint: Endpoint, timeout: float) -> Report:
         host=urlsplit(endpoint.api_url).hostname or "-",
         ok=error is None,
         code=error.code if error else "",
-        reason=str(error) if error else "",
+        reason=_(str(error)) if error else "",
         first_token_ms=first,
         total_ms=_milliseconds_since(started),
     )
@@ -116,7 +117,7 @@ def _endpoints(model_types: Sequence[str]) -> list[Endpoint]:
     except (UnknownModelType, DecryptionFailed) as error:
         raise CommandError(str(error)) from error
     if not endpoints:
-        raise CommandError("There is no enabled model to ask.")
+        raise CommandError(_("There is no enabled model to ask."))
     return endpoints
 
 
