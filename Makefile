@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LOCALES := chatproject/locale conversations/locale llmproviders/locale
-MAKEMESSAGES := $(PY) manage.py makemessages --no-wrap --add-location file --ignore 'tests/*' --ignore 'var/*' --ignore '.venv*'
+MAKEMESSAGES := $(PY) manage.py makemessages --no-wrap --no-obsolete --add-location file --ignore 'tests/*' --ignore 'var/*' --ignore '.venv*'
 
 # What the configured database and channel layer need beside the base.
 from_dotenv = $(shell sed -n 's/^ *$(1) *= *//p' .env 2> /dev/null | tail -n 1)
@@ -117,6 +117,10 @@ schema-check: $(DEV)  ## Fail where docs/openapi.yaml is not what the code says
 
 messages: $(DEV)  ## Collect the texts to translate, and compile the translations (needs gettext)
 	$(MAKEMESSAGES) --locale zh_Hans
+	@# A date would make a change of every run.
+	@for folder in $(LOCALES); do \
+		po=$$folder/zh_Hans/LC_MESSAGES/django.po; \
+		sed '/^"POT-Creation-Date:/d' $$po > $$po.new && mv $$po.new $$po || exit 1; done
 	$(PY) manage.py compilemessages --ignore '.venv*'
 
 messages-check: $(DEV)  ## Fail where a text is not translated, or the compiled files are not current (needs gettext)

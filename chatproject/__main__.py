@@ -19,9 +19,10 @@ import django
 import uvicorn
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext as _
 
 BAD_SETTINGS, NO_ADDRESS, NO_DATABASE = 1, 2, 3
-MIGRATE = "run `make migrate` (or `python manage.py migrate`)"
+MIGRATE = "`make migrate` (`python manage.py migrate`)"
 # What a reader that takes nothing may add to a shutdown, once every answer has ended.
 CLOSE_SECONDS = 5
 
@@ -95,17 +96,20 @@ def check_database() -> None:
 
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite" and name != ":memory:" and not Path(name).exists():
-        fail(NO_DATABASE, f"the database {name} does not exist yet: {MIGRATE}.")
+        problem = _("the database %(name)s does not exist yet: run %(command)s.")
+        fail(NO_DATABASE, problem % {"name": name, "command": MIGRATE})
     try:
         executor = MigrationExecutor(connection)
         missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     except Error as error:
-        fail(NO_DATABASE, f"the database cannot be used ({without_password(error)}); DATABASE_URL says which it is.")
+        problem = _("the database cannot be used (%(reason)s); DATABASE_URL says which it is.")
+        fail(NO_DATABASE, problem % {"reason": without_password(error)})
     finally:
         with suppress(Error):
             connection.close()
     if missing:
-        fail(NO_DATABASE, f"the database lacks {missing} migrations: {MIGRATE}.")
+        problem = _("the database lacks %(count)d migrations: run %(command)s.")
+        fail(NO_DATABASE, problem % {"count": missing, "command": MIGRATE})
 
 
 def without_password(error: Exception) -> str:
@@ -120,16 +124,16 @@ def greet(host: str, port: int) -> None:
     """Print where to find what, and a line to try."""
     name = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
     server = f"{f'[{name}]' if ':' in name else name}:{port}"
-    print(
-        f"chatproject is at http://{server}/ (Ctrl-C stops it)\n"
-        f"  API docs   http://{server}/docs\n"
-        f"  Admin      http://{server}/admin/\n"
-        f"  Health     http://{server}/api/health\n"
-        f"  WebSocket  ws://{server}/ws/chat\n"
-        "Try it in another terminal:\n"
-        f"  curl -N http://{server}/chat -H 'Content-Type: application/json' -d '{{\"message\": \"Hello!\"}}'",
-        flush=True,
+    text = _(
+        "chatproject is at http://%(server)s/ (Ctrl-C stops it)\n"
+        "  API docs   http://%(server)s/docs\n"
+        "  Admin      http://%(server)s/admin/\n"
+        "  Health     http://%(server)s/api/health\n"
+        "  WebSocket  ws://%(server)s/ws/chat\n"
+        "Try it in another terminal:"
     )
+    command = f"curl -N http://{server}/chat -H 'Content-Type: application/json' -d '{{\"message\": \"Hello!\"}}'"
+    print(f"{text % {'server': server}}\n  {command}", flush=True)
 
 
 def serve(listeners: list[socket.socket]) -> None:

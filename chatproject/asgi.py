@@ -74,10 +74,11 @@ lifespan = Lifespan(startup=supervisor.startup, shutdown=supervisor.shutdown)
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:
     """Answer one connection."""
-    lifespan.chain_signals()
     if scope["type"] == "http":
+        await lifespan.ensure_started()
         await http(scope, LimitedBody(scope, receive, limit=settings.MAX_BODY_BYTES), send)
     elif scope["type"] == "websocket":
+        await lifespan.ensure_started()
         await sockets({**scope, "path": scope["path"].removesuffix("/")}, receive, send)
     else:
         await lifespan(scope, receive, send)

@@ -189,6 +189,7 @@ LLMPROVIDERS = {
     "API_URL": env.url("LLM_API_URL", ("http", "https")),
     "MODEL": env.text("LLM_MODEL"),
     "API_KEY": env.text("LLM_API_KEY"),
+    "CONTEXT_WINDOW": env.integer("LLM_CONTEXT_WINDOW", 8192, low=256, high=100_000_000),
     "ENCRYPTION_KEYS": env.encryption_keys(VAR_DIR / "encryption_key", may_create=ON_OWN_MACHINE),
     "ALLOW_PRIVATE_UPSTREAMS": env.boolean("ALLOW_PRIVATE_UPSTREAMS", True),
     "CONNECT_TIMEOUT": env.seconds("LLM_CONNECT_TIMEOUT", 10.0),

@@ -33,10 +33,12 @@ class Lifespan:
         self._server_handlers: dict[int, Any] = {}
         self._drain: asyncio.Task[None] | None = None
         self._signalled = False
+        self._started = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Speak the lifespan protocol with the server."""
         await receive()
+        self._started = True
         try:
             await self._startup()
         except Exception as error:
@@ -49,8 +51,15 @@ class Lifespan:
         await self._shut_down()
         await send({"type": "lifespan.shutdown.complete"})
 
+    async def ensure_started(self) -> None:
+        """Do what the lifespan's begin does, once: for connections of servers without lifespan events."""
+        self.chain_signals()
+        if not self._started:
+            self._started = True
+            await self._startup()
+
     def chain_signals(self) -> None:
-        """Put our handler before the server's, once. Servers without lifespan events need the call, too."""
+        """Put our handler before the server's, once."""
         if self._server_handlers or threading.current_thread() is not threading.main_thread():
             return  # only in the main thread signals can be handled; elsewhere the lifespan's end must do
         loop = asyncio.get_running_loop()

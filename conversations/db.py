@@ -25,6 +25,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import translation
 
 from . import conf
 
@@ -92,7 +93,14 @@ def _pool(name: str) -> Pool:
         return _pools[name]
 
 
+def _in_language(language: str | None, job: Callable[[], R]) -> R:
+    # Asgiref ties the active language to the thread that set it: the copied context does not bring it along.
+    with translation.override(language):
+        return job()
+
+
 async def _run(name: str, job: Callable[[], R], *, again: bool) -> R:
+    job = partial(_in_language, translation.get_language(), job)
     if conf.get().DB_THREADS:
         return await _pool(name).run(job, again=again)
     context = contextvars.copy_context()

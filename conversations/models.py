@@ -115,7 +115,7 @@ class Message(models.Model):
         verbose_name_plural = _("messages")
 
     def __str__(self) -> str:
-        return f"{self.role} {self.pk}"
+        return f"{self.get_role_display()} {self.pk}"
 
 
 class Worker(models.Model):

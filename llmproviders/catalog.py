@@ -74,6 +74,7 @@ def default_endpoint() -> Endpoint | None:
         api_url=settings.API_URL,
         model=settings.MODEL,
         api_key=settings.API_KEY,
+        context_window=settings.CONTEXT_WINDOW,
     )
 
 
@@ -89,7 +90,13 @@ def custom_endpoint(api_url: str, model: str, api_key: str = "", *, name: str = 
     if api_key.startswith(ENVIRONMENT):
         raise InvalidEndpoint("api_key", _("Only presets may take their key from the server's environment."))
     return Endpoint(
-        model_type=CUSTOM, name=name or model, api_url=api_url, model=model, api_key=api_key, set_by="user"
+        model_type=CUSTOM,
+        name=name or model,
+        api_url=api_url,
+        model=model,
+        api_key=api_key,
+        context_window=conf.get().CONTEXT_WINDOW,
+        set_by="user",
     )
 
 

@@ -28,6 +28,8 @@ class Settings:
     API_URL: str = ""
     MODEL: str = ""
     API_KEY: str = field(default="", repr=False)
+    # Tokens, prompt and answer together, of `default` and of users' own models: presets have their own.
+    CONTEXT_WINDOW: int = 8192
     # Fernet keys: the first encrypts, all decrypt.
     ENCRYPTION_KEYS: list[str] = field(default_factory=list, repr=False)
     # Backend name -> dotted path of a Provider class.

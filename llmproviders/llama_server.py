@@ -66,8 +66,6 @@ def _serve(arguments: argparse.Namespace, key: str) -> xllamacpp.Server:
     params.cpuparams.n_threads = min(MAX_THREADS, os.cpu_count() or 1)
     # A long prompt is read in steps of this size; between them other answers go on and a cancelled one ends.
     params.n_batch = 512
-    # Only when a ping cannot be sent is it seen, before the first token, that a reader has gone (default 30 s).
-    params.sse_ping_interval = 1
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.fit_params = params.warmup = params.ui = False
     params.verbosity = 1  # errors, to standard error

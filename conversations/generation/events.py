@@ -17,7 +17,7 @@ FAILED = Generation.Status.FAILED.value
 INTERRUPTED = Generation.Status.INTERRUPTED.value
 
 # No event carries more text than this (in characters; at most four times as many bytes).
-MAX_PIECE = 16_384
+MAX_PIECE = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +108,14 @@ def cut(position: int, kind: str, text: str) -> list[Piece]:
 def pieces_of_row(reasoning: str, content: str) -> list[Piece]:
     """Return the pieces of an answer that ended: nothing but its row is needed."""
     return cut(0, REASONING, reasoning) + cut(len(reasoning), CONTENT, content)
+
+
+def beyond_position(pieces: list[Piece], position: int) -> list[Piece]:
+    """Drop the first ``position`` characters."""
+    return [
+        piece._replace(text=piece.text[-(piece.position - position) :])
+        if piece.position - len(piece.text) < position
+        else piece
+        for piece in pieces
+        if piece.position > position
+    ]

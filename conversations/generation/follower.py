@@ -11,6 +11,7 @@ import logging
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from .. import conf, db
 from ..exceptions import NotFound
@@ -36,6 +37,9 @@ class Follower:
     def __init__(self, post: Post) -> None:
         self._post = post
         self._followed: dict[uuid.UUID, Followed] = {}
+        # However many read an ended answer, its text is in memory once; and not at all when nobody does.
+        self._ended: WeakValueDictionary[uuid.UUID, Transcript] = WeakValueDictionary()
+        self._loading: WeakValueDictionary[uuid.UUID, asyncio.Lock] = WeakValueDictionary()
         self._work = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -48,19 +52,26 @@ class Follower:
 
         Raises ``NotFound`` for an answer that is not there (any more).
         """
-        if generation_id in self._followed:
-            return self._followed[generation_id].transcript
+        async with self._loading.setdefault(generation_id, asyncio.Lock()):
+            return self._known(generation_id) or await self._load(generation_id)
+
+    async def _load(self, generation_id: uuid.UUID) -> Transcript:
         progress = (await db.read(load, {generation_id: 0})).get(generation_id)
         if progress is None:
             raise NotFound()
-        if progress.ending is None and generation_id in self._followed:
-            return self._followed[generation_id].transcript  # another reader was quicker
         transcript = Transcript(progress.ids, progress.pieces, on_abandoned=lambda: self._forget(generation_id))
         transcript.ending = progress.ending
-        if progress.ending is None:
+        if progress.ending:
+            self._ended[generation_id] = transcript
+        else:
             self._followed[generation_id] = Followed(transcript, progress.worker_id)
             self._work.set()
         return transcript
+
+    def _known(self, generation_id: uuid.UUID) -> Transcript | None:
+        if followed := self._followed.get(generation_id):
+            return followed.transcript
+        return self._ended.get(generation_id)
 
     def news(self) -> None:
         """Look at once: somebody said that there is more."""

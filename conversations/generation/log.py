@@ -47,6 +47,8 @@ class Run:
 
     def add(self, kind: str, text: str) -> bool:
         """Take text in; reasoning that comes after the answer began is dropped and only counted."""
+        if self.finished.is_set():
+            return False
         if kind == CONTENT:
             self._answering = True
         elif self._answering:
@@ -128,7 +130,8 @@ class ChunkLog:
         while True:
             await self._work.wait()
             self._work.clear()
-            batch = {run: run.take() for run in self._dirty}
+            # What came while the database refused, of an answer that was given up then, would follow a hole.
+            batch = {run: run.take() for run in self._dirty if not run.finished.is_set()}
             self._dirty.clear()
             await self._commit(batch)
 

@@ -12,11 +12,11 @@ from django.utils import translation
 from .. import conf, problems
 from ..exceptions import InvalidPosition
 from . import supervisor
-from .events import CONTENT, FAILED, AnswerIds, DoneEvent, Ending, ErrorEvent, Event, IdleEvent, Piece
+from .events import CONTENT, FAILED, MAX_PIECE, AnswerIds, DoneEvent, Ending, ErrorEvent, Event, IdleEvent, Piece
 from .transcript import Transcript
 
-# A batch carries at most about this many characters, so that a reader far behind costs little at a time.
-MAX_BATCH = 65_536
+# A batch carries at most so many characters: servers hold copies of it for a reader that takes nothing.
+MAX_BATCH = MAX_PIECE
 IDLE: Sequence[Event] = (IdleEvent(),)
 
 
@@ -51,9 +51,11 @@ class Reader:
         batch, self._first = self._first, []
         size = sum(len(piece.text) for piece in batch)
         pieces = self._transcript.pieces
-        while self._index < len(pieces) and size < MAX_BATCH:
-            batch.append(pieces[self._index])
+        while self._index < len(pieces):
             size += len(pieces[self._index].text)
+            if batch and size > MAX_BATCH:
+                break
+            batch.append(pieces[self._index])
             self._index += 1
         if batch:
             self._position = batch[-1].position

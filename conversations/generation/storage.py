@@ -12,7 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from ..models import Conversation, Generation, GenerationChunk, Message
-from .events import INTERRUPTED, REASONING, STOPPED, AnswerIds, Ending, Piece, pieces_of_row
+from .events import INTERRUPTED, REASONING, STOPPED, AnswerIds, Ending, Piece, beyond_position, pieces_of_row
 
 INTERRUPTED_ENDING = Ending(INTERRUPTED)
 STOPPED_ENDING = Ending(STOPPED)
@@ -167,17 +167,6 @@ def load(positions: dict[uuid.UUID, int]) -> dict[uuid.UUID, Progress]:
     for generation_id, reasoning, content in texts:
         found[generation_id].pieces = beyond_position(pieces_of_row(reasoning, content), positions[generation_id])
     return found
-
-
-def beyond_position(pieces: list[Piece], position: int) -> list[Piece]:
-    """Drop the first ``position`` characters."""
-    return [
-        piece._replace(text=piece.text[-(piece.position - position) :])
-        if piece.position - len(piece.text) < position
-        else piece
-        for piece in pieces
-        if piece.position > position
-    ]
 
 
 def still_running(generation_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:

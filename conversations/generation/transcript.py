@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from operator import attrgetter
 
 from ..exceptions import InvalidPosition
-from .events import CONTENT, AnswerIds, Ending, Piece
+from .events import CONTENT, AnswerIds, Ending, Piece, beyond_position
 
 
 class Transcript:
@@ -40,8 +40,9 @@ class Transcript:
         return "".join(piece.text for piece in self.pieces if piece.kind == CONTENT)
 
     def extend(self, pieces: list[Piece]) -> None:
-        if pieces:
-            self.pieces.extend(pieces)
+        """Add what is not here yet: a batch and a look into the database may both bring the same text."""
+        if new := beyond_position(pieces, self.position):
+            self.pieces.extend(new)
             self._wake()
 
     def finish(self, ending: Ending) -> None:

@@ -45,6 +45,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     """`/ws/chat`. Each frame is worked on in a task of its own, so none hides a `stop` or the disconnect."""
 
     caller: Caller
+    # A socket that listened on the channel layer would end whenever that does.
+    channel_layer_alias = ""
 
     async def websocket_connect(self, message: Frame) -> None:
         self._tasks: set[asyncio.Task[None]] = set()

@@ -151,7 +151,7 @@ class TestAnswers:
 
         assert [slot["n_ctx"] for slot in slots] == [8192, 8192]
 
-    @pytest.mark.parametrize("prompt", ["Tell me a long story.", "word " * 5000], ids=["writing", "reading"])
+    @pytest.mark.parametrize("prompt", ["Tell me a long story.", "word " * 8000], ids=["writing", "reading"])
     async def test_leaving_stops_the_work(self, server: None, prompt: str) -> None:
         address = await local.ensure(OPTIONS)
         task = asyncio.create_task(collect(request(prompt, max_tokens=4000)))
@@ -161,7 +161,7 @@ class TestAnswers:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        async with asyncio.timeout(15):  # it took over 20 s to read that prompt to its end
+        async with asyncio.timeout(25):  # reading that prompt to its end takes 36 s on two idle cores
             await slots_are(address, busy=0)
 
 
@@ -174,7 +174,7 @@ async def slots_of(address: local.Address) -> list[dict[str, Any]]:
 
 
 async def slots_are(address: local.Address, *, busy: int) -> None:
-    """Wait until so many slots work. Asked not too often: each question wakes the server's waiting readers."""
+    """Wait until so many slots work. Seldom asked: it puts off the server's look at its readers."""
     while sum(slot["is_processing"] for slot in await slots_of(address)) != busy:  # noqa: ASYNC110
         await asyncio.sleep(1.5 if busy == 0 else 0.02)
 

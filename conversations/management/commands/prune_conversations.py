@@ -45,7 +45,8 @@ class Command(BaseCommand):
         for owner in pruning.owners() if options["user"] is None else [options["user"]]:
             total += (count := _prune(owner, keep, before, dry_run=options["dry_run"]))
             if count:
-                self.stderr.write(f"{owner or _('(nobody)')}: {count}", style_func=str)
+                name = owner or _("(nobody)")
+                self.stderr.write(f"{name}: {count}", style_func=str)
         if options["dry_run"]:
             self.stderr.write(_("dry run: nothing was deleted"), style_func=str)
         self.stdout.write(str(total))

@@ -1,0 +1,147 @@
+"""P9: SIGTERM: ready turns 503, running answers get the grace period, the rest is stored as interrupted.
+
+Readers get their end, over SSE and WebSocket alike, and the process ends in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.conversations.helpers import Stream
+from tests.processes.server import ServerProcess
+from tests.upstream import ScriptedUpstream
+
+from .conftest import Serve
+from .silent import SilentClient
+from .sizes import size
+from .truth import Part, consistent
+
+STREAMS = 50
+GRACE_SECONDS = size(2.0, 5.0)
+# What may come on top of the grace period: the readers' last events, the server's own end, a busy machine.
+END_SECONDS = 10.0
+# Of four answers two end within the grace period and two do not, one of each over SSE and one over WebSocket.
+ENDS_IN_TIME = '!script {"chunks": ["seen ", "rest"], "gate": "grace", "gate_at": 1}'
+GOES_ON = '!script {"chunks": ["seen ", "rest"], "gate": "never", "gate_at": 1}'
+
+
+@dataclass
+class Reading:
+    """A reader of one answer, until its end."""
+
+    message: str
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+    stream: Stream | None = None
+    frames: list[dict[str, Any]] = field(default_factory=list)
+
+    async def over_sse(self, server: ServerProcess) -> None:
+        async with (
+            httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as http,
+            http.stream("POST", "/chat", json={"message": self.message}) as response,
+        ):
+            self.stream = Stream(response.status_code, response.headers)
+            rest = ""
+            async for text in response.aiter_text():
+                *blocks, rest = (rest + text).split("\n\n")
+                for block in blocks:
+                    self.stream.add(block)
+                if self.stream.events:
+                    self.began.set()
+
+    async def over_websocket(self, server: ServerProcess) -> None:
+        async with connect(server.ws_url, proxy=None) as socket:
+            await socket.send(json.dumps({"type": "chat", "id": "x", "message": self.message}))
+            async for frame in socket:
+                self.frames.append(json.loads(frame))
+                if "chunk" in self.frames[-1]:
+                    self.began.set()
+
+    @property
+    def part(self) -> Part:
+        return self.stream or self.frames
+
+
+async def begun(server: ServerProcess, count: int) -> list[tuple[Reading, asyncio.Task[None]]]:
+    """Open ``count`` streams and wait until each has shown its first text."""
+    readings = []
+    for index in range(count):
+        reading = Reading(ENDS_IN_TIME if index % 4 < 2 else GOES_ON)
+        follow: Callable[[ServerProcess], Awaitable[None]] = (
+            reading.over_sse if index % 2 else reading.over_websocket
+        )
+        readings.append((reading, asyncio.ensure_future(follow(server))))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(reading.began.wait() for reading, _task in readings))
+    return readings
+
+
+async def refusal_of(http: httpx.AsyncClient, method: str, path: str, **options: Any) -> dict[str, Any]:
+    """Repeat a call until it is refused as 503, and return the problem."""
+    async with asyncio.timeout(5):
+        while (response := await http.request(method, path, **options)).status_code != 503:
+            await asyncio.sleep(0.01)
+    problem: dict[str, Any] = response.json()
+    return problem
+
+
+async def refused_frame(server: ServerProcess) -> dict[str, Any]:
+    async with connect(server.ws_url, proxy=None) as socket:
+        await socket.send(json.dumps({"type": "chat", "id": "late", "message": "hello"}))
+        frame: dict[str, Any] = json.loads(await socket.recv())
+        return frame
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
+async def test_p9_sigterm_lets_answers_end_and_tells_every_reader(
+    kind: str, serve: Serve, scripted: ScriptedUpstream
+) -> None:
+    [server] = await asyncio.to_thread(serve, kind=kind, DRAIN_SECONDS=str(GRACE_SECONDS))
+    readings = await begun(server, STREAMS)
+    terminated_at = time.monotonic()
+    server.signal(signal.SIGTERM)
+    async with httpx.AsyncClient(base_url=server.url, timeout=10, trust_env=False) as http:
+        assert (await refusal_of(http, "GET", "/api/health/ready"))["errors"] == {"process": ["shutting down"]}
+        assert (await http.get("/api/health")).status_code == 200
+        late = await refusal_of(http, "POST", "/chat", json={"message": "hello"})
+        assert late["code"] == "shutting_down"
+        assert (await refused_frame(server))["error"]["code"] == "shutting_down"
+        assert (await http.get("/conversations")).status_code == 200, "what is stored can still be read"
+    server.signal(signal.SIGTERM)  # an impatient supervisor; the grace period stays
+    calls = len(scripted.completions)
+    scripted.gate("grace").open()
+    await asyncio.gather(*(task for reading, task in readings if reading.message == ENDS_IN_TIME and reading.stream))
+    assert time.monotonic() - terminated_at < GRACE_SECONDS, "too slow a machine for this grace period"
+    code = await asyncio.to_thread(server.wait, GRACE_SECONDS + END_SECONDS)
+    took = time.monotonic() - terminated_at
+    assert code == 0
+    assert GRACE_SECONDS <= took < GRACE_SECONDS + END_SECONDS
+    await asyncio.gather(*(task for _reading, task in readings), return_exceptions=True)
+    assert calls == STREAMS
+    expected = {ENDS_IN_TIME: ("completed", "seen rest"), GOES_ON: ("interrupted", "seen ")}
+    with server, server.client() as client:
+        for reading, _task in readings:
+            told = consistent(client, reading.part, within=0.0)
+            assert (told.status, told.text) == expected[reading.message]
+
+
+def test_p9_a_reader_that_never_reads_does_not_hold_up_the_end(serve: Serve, scripted: ScriptedUpstream) -> None:
+    """Nor do answers of other processes that are followed here."""
+    [server] = serve(DRAIN_SECONDS="0.5")
+    with SilentClient(server) as over_sse, SilentClient(server) as over_websocket:
+        message = '!script {"chunks": ["x"], "repeat": 1000000, "endless": true}'
+        over_sse.post("/chat", {"message": message})
+        over_websocket.open_socket()
+        over_websocket.send_frame(type="chat", id="x", message=message)
+        scripted.wait_until(lambda: scripted.calls == 2)
+        server.signal(signal.SIGTERM)
+        assert server.wait(0.5 + END_SECONDS) == 0
