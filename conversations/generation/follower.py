@@ -10,7 +10,6 @@ import asyncio
 import logging
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from .. import conf, db
@@ -22,13 +21,14 @@ from .transcript import Transcript
 logger = logging.getLogger("conversations.follower")
 
 
-@dataclass(slots=True)
-class Followed:
-    """An answer of another process."""
+class Followed(Transcript):
+    """The text of an answer that another process makes, or that ended."""
 
-    transcript: Transcript
-    worker_id: uuid.UUID | None
-    asked_at: float = float("-inf")
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(progress.ids, progress.pieces)
+        self.ending = progress.ending
+        self.worker_id = progress.worker_id
+        self.asked_at = float("-inf")
 
 
 class Follower:
@@ -36,54 +36,46 @@ class Follower:
 
     def __init__(self, post: Post) -> None:
         self._post = post
-        self._followed: dict[uuid.UUID, Followed] = {}
-        # However many read an ended answer, its text is in memory once; and not at all when nobody does.
-        self._ended: WeakValueDictionary[uuid.UUID, Transcript] = WeakValueDictionary()
+        # However many read an answer, its text is in memory once; and not at all when nobody holds it. Whoever
+        # found it may begin to read it, also when all others have left meanwhile.
+        self._held: WeakValueDictionary[uuid.UUID, Followed] = WeakValueDictionary()
         self._loading: WeakValueDictionary[uuid.UUID, asyncio.Lock] = WeakValueDictionary()
         self._work = asyncio.Event()
         self._news = asyncio.Event()
 
     @property
-    def transcripts(self) -> list[Transcript]:
-        return [followed.transcript for followed in self._followed.values()]
+    def transcripts(self) -> list[Followed]:
+        """Those that may still grow."""
+        return [transcript for transcript in list(self._held.values()) if transcript.ending is None]
 
-    async def transcript(self, generation_id: uuid.UUID) -> Transcript:
+    async def transcript(self, generation_id: uuid.UUID, at_least: int = 0) -> Transcript:
         """Return the transcript of an answer: whole if it ended, else one that goes on growing.
 
+        It has ``at_least`` so many characters if the database has: its reader may have seen them elsewhere.
         Raises ``NotFound`` for an answer that is not there (any more).
         """
         async with self._loading.setdefault(generation_id, asyncio.Lock()):
-            return self._known(generation_id) or await self._load(generation_id)
+            transcript = self._held.get(generation_id) or await self._load(generation_id)
+            if transcript.ending is None and transcript.position < at_least:
+                await self._look([transcript])
+            return transcript
 
-    async def _load(self, generation_id: uuid.UUID) -> Transcript:
+    async def _load(self, generation_id: uuid.UUID) -> Followed:
         progress = (await db.read(load, {generation_id: 0})).get(generation_id)
         if progress is None:
             raise NotFound()
-        transcript = Transcript(progress.ids, progress.pieces, on_abandoned=lambda: self._forget(generation_id))
-        transcript.ending = progress.ending
-        if progress.ending:
-            self._ended[generation_id] = transcript
-        else:
-            self._followed[generation_id] = Followed(transcript, progress.worker_id)
-            self._work.set()
+        transcript = self._held[generation_id] = Followed(progress)
+        self._work.set()
         return transcript
-
-    def _known(self, generation_id: uuid.UUID) -> Transcript | None:
-        if followed := self._followed.get(generation_id):
-            return followed.transcript
-        return self._ended.get(generation_id)
 
     def news(self) -> None:
         """Look at once: somebody said that there is more."""
         self._news.set()
 
-    def _forget(self, generation_id: uuid.UUID) -> None:
-        self._followed.pop(generation_id, None)
-
     async def follow_forever(self) -> None:
         """The follower's task: runs until it is cancelled."""
         while True:
-            if not self._followed:
+            if not self.transcripts:
                 self._work.clear()
                 await self._work.wait()
             self._ask_owners()
@@ -92,29 +84,24 @@ class Follower:
                     await self._news.wait()
             self._news.clear()
             try:
-                await self._look()
+                await self._look(self.transcripts)
             except Exception:
                 logger.exception("cannot read the answers of other processes; trying again")
 
     def _ask_owners(self) -> None:
         now = asyncio.get_running_loop().time()
-        for generation_id, followed in self._followed.items():
-            if now - followed.asked_at > FOLLOW_AGAIN:
-                followed.asked_at = now
-                self._post.follow(generation_id, followed.worker_id)
+        for transcript in self.transcripts:
+            if now - transcript.asked_at > FOLLOW_AGAIN:
+                transcript.asked_at = now
+                self._post.follow(transcript.ids.generation_id, transcript.worker_id)
 
-    async def _look(self) -> None:
-        positions = {key: followed.transcript.position for key, followed in self._followed.items()}
-        if not positions:
+    async def _look(self, transcripts: list[Followed]) -> None:
+        if not transcripts:
             return
-        found = await db.read(load, positions)
-        for generation_id in positions:
-            if followed := self._followed.get(generation_id):
-                self._apply(generation_id, followed.transcript, found.get(generation_id))
-
-    def _apply(self, generation_id: uuid.UUID, transcript: Transcript, progress: Progress | None) -> None:
-        if progress:
-            transcript.extend(progress.pieces)
-        if progress is None or progress.ending:
-            self._forget(generation_id)
-            transcript.finish(progress.ending if progress and progress.ending else DELETED_ENDING)
+        found = await db.read(load, {each.ids.generation_id: each.position for each in transcripts})
+        for transcript in transcripts:
+            progress = found.get(transcript.ids.generation_id)
+            if progress:
+                transcript.extend(progress.pieces)
+            if progress is None or progress.ending:
+                transcript.finish(progress.ending if progress and progress.ending else DELETED_ENDING)

@@ -81,7 +81,7 @@ class Answer:
 
 async def open_reader(generation_id: uuid.UUID, after: int = 0) -> Reader:
     """Return a reader of what follows ``after``; raises ``NotFound`` or ``InvalidPosition`` before any event."""
-    transcript = await supervisor.current().transcript(generation_id)
+    transcript = await supervisor.current().transcript(generation_id, after)
     if after < 0:
         raise InvalidPosition()
     return Reader(transcript, after)

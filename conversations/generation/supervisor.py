@@ -191,12 +191,12 @@ class Supervisor:
 
     # Reading ------------------------------------------------------------------------------------------------
 
-    async def transcript(self, generation_id: uuid.UUID) -> Transcript:
-        """Return the text of an answer, wherever it is made; raises ``NotFound``."""
+    async def transcript(self, generation_id: uuid.UUID, at_least: int = 0) -> Transcript:
+        """Return the text of an answer, wherever it is made, ``at_least`` so much if there is; raises ``NotFound``."""
         if run := self.runs.get(generation_id):
             return run.transcript
         self.ensure_started()
-        return await self.follower.transcript(generation_id)
+        return await self.follower.transcript(generation_id, at_least)
 
     # Ending -------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ MALFORMED = {
     "LLM_API_URL": "ftp://x",
     "LLM_BETWEEN_TOKENS_TIMEOUT": "0",
     "LLM_CONNECT_TIMEOUT": "nan",
+    "LLM_CONTEXT_WINDOW": "255",
     "LLM_FIRST_TOKEN_TIMEOUT": "-1",
     "LLM_TOTAL_TIMEOUT": "1e9",
     "LOG_FORMAT": "xml",
