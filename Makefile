@@ -125,11 +125,11 @@ messages: $(DEV)  ## Collect the texts to translate, and compile the translation
 
 messages-check: $(DEV)  ## Fail where a text is not translated, or the compiled files are not current (needs gettext)
 	$(MAKEMESSAGES) --exclude zh_Hans --keep-pot
-	@for folder in $(LOCALES); do \
+	@trap 'rm -f $(LOCALES:%=%/django.pot)' EXIT; \
+	for folder in $(LOCALES); do \
 		po=$$folder/zh_Hans/LC_MESSAGES/django.po; \
 		msgcmp $$po $$folder/django.pot && msgfmt --check -o var/check.mo $$po && cmp var/check.mo $${po%.po}.mo \
-		|| { echo "$$po is not complete and current: make messages"; rm -f $$folder/django.pot; exit 1; }; \
-		rm -f $$folder/django.pot; done
+		|| { echo "$$po is not complete and current: make messages"; exit 1; }; done
 
 ci: lint types migrations-check deploy-check schema-check messages-check test  ## All of these, the tests last
 

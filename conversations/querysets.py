@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from django.db import models
+from django.db.models import Case, OuterRef, Subquery, When
+from django.db.models.functions import Coalesce, Length
 
 if TYPE_CHECKING:
     from .access import Caller
@@ -48,6 +50,15 @@ class GenerationQuerySet(OwnedQuerySet["Generation"]):
             "message__id",
             "message__conversation__session_id",
         )
+
+    def with_position(self) -> Self:
+        """Add ``position``: how many characters there are. One query: an answer may end between two."""
+        chunks = self.model._meta.get_field("chunks").related_model
+        assert isinstance(chunks, type)
+        last = chunks._default_manager.filter(generation=OuterRef("pk")).order_by("-position").values("position")[:1]
+        streamed = Coalesce(Subquery(last), 0)
+        stored = Length("message__reasoning") + Length("message__content")
+        return self.annotate(position=Case(When(status=self.model.Status.RUNNING, then=streamed), default=stored))
 
 
 class UserConfigQuerySet(OwnedQuerySet["UserConfig"]):

@@ -65,9 +65,18 @@ class Server:
         self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The server's event loop, which runs in another thread."""
+        return self._server.servers[0].get_loop()
+
+    @property
+    def port(self) -> int:
+        port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    @property
     def url(self) -> str:
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import Any, TypeVar
 
-from django.db.models import Max
-from django.db.models.functions import Coalesce, Length
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -147,17 +145,13 @@ class GenerationViewSet(ApiViewSet):
 def generation_state(caller: Caller, generation_id: uuid.UUID, action: Action) -> dict[str, Any]:
     """Return the state of an answer as the API shows it; raises ``NotFound``."""
     generation = services.get_generation(caller=caller, generation_id=generation_id, action=action)
-    lengths = Generation.objects.filter(pk=generation.pk).aggregate(
-        running=Coalesce(Max("chunks__position"), 0),
-        ended=Max(Length("message__reasoning") + Length("message__content")),
-    )
     failed = generation.status == Generation.Status.FAILED
     return {
         "generation_id": str(generation.pk),
         "session_id": str(generation.message.conversation.session_id),
         "message_id": generation.message_id,
         "status": generation.status,
-        "position": lengths["running" if generation.is_running else "ended"],
+        "position": generation.position,
         "finish_reason": generation.finish_reason or None,
         "usage": generation.usage,
         "error": {

@@ -229,8 +229,9 @@ def _begin(
 
 
 def get_generation(*, caller: Caller, generation_id: uuid.UUID, action: Action = Action.READ) -> Generation:
-    """Return an answer's state, with its message and conversation; raises ``NotFound``."""
-    generation = Generation.objects.for_owner(caller).with_ids().filter(pk=generation_id).first()
+    """Return an answer's state, with its message, conversation and ``position``; raises ``NotFound``."""
+    generations = Generation.objects.for_owner(caller).with_ids().with_position()
+    generation = generations.filter(pk=generation_id).first()
     if generation is None:
         raise NotFound()
     authorize(caller, action, generation)

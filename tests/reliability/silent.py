@@ -8,6 +8,7 @@ import os
 import socket
 from typing import Any, Self
 
+from tests.conftest import Server
 from tests.processes.server import ServerProcess
 
 # Small, so that what is sent to a client that does not read stays with the server.
@@ -17,7 +18,7 @@ RECEIVE_BUFFER = 4096
 class SilentClient:
     """A connection over which one request goes out and nothing is read of its own accord."""
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: ServerProcess | Server) -> None:
         self._host = f"127.0.0.1:{server.port}"
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -37,7 +38,9 @@ class SilentClient:
     def post(self, path: str, body: dict[str, Any]) -> None:
         """Send a POST with JSON; its answer is not read."""
         content = json.dumps(body).encode()
-        self._send_head("POST", path, {"Content-Type": "application/json", "Content-Length": str(len(content))}, content)
+        self._send_head(
+            "POST", path, {"Content-Type": "application/json", "Content-Length": str(len(content))}, content
+        )
 
     def get(self, path: str) -> None:
         self._send_head("GET", path, {})
@@ -57,12 +60,12 @@ class SilentClient:
         self.socket.sendall(b"\x81" + size + bytes(4) + content)
 
     def until(self, end: bytes) -> bytes:
-        """Read, byte by byte, up to and with ``end``."""
+        """Read until ``end`` has come, and return all that came."""
         got = b""
-        while not got.endswith(end):
-            byte = self.socket.recv(1)
-            assert byte, f"closed after {got!r}"
-            got += byte
+        while end not in got:
+            part = self.socket.recv(RECEIVE_BUFFER)
+            assert part, f"closed after {got!r}"
+            got += part
         return got
 
     def _send_head(self, method: str, path: str, headers: dict[str, str], content: bytes = b"") -> None:

@@ -100,7 +100,7 @@ def expect_close(watch: Watch, call: Request, name: str, left_at: float) -> None
     try:
         watch.upstream.wait_until(lambda: call.closed_by_client, CLOSE_SECONDS)
     except TimeoutError:
-        pytest.fail(f"{name}: the upstream's call is still open {time.monotonic() - left_at:.1f} s after the reader left")
+        pytest.fail(f"{name}: the call is still open {time.monotonic() - left_at:.1f} s after the reader left")
     state = watch.until(lambda state: state["status"] != "running")
     assert state["status"] == "stopped", name
     assert len(watch.newest()["content"]) == state["position"], name
