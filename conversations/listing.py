@@ -28,12 +28,13 @@ def list_conversations(
 ) -> Page:
     """Return conversations, newest activity first; raises ``InvalidCursor``. One query, no message is loaded."""
     authorize(caller, Action.LIST)
-    rows = Conversation.objects.for_owner(caller).filter(is_archived=archived)
+    # Not `is_archived=`: that becomes NOT is_archived, for which SQLite and MySQL use no index.
+    rows = Conversation.objects.for_owner(caller).filter(is_archived__in=[archived])
     if search:
         rows = rows.filter(title__icontains=search)
     if cursor:
         updated_at, pk = _decoded(cursor)
-        rows = rows.filter(Q(updated_at__lt=updated_at) | Q(updated_at=updated_at, pk__lt=pk))
+        rows = rows.filter(Q(updated_at__lt=updated_at) | Q(pk__lt=pk), updated_at__lte=updated_at)
     found = list(rows.newest_activity_first().only(*LIST_FIELDS)[: limit + 1])
     more = len(found) > limit
     return Page(found[:limit], _encoded(found[limit - 1]) if more else None)

@@ -182,6 +182,9 @@ class Generation(Owned):
     first_token_at = models.DateTimeField(_("first token"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
 
+    # How many characters there are; only on rows that were asked for `with_position`.
+    position: int
+
     objects = GenerationQuerySet.as_manager()
 
     class Meta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,7 +105,9 @@ def serve(
                 variables["REDIS_URL"] = request.getfixturevalue("redis_server").url
             settings = environment(database.parent, **variables)
             servers = [ServerProcess(kind, settings, tmp_path / f"server-{index}.log") for index in range(count)]
-            # The first alone: the others find the database in WAL mode.
-            return [running.enter_context(server) for server in servers]
+            for server in servers:
+                running.push(server)
+            with ThreadPoolExecutor(count) as together:
+                return list(together.map(ServerProcess.start, servers))
 
         yield start

@@ -93,15 +93,19 @@ def _whole(name: str, does: Behaviour, text: str | Callable[[str], bool], **expe
     return Fault(name=name, does=does, status="completed", text=text, **expected)  # type: ignore[arg-type]
 
 
+# Which clock ran out: all of them say `upstream_timeout`.
+LATE, SILENT = "did not begin to answer in time", "stopped in the middle of its answer"
+
 STALLS = [
-    _failed("stall before headers", answer("a", stall="headers"), "upstream_timeout", within=FIRST_TOKEN),
-    _failed("stall after headers", answer("a", stall=0), "upstream_timeout", within=FIRST_TOKEN),
+    _failed("stall before headers", answer("a", stall="headers"), "upstream_timeout", says=LATE, within=FIRST_TOKEN),
+    _failed("stall after headers", answer("a", stall=0), "upstream_timeout", says=LATE, within=FIRST_TOKEN),
     _failed(
         "stall mid-stream",
         answer("kept ", "x", reasoning=["hm "], stall=2),
         "upstream_timeout",
         text="kept ",
         reasoning="hm ",
+        says=SILENT,
         within=BETWEEN_TOKENS,
     ),
     _failed(
@@ -109,6 +113,7 @@ STALLS = [
         answer("all of it", stall="finish"),
         "upstream_timeout",
         text="all of it",
+        says=SILENT,
         within=BETWEEN_TOKENS,
     ),
     _whole("stall before [DONE]", answer("all of it", stall="done", usage=None), "all of it", within=LAST_USAGE),
@@ -117,6 +122,7 @@ STALLS = [
         raw(HEAD + line(GOOD), *[b": busy\n\n"] * 200, delay=0.1),
         "upstream_timeout",
         text="kept ",
+        says=SILENT,
         within=BETWEEN_TOKENS,
     ),
 ]

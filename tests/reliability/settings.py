@@ -1,11 +1,19 @@
 """Settings of the server processes under test: the project's own, and what a test changes in them.
 
 ``OVERRIDES`` of the environment is a JSON object: ``conversations`` and ``providers`` hold keys of the two apps'
-settings, ``pragmas`` SQL for each new SQLite connection.
+settings, ``pragmas`` SQL for each new SQLite connection, ``timeout`` what a job waits for SQLite's lock. While the
+file that ``STOP_IN_TRANSACTION`` names exists, a process removes it and stops itself as SIGSTOP would, inside a
+transaction that holds the write lock.
 """
 
 import json
 import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.db.backends.signals import connection_created
 
 from chatproject.settings import *  # noqa: F403
 from chatproject.settings import CONVERSATIONS, DATABASES, LLMPROVIDERS
@@ -13,8 +21,25 @@ from chatproject.settings import CONVERSATIONS, DATABASES, LLMPROVIDERS
 _overrides = json.loads(os.environ.get("OVERRIDES", "{}"))
 CONVERSATIONS = {**CONVERSATIONS, **_overrides.get("conversations", {})}
 LLMPROVIDERS = {**LLMPROVIDERS, **_overrides.get("providers", {})}
-if _pragmas := _overrides.get("pragmas"):
-    _options = DATABASES["default"]["OPTIONS"]
-    _options["init_command"] = f"{_options['init_command'].rstrip('; ')}; {_pragmas}"
+_options = DATABASES["default"].setdefault("OPTIONS", {})
 if "timeout" in _overrides:
-    DATABASES["default"]["OPTIONS"]["timeout"] = _overrides["timeout"]
+    _options["timeout"] = _overrides["timeout"]
+if _overrides.get("pragmas"):
+    _options["init_command"] = f"{_options['init_command'].rstrip('; ')}; {_overrides['pragmas']}"
+
+
+def _stop_after_chunks(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+    result = execute(sql, *rest)
+    flag = Path(os.environ["STOP_IN_TRANSACTION"])
+    if "conversations_generationchunk" in sql and sql.startswith("INSERT") and flag.exists():
+        flag.unlink()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return result
+
+
+def _watch(connection: Any, **_kwargs: Any) -> None:
+    connection.execute_wrappers.append(_stop_after_chunks)
+
+
+if "STOP_IN_TRANSACTION" in os.environ:
+    connection_created.connect(_watch, dispatch_uid="tests.reliability.stop")

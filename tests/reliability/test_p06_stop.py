@@ -161,7 +161,7 @@ def test_p6_an_answer_of_a_dead_process_is_stopped(pair: Pair) -> None:
     try:
         with at_most(SECONDS, "stopping the answer of a dead process"):
             state = stop(client, run.generation_id)
-            reader.until(lambda reader: reader.has_ended)
+            reader.until(lambda reader: reader.has_ended, SECONDS)
         assert (state["status"], state["position"]) == ("stopped", len("hmkept "))
         told = consistent(client, reader.join().part)
         assert (told.status, told.reasoning, told.text) == ("stopped", "hm", "kept ")
@@ -182,7 +182,7 @@ def test_p6_an_answer_of_a_stopped_process_is_stopped(pair: Pair) -> None:
     try:
         with at_most(SECONDS, "stopping the answer of a process that stands still"):
             assert stop(client, run.generation_id)["status"] == "stopped"
-            reader.until(lambda reader: reader.has_ended)
+            reader.until(lambda reader: reader.has_ended, SECONDS)
         newer = Running(other, pair.upstream, session_id=run.session_id)
         run.goes_on()  # into the buffers of the process that stands still
     finally:

@@ -45,10 +45,7 @@ def over_websocket(client: SilentClient, generation_id: str) -> None:
     client.send_frame(type="attach", id="x", generation_id=generation_id)
 
 
-CASES = size(
-    [((over_sse, over_websocket), False)],
-    [((way,), ended) for way in (over_sse, over_websocket) for ended in (False, True)],
-)
+WAYS: Sequence[Sequence[Attach]] = size([(over_sse, over_websocket)], [(over_sse,), (over_websocket,)])
 
 
 def resident(server: ServerProcess) -> int:
@@ -92,7 +89,8 @@ def silent_readers(server: ServerProcess, ways: Sequence[Attach], generation_id:
         yield
 
 
-@pytest.mark.parametrize(("ways", "ended"), CASES)
+@pytest.mark.parametrize("ways", WAYS)
+@pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
 def test_p11_readers_that_never_read_cost_little_and_delay_nobody(
     ways: Sequence[Attach], ended: bool, serve: Serve, scripted: ScriptedUpstream, record_property: Any
 ) -> None:

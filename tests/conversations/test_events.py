@@ -1,0 +1,155 @@
+"""What readers get, as plain values: text cut into pieces, resumed anywhere, and its JSON."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conversations.generation.events import (
+    CONTENT,
+    MAX_PIECE,
+    REASONING,
+    AnswerIds,
+    DoneEvent,
+    Ending,
+    ErrorEvent,
+    Piece,
+    beyond_position,
+    cut,
+    payload,
+    pieces_of_row,
+)
+from conversations.generation.transcript import Transcript
+
+IDS = AnswerIds(uuid.UUID(int=1), uuid.UUID(int=2), 3)
+NAMES = {"session_id": str(uuid.UUID(int=2)), "message_id": 3, "generation_id": str(uuid.UUID(int=1))}
+
+short = st.text(alphabet="ab语😀\n", max_size=40)
+# Long enough to be cut, short to write down: a text repeated.
+long = st.builds(lambda part, times: part * times, short, st.sampled_from([1, MAX_PIECE // 7, MAX_PIECE // 2]))
+
+
+def text_of(pieces: list[Piece], kind: str = "") -> str:
+    return "".join(piece.text for piece in pieces if kind in ("", piece.kind))
+
+
+# Pieces ---------------------------------------------------------------------------------------------------------
+@given(st.integers(0, 10**9), st.sampled_from([REASONING, CONTENT]), long)
+def test_a_cut_text_is_all_there_in_order_and_no_piece_is_too_long_or_empty(start: int, kind: str, text: str) -> None:
+    pieces = cut(start, kind, text)
+    assert text_of(pieces) == text
+    assert all(0 < len(piece.text) <= MAX_PIECE for piece in pieces)
+    position = start
+    for piece in pieces:
+        position += len(piece.text)
+        assert (piece.position, piece.kind) == (position, kind)
+
+
+@pytest.mark.parametrize(
+    ("length", "lengths"),
+    [(0, []), (1, [1]), (MAX_PIECE, [MAX_PIECE]), (MAX_PIECE + 1, [MAX_PIECE, 1]), (2 * MAX_PIECE, [MAX_PIECE] * 2)],
+)
+def test_a_text_is_cut_only_where_it_must_be(length: int, lengths: list[int]) -> None:
+    assert [len(piece.text) for piece in cut(0, CONTENT, "x" * length)] == lengths
+
+
+def test_no_piece_is_over_64_kb_whatever_it_is_made_of() -> None:
+    assert max(len(piece.text.encode()) for piece in cut(0, CONTENT, "😀" * 100_000)) <= 65_536
+
+
+@given(long, long)
+def test_a_finished_answer_is_its_reasoning_and_then_its_content(reasoning: str, content: str) -> None:
+    pieces = pieces_of_row(reasoning, content)
+    assert (text_of(pieces, REASONING), text_of(pieces, CONTENT)) == (reasoning, content)
+    assert [piece.kind for piece in pieces] == sorted((piece.kind for piece in pieces), reverse=True)
+    assert (pieces[-1].position if pieces else 0) == len(reasoning) + len(content)
+
+
+# Resumed --------------------------------------------------------------------------------------------------------
+answers = st.lists(st.text(alphabet="ab语😀", min_size=1, max_size=9), max_size=6)
+
+
+def stored(parts: list[str]) -> list[Piece]:
+    """The pieces that these parts were streamed in; the first two are reasoning."""
+    position, pieces = 0, []
+    for index, part in enumerate(parts):
+        position += len(part)
+        pieces.append(Piece(position, REASONING if index < 2 else CONTENT, part))
+    return pieces
+
+
+@given(parts=answers, data=st.data())
+def test_resuming_at_any_position_gives_exactly_the_rest(parts: list[str], data: st.DataObject) -> None:
+    whole = stored(parts)
+    position = data.draw(st.integers(0, len("".join(parts))))
+    rest = beyond_position(whole, position)
+    assert text_of(rest) == "".join(parts)[position:]
+    assert all(piece.text for piece in rest)
+    assert [piece.position for piece in rest] == [piece.position for piece in whole if piece.position > position]
+    assert [piece.kind for piece in rest] == [piece.kind for piece in whole if piece.position > position]
+
+
+@given(parts=answers, data=st.data())
+async def test_a_live_and_a_stored_answer_resume_alike(parts: list[str], data: st.DataObject) -> None:
+    whole = stored(parts)
+    position = data.draw(st.integers(0, len("".join(parts))))
+    first, index = Transcript(IDS, list(whole)).after(position)
+    assert [*first, *whole[index:]] == beyond_position(whole, position)
+
+
+@given(reasoning=short, content=short, data=st.data())
+def test_what_was_streamed_in_any_pieces_resumes_from_the_row_alone(
+    reasoning: str, content: str, data: st.DataObject
+) -> None:
+    position = data.draw(st.integers(0, len(reasoning + content)))
+    rest = beyond_position(pieces_of_row(reasoning, content), position)
+    assert text_of(rest) == (reasoning + content)[position:]
+    assert text_of(rest, REASONING) == reasoning[position:]
+
+
+@given(parts=answers, data=st.data())
+async def test_a_transcript_takes_every_character_once(parts: list[str], data: st.DataObject) -> None:
+    """Also when it is handed the whole answer from its row, in other pieces, after it has seen a part of it."""
+    whole = stored(parts)
+    seen = data.draw(st.integers(0, len(whole)))
+    transcript = Transcript(IDS, whole[:seen])
+    transcript.extend(pieces_of_row(text_of(whole, REASONING), text_of(whole, CONTENT)))
+    assert text_of(transcript.pieces) == "".join(parts)
+    assert transcript.position == len("".join(parts))
+
+
+# As JSON --------------------------------------------------------------------------------------------------------
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+PAYLOADS: list[tuple[Any, dict[str, Any]]] = [
+    (Piece(2, CONTENT, "hi"), {"chunk": "hi"}),
+    (Piece(2, REASONING, "hm"), {"reasoning": "hm"}),
+    (
+        ErrorEvent(2, "upstream_timeout", "Too late.", None),
+        {"error": {"code": "upstream_timeout", "message": "Too late."}},
+    ),
+    (
+        ErrorEvent(2, "upstream_rate_limit", "Later.", 0),
+        {"error": {"code": "upstream_rate_limit", "message": "Later.", "retry_after": 0}},
+    ),
+    (
+        DoneEvent(2, IDS, Ending("completed", "stop", USAGE, model="m")),
+        {"done": True, "status": "completed", **NAMES, "finish_reason": "stop", "usage": USAGE},
+    ),
+    (
+        DoneEvent(2, IDS, Ending("failed", error_code="upstream_error", error_message="no")),
+        {"done": True, "status": "failed", **NAMES, "finish_reason": None, "usage": None},
+    ),
+    (
+        DoneEvent(0, IDS, Ending("stopped")),
+        {"done": True, "status": "stopped", **NAMES, "finish_reason": None, "usage": None},
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "expected"), PAYLOADS)
+def test_every_edge_sends_the_contracts_objects(event: Any, expected: dict[str, Any]) -> None:
+    assert payload(event) == expected

@@ -1,0 +1,110 @@
+"""The chunk log where several things happen at once: nothing lost, nothing twice, nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from conversations import db, services
+from conversations.access import Caller
+from conversations.generation import log as chunk_log
+from conversations.generation.events import AnswerIds, Piece
+from conversations.generation.reader import open_reader
+from conversations.generation.storage import INTERRUPTED_ENDING, finish, load, store
+from conversations.generation.supervisor import Supervisor
+from conversations.models import GenerationChunk, Message
+from tests.conversations.helpers import flat
+from tests.upstream import ScriptedUpstream, answer
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+@pytest.fixture(autouse=True)
+def _scripted(upstream: ScriptedUpstream, settings: Any) -> None:
+    settings.LLMPROVIDERS = {**settings.LLMPROVIDERS, "API_URL": upstream.url, "MODEL": "scripted", "MAX_RETRIES": 0}
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "TITLES": "first_words"}
+
+
+async def start(message: str) -> AnswerIds:
+    return await db.write(services.start_reply, caller=Caller(sees_all=True), message=message)
+
+
+async def told(ids: AnswerIds) -> tuple[str, Any, list[Any]]:
+    """Return the text, the end and the errors that a reader gets."""
+    events = await flat((await open_reader(ids.generation_id)).batches())
+    text = "".join(event.text for event in events if isinstance(event, Piece))
+    return text, events[-1].ending, events[:-1]
+
+
+def stored_text(ids: AnswerIds) -> str:
+    return Message.objects.values_list("content", flat=True).get(pk=ids.message_id)
+
+
+async def test_p2_an_error_in_one_answers_rows_loses_no_others_text_of_the_same_batch(
+    upstream: ScriptedUpstream, engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+
+    def refuse(rows: Any) -> Any:
+        rows = list(rows)
+        together.append(len({row.generation_id for row in rows}))
+        if any("poison" in row.text for row in rows):
+            raise ValueError("refused")
+        return real(rows)
+
+    real = GenerationChunk.objects.bulk_create
+    monkeypatch.setattr(GenerationChunk.objects, "bulk_create", refuse)
+    upstream.default = answer("end", gate="end", gate_at="headers")
+    answers = {name: await start(name) for name in ("bad", "good", "better")}
+    runs = {name: engine.runs[ids.generation_id] for name, ids in answers.items()}
+    for name, run in runs.items():  # no await between: one batch
+        engine.log.append(run, "content", "poison" if name == "bad" else f"{name} text, ")
+    await runs["bad"].finished.wait()
+    upstream.gate("end").open()
+
+    assert max(together) == 3, "the three were in one batch"
+    for name in ("good", "better"):
+        text, ending, _errors = await told(answers[name])
+        assert (text, ending.status) == (f"{name} text, end", "completed")
+        assert await db.read(stored_text, answers[name]) == text
+    text, ending, _errors = await told(answers["bad"])
+    assert (text, ending.status, ending.error_code) == ("", "failed", "storage_failed")
+
+
+async def test_p2_what_a_batch_and_a_look_into_the_database_both_bring_is_shown_once(
+    upstream: ScriptedUpstream, engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process ends an answer right after a commit, and its owner notices before it hears of the commit."""
+    looked = threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def store_slowly(entries: Any) -> Any:
+        running = store(entries)
+        if any(entry.pieces for entry in entries):
+            finish(entries[0].generation_id, INTERRUPTED_ENDING)
+            assert looked.wait(10)
+        return running
+
+    def load_slowly(positions: Any) -> Any:
+        found = load(positions)
+        looked.set()
+        # Return when the log has shown its batch: the loop runs this after it.
+        asyncio.run_coroutine_threadsafe(shown(), loop).result(10)
+        return found
+
+    async def shown() -> None:
+        if not run.transcript.position:
+            await run.transcript.wait(10)
+
+    monkeypatch.setattr(chunk_log, "store", store_slowly)
+    monkeypatch.setattr(chunk_log, "load", load_slowly)
+    upstream.script = [answer("once", stall=1)]
+    ids = await start("hello")
+    run = engine.runs[ids.generation_id]
+    text, ending, _errors = await told(ids)
+    assert (text, ending.status) == ("once", "interrupted")
+    assert await db.read(stored_text, ids) == "once"
+    assert "".join(piece.text for piece in run.transcript.pieces) == "once"
