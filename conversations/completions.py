@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from django.utils.translation import gettext_lazy as _
+
 from llmproviders import catalog
 from llmproviders.exceptions import ContextLengthExceeded, InvalidEndpoint, ProviderError, UnknownModelType
-from llmproviders.fields import mask
-from llmproviders.guard import validate_key, validate_model_name, validate_url
+from llmproviders.fields import DecryptionFailed, mask
+from llmproviders.guard import MAX_MODEL_CHARS, validate_key, validate_model_name, validate_url
 from llmproviders.http import close_client
 from llmproviders.registry import get_provider
 from llmproviders.types import (
@@ -27,6 +29,7 @@ from .models import UserConfig
 
 __all__ = [
     "CUSTOM",
+    "MAX_MODEL_CHARS",
     "ChatMessage",
     "CompletionFinished",
     "CompletionRequest",
@@ -88,6 +91,8 @@ def _endpoint(model_type: str, config: UserConfig | None) -> Endpoint:
             return catalog.custom_endpoint(config.custom_api_url, config.custom_model, config.custom_api_key)
         except InvalidEndpoint as error:  # saved under other rules than those in force now
             raise UnknownModel(error.message) from error
+        except DecryptionFailed as error:
+            raise UnknownModel(_("The key of your own model cannot be decrypted any more; enter it again.")) from error
     try:
         return catalog.get_endpoint(model_type)
     except UnknownModelType as error:

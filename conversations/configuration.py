@@ -15,8 +15,6 @@ from .completions import CUSTOM, Endpoint
 from .exceptions import InvalidRequest, UnknownModel
 from .models import UserConfig
 
-CUSTOM_FIELDS = ("custom_api_url", "custom_model", "custom_api_key")
-
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -56,25 +54,22 @@ def update_configuration(
         raise UnknownModel(errors={"model_type": [UnknownModel.detail]})
     whose = caller.labelled(user_id)
     with transaction.atomic():
-        UserConfig.objects.get_or_create(user_identifier=whose.user_identifier, defaults={"owner": whose.user})
-        config = UserConfig.objects.select_for_update().get(user_identifier=whose.user_identifier)
-        _apply(config, changes)
-        config.current_model_type = model_type
+        configs = UserConfig.objects.owned_by(whose.user_identifier).select_for_update()
+        config, _created = configs.get_or_create(user_identifier=whose.user_identifier, defaults={"owner": whose.user})
+        changed = {**_with_key_cleared(config, changes), "current_model_type": model_type}
+        for name, value in changed.items():
+            setattr(config, name, value)
         if model_type == CUSTOM:
             _require_custom_endpoint(config)
-        config.save()
+        config.save(update_fields=[*changed, "updated_at"])
     return _configuration(config)
 
 
-def _apply(config: UserConfig, changes: Mapping[str, Any]) -> None:
-    if changes.get("max_tokens") is not None:
-        config.max_tokens = changes["max_tokens"]
-    new_url = changes.get("custom_api_url", config.custom_api_url)
-    if new_url != config.custom_api_url:
-        config.custom_api_key = ""
-    for name in CUSTOM_FIELDS:
-        if name in changes:
-            setattr(config, name, changes[name])
+def _with_key_cleared(config: UserConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes, and with a new URL also that of the key: the saved one is not for it."""
+    if changes.get("custom_api_url", config.custom_api_url) == config.custom_api_url:
+        return dict(changes)
+    return {"custom_api_key": "", **changes}
 
 
 def _require_custom_endpoint(config: UserConfig) -> None:

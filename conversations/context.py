@@ -17,6 +17,8 @@ MESSAGE_OVERHEAD = 5
 PROMPT_OVERHEAD = 8
 # An answer gets at least so many tokens, or the prompt counts as too long.
 MIN_ANSWER = 64
+# Shorter prompts teach nothing: what a chat template adds outweighs them.
+MIN_LESSON = 256
 # Estimates may be corrected by this much at most.
 LOWEST, HIGHEST = 0.5, 3.0
 
@@ -40,13 +42,15 @@ def correction(endpoint: Endpoint) -> float:
 
 def learn(endpoint: Endpoint, messages: Sequence[ChatMessage], prompt_tokens: int) -> None:
     """Correct later estimates by what the upstream counted."""
-    measured = prompt_tokens / estimate_prompt(messages)
-    if prompt_tokens > 0:
-        key = (endpoint.api_url, endpoint.model)
-        blended = 0.7 * _corrections.get(key, measured) + 0.3 * measured
-        if key not in _corrections and len(_corrections) >= 1000:
-            _corrections.clear()  # users' own endpoints come and go; start over rather than grow
-        _corrections[key] = min(HIGHEST, max(LOWEST, blended))
+    estimated = estimate_prompt(messages)
+    if estimated < MIN_LESSON or prompt_tokens <= 0:
+        return
+    measured = prompt_tokens / estimated
+    key = (endpoint.api_url, endpoint.model)
+    blended = 0.7 * _corrections.get(key, measured) + 0.3 * measured
+    if key not in _corrections and len(_corrections) >= 1000:
+        _corrections.clear()  # users' own endpoints come and go; start over rather than grow
+    _corrections[key] = min(HIGHEST, max(LOWEST, blended))
 
 
 def fit(

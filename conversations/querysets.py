@@ -63,4 +63,5 @@ class GenerationQuerySet(OwnedQuerySet["Generation"]):
 
 class UserConfigQuerySet(OwnedQuerySet["UserConfig"]):
     def owned_by(self, user_identifier: str) -> Self:
-        return self.filter(user_identifier=user_identifier)
+        """Keep the one row of ``user_identifier``; its key is read, and decrypted, only where it is needed."""
+        return self.filter(user_identifier=user_identifier).defer("custom_api_key")

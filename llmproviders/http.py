@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -23,11 +22,11 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 import httpx
-from aiohttp.connector import Connection
 from django.utils.translation import gettext_noop
 from httpx_aiohttp import AiohttpTransport
 
 from . import conf
+from .connector import Connector
 from .exceptions import (
     AnswerCut,
     AnswerTooLarge,
@@ -239,7 +238,7 @@ def _new_client() -> httpx.AsyncClient:
 
 
 def _new_session() -> aiohttp.ClientSession:
-    connector = _Connector(
+    connector = Connector(
         ssl=_tls(), limit=conf.get().MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS, use_dns_cache=False
     )
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
@@ -249,27 +248,6 @@ def _new_session() -> aiohttp.ClientSession:
 def _tls() -> SSLContext:
     # `trust_env` here means SSL_CERT_FILE and SSL_CERT_DIR only: the operator's own certificate authority.
     return httpx.create_ssl_context(trust_env=True)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Never reuses a connection on which bytes came while it was idle: they would be read as the next answer."""
-
-    async def _get(self, *args: Any, **kwargs: Any) -> Connection | None:
-        while (connection := await super()._get(*args, **kwargs)) is not None:
-            if not _has_unread_bytes(connection):
-                return connection
-            connection.close()
-        return None
-
-
-def _has_unread_bytes(connection: Connection) -> bool:
-    """Whether bytes, or the connection's end, wait in the parser or in the socket."""
-    protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or protocol.should_close:
-        return True
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _host(url: str) -> str:

@@ -184,9 +184,10 @@ def test_the_apps_know_nothing_of_the_project() -> None:
     assert [module for module in apps if any(within(name, "chatproject") for name in imports(module))] == []
 
 
-def test_one_module_knows_the_http_client() -> None:
+def test_one_module_knows_the_http_client_and_one_its_connections() -> None:
     users = {module for module in MODULES for name in imports(module) if name.split(".")[0] in HTTP_CLIENTS}
-    assert users == {"llmproviders.http"}
+    assert users == {"llmproviders.http", "llmproviders.connector"}
+    assert "httpx" not in imports("llmproviders.connector")
 
 
 def test_types_and_exceptions_need_the_standard_library_only() -> None:

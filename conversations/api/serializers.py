@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from .. import completions, conf
 from ..keys import validate_users_key
-from ..models import MODEL_NAME_LENGTH, Conversation, Generation, Message
+from ..models import Conversation, Generation, Message
 from ..services import ReplyOptions
 from .fields import (
     BooleanField,
@@ -248,7 +248,7 @@ class ConfigUpdateSerializer(StrictSerializer):
     model_type = model_type_field()
     max_tokens = max_tokens_field()
     custom_api_url = TextField(required=False, allow_blank=True, max_length=2000)
-    custom_model = TextField(required=False, allow_blank=True, max_length=MODEL_NAME_LENGTH)
+    custom_model = TextField(required=False, allow_blank=True, max_length=completions.MAX_MODEL_CHARS)
     custom_api_key = TextField(required=False, allow_blank=True, max_length=512)
 
     def validate_custom_api_url(self, value: str) -> str:

@@ -27,7 +27,7 @@ def create_conversation(
     conversation = Conversation.objects.create(
         owner=caller.user,
         user_identifier=caller.user_identifier,
-        title=title,
+        title=title.strip(),
         title_source=_source_of(title),
         system_prompt=system_prompt,
         model_type=model_type,
@@ -58,6 +58,7 @@ def update_conversation(*, caller: Caller, session_id: uuid.UUID, changes: Mappi
         setattr(conversation, name, value)
     names = list(changes)
     if "title" in changes:
+        conversation.title = conversation.title.strip()
         conversation.title_source = _source_of(conversation.title)
         names.append("title_source")
     if changes.get("model_type"):
@@ -68,7 +69,7 @@ def update_conversation(*, caller: Caller, session_id: uuid.UUID, changes: Mappi
 
 
 def _source_of(title: str) -> Conversation.TitleSource:
-    return Conversation.TitleSource.PERSON if title else Conversation.TitleSource.NONE
+    return Conversation.TitleSource.PERSON if title.strip() else Conversation.TitleSource.NONE
 
 
 def running_generation(*, caller: Caller, session_id: uuid.UUID) -> uuid.UUID | None:

@@ -174,15 +174,22 @@ def _prepare(
 
 def _name(conversation: Conversation, message: str, endpoint: Endpoint) -> Naming | None:
     """Name a conversation that has no title by its first words; say if the model is to improve on them."""
-    if conversation.title_source != Conversation.TitleSource.NONE:
+    if conversation.title_source == Conversation.TitleSource.NONE:
+        conversation.title = titles.first_words(message)
+        conversation.title_source = Conversation.TitleSource.FIRST_WORDS
+    elif conversation.title_source != Conversation.TitleSource.FIRST_WORDS or _was_answered(conversation):
         return None
-    conversation.title = titles.first_words(message)
-    conversation.title_source = Conversation.TitleSource.FIRST_WORDS
     if not titles.wanted_from(endpoint):
         return None
     return Naming(
         session_id=conversation.session_id, provisional=conversation.title, endpoint=endpoint, question=message
     )
+
+
+def _was_answered(conversation: Conversation) -> bool:
+    """Whether the model had its chance to name the conversation: after a first answer that failed it had not."""
+    completed = Generation.Status.COMPLETED
+    return Generation.objects.filter(message__conversation=conversation, status=completed).exists()
 
 
 def _begin(

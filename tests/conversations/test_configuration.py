@@ -184,6 +184,21 @@ def test_clearing_what_custom_needs_is_refused_and_changes_nothing(api: APIClien
     assert (config.custom_model, config.max_tokens, config.custom_api_key) == ("own-model", None, KEY)
 
 
+def test_max_tokens_can_be_handed_back(api: APIClient) -> None:
+    assert post(api, model_type="glm4", max_tokens=77)["max_tokens"] == 77
+    assert post(api, model_type="glm4")["max_tokens"] == 77
+    assert post(api, model_type="glm4", max_tokens=None)["max_tokens"] != 77
+
+
+def test_a_key_that_cannot_be_decrypted_is_said_so_and_can_be_entered_again(api: APIClient) -> None:
+    post(api, **OWN)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE conversations_userconfig SET custom_api_key = 'no token'")
+    assert get(api)["current_model_type"] != "custom"
+    assert api.post("/chat", {"message": "hi", "model_type": "custom"}).json()["code"] == "unknown_model_type"
+    assert post(api, **OWN)["current_model_type"] == "custom"
+
+
 def test_each_user_id_has_a_configuration_of_its_own(api: APIClient) -> None:
     post(api, user_id="kim", model_type="glm4", max_tokens=10)
     post(api, user_id="lee", model_type="codegeex")

@@ -236,6 +236,12 @@ def test_a_count_of_nothing_teaches_nothing() -> None:
     assert context.correction(endpoint()) == 1.0
 
 
+def test_a_short_prompt_teaches_nothing() -> None:
+    """A chat template adds more to `hi` than `hi` is."""
+    context.learn(endpoint(), [ChatMessage("user", "hi")], 45)
+    assert context.correction(endpoint()) == 1.0
+
+
 def test_a_correction_changes_what_fits() -> None:
     turns = said(*["word " * 30] * 40)
     before, _max_tokens = fit(window=2000, history=turns)

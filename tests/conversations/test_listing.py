@@ -273,7 +273,7 @@ def test_a_page_is_read_from_the_index_without_sorting(api: APIClient, user_id: 
         pytest.skip("reads SQLite's plans")
     for minutes in range(40):
         make(minutes=minutes, user_id="kim")
-    query = {"user_id": user_id, "limit": 7}
+    query: dict[str, Any] = {"user_id": user_id, "limit": 7}
     following = api.get("/conversations", query).json()["next"]
     cursor = httpx.URL(following).params["cursor"]
     for sql in queries_of(api, **query) + queries_of(api, **query, cursor=cursor):

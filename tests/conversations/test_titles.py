@@ -327,6 +327,21 @@ async def test_a_failed_answer_is_not_asked_about(chats: Chats) -> None:
     assert await chats.title(ids) == FALLBACK
 
 
+async def test_after_a_failed_first_answer_the_next_one_names(chats: Chats) -> None:
+    chats.upstream.script = [status(500)]
+    first = await chats.say()
+    again = await chats.say("And where to?", session_id=first.session_id)
+    await chats.settled()
+    assert await chats.title(again) == ("Weekend plans", Source.MODEL)
+
+
+async def test_a_title_of_white_space_is_none(chats: Chats) -> None:
+    ids = await chats.say()
+    await chats.settled()
+    await chats.rename(ids, "  \n")
+    assert await chats.title(ids) == ("", Source.NONE)
+
+
 async def test_a_stopped_answer_is_not_asked_about(chats: Chats) -> None:
     chats.upstream.script = [answer("a", "b", gate="g", gate_at=1)]
     ids = await chats.start()
