@@ -1,7 +1,7 @@
 """The fault list: what an upstream can do wrong, one row a fault, and what becomes of the answer.
 
 A message ``fault NAME`` asks the scripted upstream for one (``behave`` is its default behaviour), so that many
-can run at once. Faults that are none of the upstream's are in ``ELSEWHERE``, with the test that has them.
+can run at once.
 """
 
 from __future__ import annotations
@@ -282,19 +282,6 @@ SIZES = [
 
 FAULTS: Sequence[Fault] = [*STALLS, *CUTS, *FORMATS, *REFUSALS, *SIZES]
 BY_NAME = {fault.name: fault for fault in FAULTS}
-
-# The rest of the list, which no upstream can do: how the file of its tests begins.
-ELSEWHERE = {
-    "database locked for 10 s": "test_p12",
-    "database full": "test_p12",
-    "database restarted": "test_p12",
-    "Redis restarted": "test_p12",
-    "kill -9": "test_p02",
-    "SIGTERM": "test_p09",
-    "SIGSTOP 30 s then SIGCONT": "test_p07",
-    "200 readers that never read": "test_p11",
-    "clock jumps": "test_source_rules",  # nothing looks at the wall clock
-}
 
 
 def behave(request: Request) -> Behaviour:

@@ -15,6 +15,8 @@ from tests.conversations.helpers import Stream, blocks
 from tests.processes.server import ServerProcess
 
 WAIT_SECONDS = 60.0
+# A reader's own patience: with a server that a test stops for a while.
+SILENCE_SECONDS = 300.0
 
 
 class Reader:
@@ -91,7 +93,7 @@ class SseReader(Reader):
 
     def _read(self) -> None:
         method, url, body = self._request
-        with self.server.client() as client, client.stream(method, url, json=body) as response:
+        with self.server.client() as client, client.stream(method, url, json=body, timeout=SILENCE_SECONDS) as response:
             if response.status_code != 200:
                 self.refused = json.loads(response.read())
                 return
@@ -113,7 +115,7 @@ class SocketReader(Reader):
         with connect(self.server.ws_url, proxy=None, open_timeout=WAIT_SECONDS, ping_interval=None) as socket:
             socket.send(json.dumps(self._frame))
             while not self.has_ended:
-                frame = json.loads(socket.recv(timeout=WAIT_SECONDS))
+                frame = json.loads(socket.recv(timeout=SILENCE_SECONDS))
                 if frame.get("type") == "accepted":
                     self._accept(frame["session_id"], str(frame["message_id"]), frame["generation_id"])
                 elif frame.get("type") == "refused":

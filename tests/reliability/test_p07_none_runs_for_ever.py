@@ -130,7 +130,8 @@ def _ended_meanwhile(client: httpx.Client, ids: dict[str, str], since: float) ->
         state: dict[str, Any] = client.get(f"/generations/{ids['generation_id']}").json()
         if state["status"] != "running":
             return state
-        if client.post("/conversations").status_code == 503:
+        renamed = client.patch(f"/conversations/{ids['session_id']}", json={"title": "A write"})
+        if renamed.status_code == 503:
             return None
         time.sleep(0.1)
     raise AssertionError("nobody ended the answer of a stopped process")
@@ -153,7 +154,7 @@ def test_p7_a_process_stopped_inside_a_transaction_makes_others_say_database_bus
             assert int(refused.headers["Retry-After"]) >= 1
             chat = whole_chat(client, "Hello?", session_id=acknowledged.ids["session_id"])
             assert (chat.status_code, chat.json()["code"]) == (503, "database_busy")
-            socket = SocketReader(other, message="Hello?").start().join()
+            socket = SocketReader(other, message="Hello?").start().until(lambda reading: reading.refused)
             assert socket.refused is not None
             assert socket.refused["code"] == "database_busy"
             consistent(client, acknowledged.part)
@@ -190,7 +191,7 @@ def test_p7_recover_generations_ends_what_the_dead_left_and_leaves_the_living_al
     alive = SocketReader(living, message=TALK).start().seen(3)
     killed.kill()
     abandoned.join()
-    env = {**living.env, "OVERRIDES": json.dumps({"conversations": {"BEAT_INTERVAL": 0.4, "BEATS_TO_GIVE_UP": 3}})}
+    env = {**living.env, "OVERRIDES": json.dumps({"conversations": {"BEAT_INTERVAL": 0.5, "BEATS_TO_GIVE_UP": 4}})}
     assert manage(env, "recover_generations").strip() == "1 ended, 1 running"
     with living.client() as client:
         stored = stream(client, "GET", f"/generations/{abandoned.ids['generation_id']}/stream")

@@ -25,13 +25,25 @@ from tests.processes.server import ServerProcess
 from tests.upstream import ScriptedUpstream
 
 from . import faults
-from .faults import ELSEWHERE, FAULTS, STALLS, Fault
+from .faults import FAULTS, STALLS, Fault
 from .pair import running_pair
 from .truth import Heard, consistent, events_of, heard
 
 pytestmark = pytest.mark.server
 
 KINDS, EDGES = ("uvicorn", "daphne"), ("sse", "websocket")
+# The rest of the list, which no upstream can do: how the file of its tests begins.
+ELSEWHERE = {
+    "database locked for 10 s": "test_p12",
+    "database full": "test_p12",
+    "database restarted": "test_p12",
+    "Redis restarted": "test_p12",
+    "kill -9": "test_p02",
+    "SIGTERM": "test_p09",
+    "SIGSTOP 30 s then SIGCONT": "test_p07",
+    "200 readers that never read": "test_p11",
+    "clock jumps": "test_source_rules",  # nothing looks at the wall clock
+}
 # Names that are in the logs of every answer, for the proof that the logs were read.
 LOGGED = "generation"
 
