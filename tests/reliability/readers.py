@@ -93,7 +93,10 @@ class SseReader(Reader):
 
     def _read(self) -> None:
         method, url, body = self._request
-        with self.server.client() as client, client.stream(method, url, json=body, timeout=SILENCE_SECONDS) as response:
+        with (
+            self.server.client() as client,
+            client.stream(method, url, json=body, timeout=SILENCE_SECONDS) as response,
+        ):
             if response.status_code != 200:
                 self.refused = json.loads(response.read())
                 return

@@ -9,6 +9,7 @@ transaction that holds the write lock.
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def _stop_after_chunks(execute: Callable[..., Any], sql: str, *rest: Any) -> Any
     if "conversations_generationchunk" in sql and sql.startswith("INSERT") and flag.exists():
         flag.unlink()
         os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(0.5)  # another thread may take the signal: this one must not commit meanwhile
     return result
 
 

@@ -38,7 +38,7 @@ Counts = dict[str, int]
 
 def half_silent() -> Callable[[Request], Any]:
     behaviours = itertools.cycle(
-        [answer("seen ", "never", gate="never", gate_at=1), answer("seen ", endless=True, delay=0.02)]
+        [answer("seen ", "never", gate="never", gate_at=1), answer("seen ", endless=True, delay=0.2)]
     )
     return lambda _request: next(behaviours)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,7 @@ def test_p7_a_killed_processs_conversation_is_free_again_after_a_restart(serve: 
 
 
 def test_p7_nothing_is_appended_to_an_answer_that_another_process_ended(
-    serve: Serve, scripted: ScriptedUpstream
+    serve: Serve, scripted: ScriptedUpstream, database: Path
 ) -> None:
     """SIGSTOP while the upstream sends, given up by the other process, then SIGCONT."""
     stopped, other = serve(count=2, conversations=QUICK, lock_timeout=size(1.0, 20.0))
@@ -88,9 +90,21 @@ def test_p7_nothing_is_appended_to_an_answer_that_another_process_ended(
         ended_elsewhere = 0
         for _attempt in range(TRIES * 5):
             ended_elsewhere += _stop_and_continue(stopped, here, there, scripted)
+            assert chunks_of_ended_answers(here, database) == 0
             if ended_elsewhere == TRIES:
                 break
     assert ended_elsewhere == TRIES
+
+
+def chunks_of_ended_answers(client: httpx.Client, database: Path) -> int:
+    """Count the rows that came after an end. A process has one writer: our write waits for its batches."""
+    assert client.post("/conversations").status_code == 201
+    with closing(sqlite3.connect(database)) as connection:
+        chunks: int = connection.execute(
+            "SELECT count(*) FROM conversations_generationchunk WHERE generation_id IN"
+            " (SELECT id FROM conversations_generation WHERE status != 'running')"
+        ).fetchone()[0]
+    return chunks
 
 
 def _stop_and_continue(
@@ -142,8 +156,8 @@ def test_p7_a_process_stopped_inside_a_transaction_makes_others_say_database_bus
 ) -> None:
     """It keeps SQLite's write lock: others refuse in a typed way, still read, and go on once it does."""
     flag = tmp_path / "stop-in-transaction"
-    stopped, other = serve(count=2, conversations=QUICK, lock_timeout=size(0.3, 20.0), STOP_IN_TRANSACTION=str(flag))
-    acknowledged = SseReader(other, message=script(chunks=["kept ", "too"], delay=0.01)).start().join()
+    stopped, other = serve(count=2, conversations=QUICK, lock_timeout=size(1.0, 20.0), STOP_IN_TRANSACTION=str(flag))
+    acknowledged = SseReader(other, message=script(chunks=["kept ", "too"], delay=0.01)).start().acknowledged().join()
     reader = SseReader(stopped, message=TALK).start().seen(3)
     flag.touch()
     _until(lambda: not flag.exists())

@@ -64,7 +64,7 @@ def test_p12_answers_go_on_after_the_database_was_locked(
     The jobs of one process wait for the lock as long as they do by default; those of the other fail at once, are
     refused or tried again.
     """
-    [patient], [impatient] = serve(), serve(lock_timeout=0.3)
+    [patient], [impatient] = serve(), serve(lock_timeout=0.6)
     readers = [
         SseReader(patient, message=talk(0, 100, "half")).start(),
         SocketReader(impatient, message=talk(1000, 100, "half")).start(),
@@ -95,7 +95,7 @@ def test_p12_answers_go_on_after_the_database_was_locked(
 
 def test_p12_an_answer_that_cannot_be_stored_in_time_ends_typed_and_whole(serve: Serve, database: Path) -> None:
     """Locked for longer than the log is willing to wait, while the upstream goes on sending."""
-    [server] = serve(lock_timeout=0.2, conversations={"STORAGE_TIMEOUT": 0.5})
+    [server] = serve(lock_timeout=0.6, conversations={"STORAGE_TIMEOUT": 0.5})
     endless = script(chunks=["tick ", "tock "], endless=True, delay=0.002)
     readers: list[Reader] = [kind(server, message=endless).start() for kind in (SseReader, SocketReader)]
     for reader in readers:
