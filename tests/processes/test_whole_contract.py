@@ -11,6 +11,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.conversations.helpers import chat, stream, streaming
+from tests.upstream import answer, run_upstream_in_thread
 
 from .server import ServerProcess, environment, manage
 
@@ -96,22 +97,25 @@ def test_a_second_turn_reaches_the_model_with_the_first(process: ServerProcess) 
     assert second["usage"]["prompt_tokens"] > first["usage"]["prompt_tokens"] + 20
 
 
-def test_an_answer_can_be_resumed_after_a_kill_and_a_restart(process: ServerProcess, tmp_path: Path) -> None:
-    with process.client() as client:
-        with streaming(client, "POST", "/chat", json={"message": "Tell a long story.", "max_tokens": 1500}) as (
-            seen,
-            blocks,
-        ):
-            while len(seen.events) < 5:
-                next(blocks)
-        process.kill()
-    generation_id = seen.headers["x-generation-id"]
-    with (
-        ServerProcess(process.kind, process.env, tmp_path / "server.log", port=process.port) as restarted,
-        restarted.client() as client,
-    ):
-        rest = stream(client, "GET", f"/generations/{generation_id}/stream", headers={"Last-Event-ID": seen.ids[-1]})
-        assert rest.done["status"] == "interrupted"
-        history = client.get(f"/conversations/{seen.headers['x-session-id']}/history").json()["messages"]
-        assert history[1]["content"] == seen.text + rest.text
-        assert chat(client, "Go on.", session_id=rest.done["session_id"], max_tokens=5).done["status"] == "completed"
+@pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
+def test_an_answer_can_be_resumed_after_a_kill_and_a_restart(kind: str, migrated: Path, tmp_path: Path) -> None:
+    shutil.copytree(migrated, tmp_path, dirs_exist_ok=True)
+    log = tmp_path / "server.log"
+    with run_upstream_in_thread() as upstream:
+        upstream.script = [answer("one ", "two ", "three ", gate="never", gate_at=3)]
+        env = environment(tmp_path, LLM_API_URL=upstream.url, LLM_MODEL="scripted")
+        with ServerProcess(kind, env, log) as killed, killed.client() as client:
+            with streaming(client, "POST", "/chat", json={"message": "Count."}) as (seen, blocks):
+                while seen.text != "one two three ":
+                    next(blocks)
+                killed.kill()
+            generation_id, first = seen.headers["x-generation-id"], seen.ids[0]
+        with ServerProcess(kind, env, log, port=killed.port) as restarted, restarted.client() as client:
+            path = f"/generations/{generation_id}/stream"
+            rest = stream(client, "GET", path, headers={"Last-Event-ID": first})
+            assert rest.done["status"] == "interrupted"
+            position = int(first.split(":")[1])
+            assert rest.text == seen.text[position:]
+            history = client.get(f"/conversations/{seen.headers['x-session-id']}/history").json()["messages"]
+            assert history[1]["content"] == seen.text
+            assert chat(client, "Go on.", session_id=rest.done["session_id"]).done["status"] == "completed"

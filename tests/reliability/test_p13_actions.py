@@ -124,14 +124,15 @@ class Actions(RuleBasedStateMachine):
     def begin(self, data: st.DataObject, talk: Talk | None, question: Turn, path: str, frame: Any, body: Any) -> None:
         """Ask for an answer to ``question``, which is the last turn by then; follow it to its first text."""
         silent, over_socket = data.draw(st.booleans()), data.draw(st.booleans())
-        number, calls = next(self.numbers), self.upstream.calls
+        number = next(self.numbers)
+        gate = self.upstream.gate(f"{number}")
         place: Any = "headers" if silent else 1
         self.upstream.script = [answer(f"{number} begins, ", f"{number} ends", gate=f"{number}", gate_at=place)]
         reader = self.ask(over_socket, path, frame, body)
         if talk is None:
             talk = Talk(reader.ids["session"], title=question.content)
             self.talks.append(talk)
-        self.upstream.wait_until(lambda: self.upstream.calls > calls)
+        self.upstream.wait_until(lambda: gate.reached)
         self.expect_call(talk, question)
         text = "" if silent else f"{number} begins, "
         if text:
