@@ -137,6 +137,7 @@ system-packages:  ## Install what the checks need beside Python (Debian, Ubuntu)
 	@missing=; \
 	command -v msgfmt > /dev/null || missing="$$missing gettext"; \
 	command -v redis-server > /dev/null || missing="$$missing redis-server"; \
+	command -v curl > /dev/null || missing="$$missing curl"; \
 	test -z "$$missing" || { \
 		if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; }

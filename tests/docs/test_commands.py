@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from drf_spectacular.generators import SchemaGenerator
 
 from llmproviders import ChatMessage, CompletionFinished, CompletionRequest, ContentDelta, Endpoint
 from tests.chatproject.processes import environment, run, serving
+from tests.tools import program
 from tests.upstream import run_upstream_in_thread
 
 from .markdown import READMES, ROOT, Block, blocks
@@ -116,8 +116,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.server
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_every_command_of_the_readme_works(readme: Path, reader: Reader) -> None:
+    program("curl")
     found = blocks(readme)
     ran = 0
     for block, following in zip(found, [*found[1:], None], strict=True):
