@@ -17,7 +17,7 @@ FAILED = Generation.Status.FAILED.value
 INTERRUPTED = Generation.Status.INTERRUPTED.value
 
 # No event carries more text than this (in characters; at most four times as many bytes).
-MAX_PIECE = 8_192
+MAX_PIECE = 4_096
 
 
 @dataclass(frozen=True, slots=True)

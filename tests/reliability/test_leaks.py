@@ -26,7 +26,7 @@ from .conftest import Serve
 from .silent import SilentClient
 from .sizes import size
 
-CANCELLED = size(300, 10_000)
+CANCELLED = size(100, 10_000)
 CANCELLED_HERE = size(60, 2_000)
 WARM_UP = 40
 AT_ONCE = 20
