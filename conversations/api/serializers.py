@@ -281,7 +281,3 @@ class ListQuerySerializer(UserQuerySerializer):
     archived = serializers.BooleanField(default=False)
     limit = serializers.IntegerField(default=500, min_value=1, max_value=500)
     cursor = serializers.CharField(required=False, max_length=200)
-
-
-class HealthSerializer(serializers.Serializer[Any]):
-    status = serializers.CharField()
