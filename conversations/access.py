@@ -1,4 +1,4 @@
-"""Who is calling, and what they may do: for every edge, and nowhere else.
+"""Who may do what: for every edge, and nowhere else. ``credentials`` says who is calling.
 
 An *open* server (``REQUIRE_LOGIN`` off) is for one person on their own machine: whoever reaches it over
 loopback sees everything, and ``user_id`` is a label that filters lists and picks the model settings. With
@@ -7,18 +7,13 @@ login, the caller is an account and sees what is theirs.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from django.conf import settings
-from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest
+from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from . import conf
 from .exceptions import NotAuthenticated, NotFound, PermissionRefused
 
 if TYPE_CHECKING:
@@ -26,6 +21,15 @@ if TYPE_CHECKING:
 
 # Identifiers of accounts begin so; a `user_id` given on an open server may not.
 ACCOUNT_PREFIX = "user:"
+
+
+class Scope(models.TextChoices):
+    """What an API key may be for. A session may do everything that its account may."""
+
+    READ = "read", _("read conversations and answers")
+    CHAT = "chat", _("chat, and change or delete conversations")
+    CONFIG = "config", _("see and change model settings")
+    KEYS = "keys", _("make and revoke API keys")
 
 
 class Action(Enum):
@@ -39,6 +43,32 @@ class Action(Enum):
     CHAT = "chat"
     STOP = "stop"
     CONFIGURE = "configure"
+    MANAGE_KEYS = "manage_keys"
+
+
+NEEDED_SCOPE = {
+    Action.LIST: Scope.READ,
+    Action.READ: Scope.READ,
+    Action.CREATE: Scope.CHAT,
+    Action.CHANGE: Scope.CHAT,
+    Action.DELETE: Scope.CHAT,
+    Action.CHAT: Scope.CHAT,
+    Action.STOP: Scope.CHAT,
+    Action.CONFIGURE: Scope.CONFIG,
+    Action.MANAGE_KEYS: Scope.KEYS,
+}
+ALL_SCOPES = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a caller showed: nothing on an open server, else a session's key or an API key."""
+
+    kind: Literal["open", "session", "key"]
+    secret: str = field(default="", repr=False)
+
+
+OPEN = Credential("open")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +78,21 @@ class Caller:
     user_identifier: str = ""
     user: User | None = None
     sees_all: bool = False
+    scopes: frozenset[Scope] = ALL_SCOPES
+    key_id: int | None = None
+    credential: Credential = OPEN
 
     @property
     def is_authenticated(self) -> bool:
         """Whether this caller may call at all (Django REST framework asks so)."""
         return self.sees_all or bool(self.user_identifier)
+
+    @property
+    def subject(self) -> str:
+        """Whose limits count: the key's, else the account's; ``""`` on an open server, which has none."""
+        if self.key_id is not None:
+            return f"key:{self.key_id}"
+        return self.user_identifier if self.user else ""
 
     def labelled(self, user_id: str | None) -> Caller:
         """Return the caller as ``user_id`` names them: a filter on an open server, else it must be themselves.
@@ -68,74 +108,6 @@ class Caller:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """What an edge knows of the other side: the peer's address and the headers, names in lower case."""
-
-    peer: str
-    headers: Mapping[str, str]
-
-    @classmethod
-    def from_meta(cls, meta: Mapping[str, Any]) -> Connection:
-        """Of a Django request's ``META``."""
-        headers = {key[5:].replace("_", "-").lower(): value for key, value in meta.items() if key.startswith("HTTP_")}
-        return cls(str(meta.get("REMOTE_ADDR") or ""), headers)
-
-    @classmethod
-    def from_scope(cls, scope: Mapping[str, Any]) -> Connection:
-        """Of an ASGI scope."""
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        client = scope.get("client") or ("",)
-        return cls(str(client[0] or ""), headers)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it comes straight from this machine: a proxy's word for it does not count."""
-        if any(name == "forwarded" or name.startswith("x-forwarded-") for name in self.headers):
-            return False
-        try:
-            address = ipaddress.ip_address(self.peer)
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return (mapped or address).is_loopback
-
-
-def check_origin(connection: Connection) -> None:
-    """Refuse a socket that a foreign web page opened: browsers send cookies, and reach loopback, for any page.
-
-    A client without `Origin` is no browser. The `Host` must be one of ``ALLOWED_HOSTS`` too, or a page could
-    reach us under a name of its own that resolves to our address.
-    """
-    request = HttpRequest()
-    request.META = {"HTTP_HOST": connection.headers.get("host", "")}
-    try:
-        host = request.get_host()
-    except DisallowedHost:
-        raise PermissionRefused(code="host_not_allowed") from None
-    origin = connection.headers.get("origin")
-    if origin is None or origin in getattr(settings, "CORS_ALLOWED_ORIGINS", ()):
-        return
-    if origin.lower().partition("://")[2] != host.lower():
-        raise PermissionRefused(code="origin_not_allowed")
-
-
-def identify(connection: Connection) -> Caller:
-    """Return who is calling.
-
-    Raises ``PermissionRefused`` (``login_required``) when an open server is called from elsewhere, and
-    ``NotAuthenticated`` when login is required and nobody is logged in.
-    """
-    if conf.get().REQUIRE_LOGIN:
-        raise NotAuthenticated()
-    if not connection.is_local:
-        raise PermissionRefused(
-            _("Without login this server answers its own machine only; set REQUIRE_LOGIN=true."),
-            code="login_required",
-        )
-    return Caller(sees_all=True)
-
-
 def authorize(caller: Caller, action: Action, item: Any = None) -> None:
     """Let ``caller`` do ``action``, to ``item`` where there is one, or raise.
 
@@ -144,5 +116,8 @@ def authorize(caller: Caller, action: Action, item: Any = None) -> None:
     """
     if not caller.is_authenticated:
         raise NotAuthenticated()
+    if (scope := NEEDED_SCOPE[action]) not in caller.scopes:
+        detail = _("This API key may not do this: it lacks the scope “%(scope)s”.") % {"scope": scope.value}
+        raise PermissionRefused(detail, code="scope_missing")
     if item is not None and not caller.sees_all and item.user_identifier != caller.user_identifier:
         raise NotFound()

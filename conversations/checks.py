@@ -20,7 +20,6 @@ W005      no channel layer
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -32,6 +31,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.utils.translation import gettext as _
 
 from . import conf
+from .credentials import is_loopback
 
 Apps = Sequence[AppConfig] | None
 
@@ -47,6 +47,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "MAX_TOKENS": (1, 131_072),
     "TEMPERATURE": (0, 2),
     "PING_INTERVAL": (0.1, 3600),
+    "CREDENTIAL_INTERVAL": (0.1, 3600),
+    "AUTHENTICATE_TIMEOUT": (0.1, 3600),
     "BEAT_INTERVAL": (0.05, 60),
     "BEATS_TO_GIVE_UP": (2, 1000),
     "FOLLOW_INTERVAL": (0.01, 10),
@@ -141,18 +143,8 @@ def check_login(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
             id="conversations.E006",
         )
         for host in settings.ALLOWED_HOSTS
-        if not _is_loopback(host)
+        if not is_loopback(host)
     ]
-
-
-def _is_loopback(host: str) -> bool:
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 @register()

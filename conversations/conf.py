@@ -44,6 +44,10 @@ class Settings:
     TEMPERATURE: float = 0.7
     # A comment on an idle SSE stream, so that proxies keep it open.
     PING_INTERVAL: float = 15.0
+    # How often a stream looks whether its reader's session or API key still holds.
+    CREDENTIAL_INTERVAL: float = 15.0
+    # How long a socket that showed nothing may wait with its `authenticate` frame.
+    AUTHENTICATE_TIMEOUT: float = 10.0
     # Liveness: a worker raises its counter every BEAT_INTERVAL, and is given up by another that wrote
     # BEATS_TO_GIVE_UP of its own while this one's stood still.
     BEAT_INTERVAL: float = 2.0

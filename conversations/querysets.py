@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce, Length
 
 if TYPE_CHECKING:
     from .access import Caller
-    from .models import Conversation, Generation, Message, UserConfig  # noqa: F401  (named in strings below)
+    from .models import ApiKey, Conversation, Generation, Message, UserConfig  # noqa: F401  (named in strings below)
 
 M = TypeVar("M", bound=models.Model)
 
@@ -65,3 +65,9 @@ class UserConfigQuerySet(OwnedQuerySet["UserConfig"]):
     def owned_by(self, user_identifier: str) -> Self:
         """Keep the one row of ``user_identifier``; its key is read, and decrypted, only where it is needed."""
         return self.filter(user_identifier=user_identifier).defer("custom_api_key")
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def for_owner(self, caller: Caller) -> Self:
+        """Keep the keys of ``caller``'s account; the one person of an open server has none."""
+        return self.none() if caller.user is None else self.filter(user=caller.user)

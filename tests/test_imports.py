@@ -40,6 +40,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "conversations.db",
         ],
     ),
+    ("who calls", ["conversations.credentials", "conversations.api_keys"]),
     ("rows and events", ["conversations.generation.events", "conversations.models", "conversations.querysets"]),
     (
         "what all of them need",

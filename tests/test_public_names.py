@@ -63,6 +63,9 @@ PROVIDERS = {
 }
 # Codes that are given where the refusal is made.
 ON_THE_SPOT = {
+    "csrf_failed",
+    "invalid_key",
+    "scope_missing",
     "body_too_large",
     "host_not_allowed",
     "internal_error",

@@ -1,15 +1,42 @@
-"""Django REST framework's side of ``access``: ``request.user`` is a ``Caller``."""
+"""Django REST framework's side of ``credentials``: ``request.user`` is a ``Caller``."""
 
 from __future__ import annotations
 
-from rest_framework.authentication import BaseAuthentication
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy as _
+from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.request import Request
 
-from ..access import Caller, Connection, identify
+from ..access import Caller
+from ..credentials import Connection, check_origin, identify
+from ..exceptions import PermissionRefused
+from .gate import SAFE_METHODS
 
 
 class CallerAuthentication(BaseAuthentication):
-    """Identifies the caller by what ``access`` says; a refusal is its problem+json."""
+    """Identifies the caller by what ``credentials`` says; a refusal is its problem+json.
+
+    What a browser adds by itself, a cookie or being on this machine, is no proof that a page of ours asked:
+    then an unsafe method needs Django's CSRF token, or on an open server our own origin.
+    """
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
-        return identify(Connection.from_meta(request.META)), None
+        connection = Connection.from_meta(request.META)
+        caller = identify(connection)
+        if request.method not in SAFE_METHODS:
+            if caller.credential.kind == "session":
+                check_csrf(request._request)
+            elif caller.credential.kind == "open":
+                check_origin(connection)
+        return caller, None
+
+
+def check_csrf(request: HttpRequest) -> None:
+    """Raise ``PermissionRefused`` (``csrf_failed``) unless the request carries its session's CSRF token."""
+    check = CSRFCheck(lambda _request: HttpResponse())
+    check.process_request(request)
+    if check.process_view(request, lambda *_args: HttpResponse(), (), {}):
+        raise PermissionRefused(
+            _("Send the value of the csrftoken cookie in the header X-CSRFToken, from a page of this site."),
+            code="csrf_failed",
+        )

@@ -32,6 +32,8 @@ def problem_response(
 def _response(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> HttpResponse:
     content = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
     response = HttpResponse(content, status=body["status"], content_type=CONTENT_TYPE, headers=headers)
+    if body["status"] == 401:
+        response["WWW-Authenticate"] = "Bearer"
     if body.get("retry_after") is not None:
         response["Retry-After"] = str(body["retry_after"])
     return response

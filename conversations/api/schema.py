@@ -35,16 +35,24 @@ HEALTH = {
 
 
 class CallerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """On an open server nothing is asked for; with login, Django's session."""
+    """On an open server nothing is asked for; with login an API key, or Django's session."""
 
     target_class = "conversations.api.authentication.CallerAuthentication"
-    name = "session"
+    name = ["key", "session"]
 
-    def get_security_definition(self, auto_schema: Any) -> Schema:
-        return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}
+    def get_security_definition(self, auto_schema: Any) -> list[Schema]:
+        return [
+            {"type": "http", "scheme": "bearer", "description": "An API key: `chatkey_…`."},
+            {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": settings.SESSION_COOKIE_NAME,
+                "description": "A browser's session. Unsafe methods need the header X-CSRFToken.",
+            },
+        ]
 
     def get_security_requirement(self, auto_schema: Any) -> list[Schema]:
-        return [{}, {self.name: []}]
+        return [{}, {"key": []}, {"session": []}]
 
 
 def complete(result: Schema, generator: Any, request: Any, public: bool) -> Schema:

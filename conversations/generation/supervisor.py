@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import Error as DatabaseError
 
-from .. import completions, conf, db, problems, titles
+from .. import api_keys, completions, conf, db, problems, titles
 from ..exceptions import ShuttingDown
 from . import liveness
 from .events import COMPLETED, FAILED, Ending
@@ -150,8 +150,12 @@ class Supervisor:
     async def _beat_forever(self) -> None:
         await self._guarded(db.write(liveness.give_up_dead_neighbours, self.pulse.worker_id))
         while True:
-            await self._guarded(db.write(liveness.beat, self.pulse))
+            await self._guarded(db.write(self._beat))
             await asyncio.sleep(conf.get().BEAT_INTERVAL)
+
+    def _beat(self) -> None:
+        liveness.beat(self.pulse)
+        api_keys.write_last_used()
 
     async def _check_forever(self) -> None:
         """Once a second, or when told: which answers did others end, and which endings are not written down yet."""
@@ -189,6 +193,10 @@ class Supervisor:
         except Exception:
             logger.exception("background work failed; going on")
 
+    def _sign_off(self) -> None:
+        api_keys.write_last_used()
+        liveness.sign_off(self.pulse.worker_id)
+
     # Reading ------------------------------------------------------------------------------------------------
 
     async def transcript(self, generation_id: uuid.UUID, at_least: int = 0) -> Transcript:
@@ -221,7 +229,7 @@ class Supervisor:
         await asyncio.gather(*self._owners, *self._services, return_exceptions=True)
         if self._services:
             self._services = []
-            await self._guarded(db.write(liveness.sign_off, self.pulse.worker_id))
+            await self._guarded(db.write(self._sign_off))
 
 
 async def _deserted(transcripts: list[Transcript]) -> None:

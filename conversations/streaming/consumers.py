@@ -16,17 +16,28 @@ from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import ParseError
 
-from .. import access, conf, db, problems, services
-from ..access import Action, Caller, Connection
+from .. import conf, db, problems, services
+from ..access import OPEN, Action, Caller, Credential
 from ..api.fields import StrictSerializer
 from ..api.parsers import loads
 from ..api.serializers import ChatSerializer
 from ..api.views import validated
-from ..exceptions import ChatError, InvalidRequest, NotAuthenticated
+from ..credentials import KEY_PROTOCOL, Connection, caller_of, check_origin, credential_of
+from ..exceptions import ChatError, InvalidRequest, NotAuthenticated, PermissionRefused
 from ..generation import supervisor
 from ..generation.events import AnswerIds, IdleEvent
 from ..generation.reader import open_reader
-from .frames import AttachFrame, RegenerateFrame, StopFrame, accepted, event_frame, refused
+from .frames import (
+    AttachFrame,
+    AuthenticateFrame,
+    RegenerateFrame,
+    StopFrame,
+    accepted,
+    authenticated,
+    event_frame,
+    refused,
+)
+from .watch import CredentialWatch
 
 logger = logging.getLogger("conversations.socket")
 
@@ -42,43 +53,70 @@ Frame = dict[str, Any]
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
-    """`/ws/chat`. Each frame is worked on in a task of its own, so none hides a `stop` or the disconnect."""
+    """`/ws/chat`. Each frame is worked on in a task of its own, so none hides a `stop` or the disconnect.
 
-    caller: Caller
+    Who it is was said at the handshake, or is said by a first frame; each action judges it again.
+    """
+
+    caller: Caller | None = None
     # A socket that listened on the channel layer would end whenever that does.
     channel_layer_alias = ""
 
     async def websocket_connect(self, message: Frame) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
         await super().websocket_connect(message)
 
     async def connect(self) -> None:
         connection = Connection.from_scope(self.scope)
         _activate_language(connection)
         # A browser learns the close code of an accepted socket only.
-        await self.accept(connection.headers.get("sec-websocket-protocol", "").split(",")[0].strip() or None)
+        await self.accept(next((name for name in connection.protocols if not name.startswith(KEY_PROTOCOL)), None))
         try:
-            access.check_origin(connection)
-            self.caller = access.identify(connection)
+            check_origin(connection)
+            credential = credential_of(connection)
+            if credential is None:
+                self._task(self._await_key())
+            elif credential.kind == "session" and "origin" not in connection.headers:
+                raise PermissionRefused(code="origin_not_allowed")  # no browser sends a cookie without one
+            else:
+                self.caller = await db.read(caller_of, credential)
         except ChatError as error:
-            logger.warning("socket refused: %s", error.code)
-            await self.close(UNAUTHENTICATED if isinstance(error, NotAuthenticated) else FORBIDDEN, error.code)
+            await self._end(UNAUTHENTICATED if isinstance(error, NotAuthenticated) else FORBIDDEN, error.code)
+
+    async def _await_key(self) -> None:
+        await asyncio.sleep(conf.get().AUTHENTICATE_TIMEOUT)
+        if self.caller is None:
+            await self._end(UNAUTHENTICATED, NotAuthenticated.code)
 
     async def disconnect(self, code: int) -> None:
-        for task in self._tasks:
+        await self._cancel_tasks()
+
+    async def _end(self, code: int, reason: str) -> None:
+        """Close the socket, and what runs on it first: nothing may be sent after the close."""
+        if self._closing:
+            return
+        self._closing = True
+        logger.warning("socket closed: %s", reason)
+        await self._cancel_tasks()
+        await self.close(code, reason)
+
+    async def _cancel_tasks(self) -> None:
+        tasks = self._tasks - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        if not hasattr(self, "caller"):
-            return  # refused, and the close is on its way
+        if self._closing:
+            return  # the close is on its way
         if text_data is None or len(text_data.encode("utf-8", "replace")) > conf.get().MAX_BODY_BYTES:
-            await self.close(MALFORMED, "not a text frame, or too large")
+            await self._end(MALFORMED, "not a text frame, or too large")
             return
         try:
             frame = loads(text_data)
         except ParseError:
-            await self.close(MALFORMED, "not JSON")
+            await self._end(MALFORMED, "not JSON")
             return
         except InvalidRequest as error:
             await self._send(refused(None, error))
@@ -89,18 +127,25 @@ class ChatConsumer(AsyncWebsocketConsumer):
         frame_id = frame.pop("id", None)
         kind = frame.pop("type", None)
         handlers = {"chat": self._chat, "regenerate": self._regenerate, "attach": self._attach, "stop": self._stop}
-        if kind == "ping":
-            await self._send({"type": "pong"})
-        elif not isinstance(frame_id, str | int | None) or len(str(frame_id)) > 200:
+        if not isinstance(frame_id, str | int | None) or len(str(frame_id)) > 200:
             await self._send(refused(None, InvalidRequest(errors={"id": [_("A string or a number.")]})))
+        elif kind == "authenticate":
+            await self._guarded(self._authenticate(frame_id, frame), frame_id)
+        elif self.caller is None:
+            await self._end(UNAUTHENTICATED, NotAuthenticated.code)
+        elif kind == "ping":
+            await self._send({"type": "pong"})
         elif not isinstance(kind, str) or kind not in handlers:
             await self._send(refused(frame_id, InvalidRequest(errors={"type": [_("There is no such frame type.")]})))
         elif len(self._tasks) >= MAX_REPLIES:
             await self._send(refused(frame_id, InvalidRequest(_("Too many replies at once on one socket."))))
         else:
-            task = asyncio.create_task(self._guarded(handlers[kind](frame_id, frame), frame_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._task(self._guarded(handlers[kind](frame_id, frame), frame_id))
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, work: Coroutine[Any, Any, None], frame_id: Any) -> None:
         problems.request_id.set(uuid.uuid4().hex)
@@ -113,6 +158,21 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if answer["error"]["status"] >= 500:
                 logger.exception("a frame failed")
             await self._send(answer)
+            if isinstance(error, NotAuthenticated):
+                await self._end(UNAUTHENTICATED, error.code)
+
+    async def _authenticate(self, frame_id: Any, frame: Frame) -> None:
+        """Let in by a key; on an open server, and for who is in already, there is nothing left to say."""
+        key = validated(AuthenticateFrame, frame).validated_data["key"]
+        if self.caller is None:
+            self.caller = await db.read(caller_of, Credential("key", key))
+        elif self.caller.credential != OPEN:
+            raise InvalidRequest(_("This socket has shown who it is; open another one for another key."))
+        await self._send(authenticated(frame_id))
+
+    def _judged(self) -> Caller:
+        """Return the caller as they are now; for jobs. Raises ``NotAuthenticated``."""
+        return caller_of(self.caller.credential if self.caller else None)
 
     async def _chat(self, frame_id: Any, frame: Frame) -> None:
         ids = await db.write(self._start_chat, frame)
@@ -126,7 +186,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         serializer = validated(ChatSerializer, frame)
         data = serializer.validated_data
         return services.start_reply(
-            caller=self.caller,
+            caller=self._judged(),
             message=data["message"],
             session_id=data.get("session_id"),
             user_id=data.get("user_id"),
@@ -136,7 +196,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     def _start_regenerate(self, frame: Frame) -> AnswerIds:
         serializer = validated(RegenerateFrame, frame)
         message_id = serializer.validated_data["message_id"]
-        return services.regenerate(caller=self.caller, message_id=message_id, options=serializer.options)[0]
+        return services.regenerate(caller=self._judged(), message_id=message_id, options=serializer.options)[0]
 
     async def _attach(self, frame_id: Any, frame: Frame) -> None:
         data = await self._authorized(AttachFrame, frame, Action.READ)
@@ -149,13 +209,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _authorized(self, serializer_class: type[StrictSerializer], frame: Frame, action: Action) -> Frame:
         def job() -> Frame:
             data: Frame = validated(serializer_class, frame).validated_data
-            services.get_generation(caller=self.caller, generation_id=data["generation_id"], action=action)
+            services.get_generation(caller=self._judged(), generation_id=data["generation_id"], action=action)
             return data
 
         return await db.read(job)
 
     async def _follow(self, frame_id: Any, generation_id: uuid.UUID, after: int = 0) -> None:
         """Send an answer's events. A client that reads slowly holds up its own replies only."""
+        assert self.caller is not None
+        watch = CredentialWatch(self.caller)
         reader = await open_reader(generation_id, after)
         await self._send(accepted(frame_id, reader.ids, after))
         async with aclosing(reader.batches()) as batches:
@@ -163,6 +225,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 for event in batch:
                     if not isinstance(event, IdleEvent):
                         await self._send(event_frame(frame_id, str(generation_id), event))
+                await watch.check()
 
     async def _send(self, frame: Frame) -> None:
         await self.send(text_data=_encode_json(frame))

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ..api.errors import as_chat_error
-from ..api.fields import IntegerField, SessionIdField, StrictSerializer
+from ..api.fields import IntegerField, SessionIdField, StrictSerializer, TextField
 from ..api.serializers import ReplyOptionsSerializer
 from ..exceptions import ChatError
 from ..generation.events import AnswerIds, DoneEvent, ErrorEvent, Piece, payload
 from ..problems import problem_of
+
+
+class AuthenticateFrame(StrictSerializer):
+    key = TextField(max_length=200)
 
 
 class RegenerateFrame(ReplyOptionsSerializer):
@@ -23,6 +27,11 @@ class AttachFrame(StrictSerializer):
 
 class StopFrame(StrictSerializer):
     generation_id = SessionIdField()
+
+
+def authenticated(frame_id: Any) -> dict[str, Any]:
+    """Return the answer to an `authenticate` frame whose key lets in."""
+    return {"type": "authenticated", "id": frame_id}
 
 
 def accepted(frame_id: Any, ids: AnswerIds, position: int) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from contextlib import aclosing
 
 from django.http import StreamingHttpResponse
 
-from ..exceptions import InvalidPosition
-from ..generation.events import CONTENT, AnswerIds, DoneEvent, Event, IdleEvent, Piece, payload
+from ..access import Caller
+from ..exceptions import InvalidPosition, NotAuthenticated
+from ..generation.events import CONTENT, AnswerIds, DoneEvent, ErrorEvent, Event, IdleEvent, Piece, payload
 from ..generation.reader import Reader
+from .watch import CredentialWatch
 
 PING = b": ping\n\n"
 # What a browser's EventSource waits before it reconnects, in milliseconds; said once, with the first event.
@@ -47,21 +49,32 @@ def encode(event: Event, generation_id: str) -> bytes:
     return f"id: {generation_id}:{position}\ndata: {data}\n\n".encode()
 
 
-async def encoded(reader: Reader) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of an answer's stream; events that are there at once go out together."""
+async def encoded(reader: Reader, watch: CredentialWatch) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of an answer's stream; events that are there at once go out together.
+
+    A reader whose credential ended gets an error instead of the terminal event: the answer goes on without them.
+    """
     generation_id = str(reader.ids.generation_id)
+    position = 0
     yield RETRY
     async with aclosing(reader.batches()) as batches:
         async for batch in batches:
             yield b"".join([encode(event, generation_id) for event in batch])
+            if not isinstance(batch[-1], IdleEvent):
+                position = batch[-1].position
+            try:
+                await watch.check()
+            except NotAuthenticated as refusal:
+                yield encode(ErrorEvent(position, refusal.code, str(refusal), None), generation_id)
+                return
 
 
 class EventStreamResponse(StreamingHttpResponse):
     """A stream that closes its iterator at once when the client leaves (Django leaves that to the collector)."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, caller: Caller) -> None:
         super().__init__(
-            encoded(reader),
+            encoded(reader, CredentialWatch(caller)),
             content_type="text/event-stream; charset=utf-8",
             headers={
                 **headers_of(reader.ids),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 
 from .. import problems, services
+from ..access import Caller
 from ..api import serializers as s
 from ..api.base import ApiView
 from ..api.errors import problem_response
@@ -55,15 +57,16 @@ class ChatView(ApiView):
         """Say something: the answer comes as SSE, or with `"stream": false` as one JSON object."""
         serializer = validated(s.ChatSerializer, request.data)
         data = serializer.validated_data
+        caller = caller_of(request)
         ids = services.start_reply(
-            caller=caller_of(request),
+            caller=caller,
             message=data["message"],
             session_id=data.get("session_id"),
             user_id=data.get("user_id"),
             options=serializer.options,
             idempotency=idempotency_of(request.headers.get(IDEMPOTENCY_KEY), data),
         )
-        return reply(ids, data["message"], stream=data["stream"])
+        return reply(caller, ids, data["message"], stream=data["stream"])
 
 
 class RegenerateView(ApiView):
@@ -79,7 +82,7 @@ class RegenerateView(ApiView):
         serializer = validated(s.RegenerateSerializer, request.data)
         caller = caller_of(request)
         ids, question = services.regenerate(caller=caller, message_id=message_id, options=serializer.options)
-        return reply(ids, question, stream=serializer.validated_data["stream"])
+        return reply(caller, ids, question, stream=serializer.validated_data["stream"])
 
 
 class GenerationStreamView(ApiView):
@@ -95,7 +98,8 @@ class GenerationStreamView(ApiView):
     )
     def get(self, request: Request, generation_id: str) -> HttpResponseBase:
         """Attach to an answer or resume it, also after its end; 204 after its last event."""
-        generation = services.get_generation(caller=caller_of(request), generation_id=session_id_of(generation_id))
+        caller = caller_of(request)
+        generation = services.get_generation(caller=caller, generation_id=session_id_of(generation_id))
         last_event_id = request.headers.get("Last-Event-ID", "").strip()
         if last_event_id:
             after = parse_last_event_id(last_event_id, str(generation.pk))
@@ -103,11 +107,11 @@ class GenerationStreamView(ApiView):
             after = parse_position(request.query_params.get("after") or "0")
         if after is None:
             return HttpResponse(status=204)
-        return Deferred(partial(_attach, generation.pk, after))
+        return Deferred(partial(_attach, caller, generation.pk, after))
 
 
-async def _attach(generation_id: Any, after: int) -> HttpResponseBase:
-    return EventStreamResponse(await open_reader(generation_id, after))
+async def _attach(caller: Caller, generation_id: uuid.UUID, after: int) -> HttpResponseBase:
+    return EventStreamResponse(await open_reader(generation_id, after), caller)
 
 
 def idempotency_of(key: str | None, data: Mapping[str, Any]) -> services.Idempotency | None:
@@ -123,9 +127,9 @@ def idempotency_of(key: str | None, data: Mapping[str, Any]) -> services.Idempot
     return services.Idempotency(key, hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest())
 
 
-def reply(ids: AnswerIds, message: str, *, stream: bool) -> Deferred:
+def reply(caller: Caller, ids: AnswerIds, message: str, *, stream: bool) -> Deferred:
     """Return the answer that was just started, as the caller wants it."""
-    return Deferred(partial(_attach, ids.generation_id, 0) if stream else partial(_whole, ids, message))
+    return Deferred(partial(_attach, caller, ids.generation_id, 0) if stream else partial(_whole, ids, message))
 
 
 async def _whole(ids: AnswerIds, message: str) -> HttpResponseBase:

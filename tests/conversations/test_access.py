@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversations.access import Action, Caller, Connection, authorize, check_origin, identify
+from conversations.access import Action, Caller, authorize
+from conversations.credentials import Connection, check_origin, identify
 from conversations.exceptions import NotAuthenticated, NotFound, PermissionRefused
 from conversations.models import Conversation
 

@@ -1,0 +1,126 @@
+"""API keys: made, shown once, found again by their hash, revoked.
+
+A key is ``chatkey_`` and 32 random bytes in URL-safe base64. What is stored is its SHA-256: with so much chance in
+it there is nothing to guess, so that a slow hash would buy nothing and cost every request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from .access import Action, Caller, Scope, authorize
+from .exceptions import InvalidRequest, NotAuthenticated, NotFound, PermissionRefused
+from .models import ApiKey
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+PREFIX = "chatkey_"
+RANDOM_BYTES = 32
+HINT_LENGTH = len(PREFIX) + 4
+MAX_LENGTH = 200
+DEFAULT_SCOPES = (Scope.READ, Scope.CHAT, Scope.CONFIG)
+MAX_KEYS = 100
+
+audit = logging.getLogger("conversations.audit")
+
+_used: dict[int, datetime] = {}
+_used_lock = Lock()
+
+
+def find(token: str) -> ApiKey:
+    """Return the key that ``token`` is, with its user; raises ``NotAuthenticated`` unless it lets in."""
+    if len(token) <= MAX_LENGTH:
+        key = ApiKey.objects.select_related("user").filter(hash=_hash(token)).first()
+        if key is not None and key.is_usable:
+            with _used_lock:
+                _used[key.pk] = timezone.now()
+            return key
+    raise NotAuthenticated(_("This API key is not known, or it has expired or been revoked."), code="invalid_key")
+
+
+def write_last_used() -> None:
+    """Note when keys were used last. The engine calls it every few seconds: not every call needs a write."""
+    with _used_lock:
+        used = dict(_used)
+        _used.clear()
+    for pk, moment in used.items():
+        ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=moment), pk=pk).update(last_used_at=moment)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def make(
+    *, user: User, name: str, scopes: Iterable[str] = DEFAULT_SCOPES, expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key of ``user`` (an account); return its row, and the key itself, which nobody can read again."""
+    token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
+    key = ApiKey.objects.create(
+        user=user,
+        name=name,
+        hint=token[:HINT_LENGTH],
+        hash=_hash(token),
+        scopes=" ".join(sorted(scopes)),
+        expires_at=expires_at,
+    )
+    audit.info("API key %d of user %s made, scopes: %s", key.pk, key.user_id, key.scopes)
+    return key, token
+
+
+def revoke(key: ApiKey) -> None:
+    """End a key for good. Idempotent."""
+    if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
+        audit.info("API key %d of user %s revoked", key.pk, key.user_id)
+
+
+# For callers ------------------------------------------------------------------------------------------------
+
+
+def list_keys(*, caller: Caller) -> list[ApiKey]:
+    """Return the caller's keys that are not revoked, newest first."""
+    _authorize(caller)
+    return list(ApiKey.objects.for_owner(caller).filter(revoked_at=None).order_by("-pk"))
+
+
+def create_key(
+    *, caller: Caller, name: str, scopes: Iterable[str] | None = None, expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key of the caller's. One that is made with a key has no more scopes, and lives no longer, than that."""
+    _authorize(caller)
+    wanted = frozenset(Scope(scope) for scope in (DEFAULT_SCOPES if scopes is None else scopes))
+    if not wanted <= caller.scopes:
+        raise PermissionRefused(_("A key cannot make a key that may do more than itself."), code="scope_missing")
+    if ApiKey.objects.for_owner(caller).filter(revoked_at=None).count() >= MAX_KEYS:
+        raise InvalidRequest(_("You have %(limit)d API keys; revoke one first.") % {"limit": MAX_KEYS})
+    if caller.key_id is not None:
+        limit = ApiKey.objects.values_list("expires_at", flat=True).get(pk=caller.key_id)
+        expires_at = min((moment for moment in (limit, expires_at) if moment is not None), default=None)
+    assert caller.user is not None
+    return make(user=caller.user, name=name, scopes=wanted, expires_at=expires_at)
+
+
+def revoke_key(*, caller: Caller, key_id: int) -> None:
+    """Revoke one of the caller's keys; raises ``NotFound``."""
+    _authorize(caller)
+    key = ApiKey.objects.for_owner(caller).filter(pk=key_id, revoked_at=None).first()
+    if key is None:
+        raise NotFound()
+    revoke(key)
+
+
+def _authorize(caller: Caller) -> None:
+    authorize(caller, Action.MANAGE_KEYS)
+    if caller.user is None:
+        raise PermissionRefused(_("API keys belong to accounts; this server asks for no login."))

@@ -1,0 +1,168 @@
+"""Who is calling: what a connection shows, and whether it holds. For every edge; ``access`` says what they may do.
+
+With login a caller shows an API key (``Authorization: Bearer …``; a socket may also offer the sub-protocol
+``key.…``), or the session of a browser. Nothing is remembered: what was good for one call is judged again at the
+next, so that a revoked key, a logout or a deactivated account counts from then on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, parse_cookie
+from django.utils.translation import gettext_lazy as _
+
+from . import api_keys, conf
+from .access import ACCOUNT_PREFIX, OPEN, Caller, Credential
+from .exceptions import NotAuthenticated, PermissionRefused
+
+BEARER = "bearer "
+# Of the sub-protocols that a socket's client offers, the one that carries its key; it is never chosen.
+KEY_PROTOCOL = "key."
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What an edge knows of the other side: the peer's address and the headers, names in lower case."""
+
+    peer: str
+    headers: Mapping[str, str]
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> Connection:
+        """Of a Django request's ``META``."""
+        headers = {key[5:].replace("_", "-").lower(): value for key, value in meta.items() if key.startswith("HTTP_")}
+        return cls(str(meta.get("REMOTE_ADDR") or ""), headers)
+
+    @classmethod
+    def from_scope(cls, scope: Mapping[str, Any]) -> Connection:
+        """Of an ASGI scope."""
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        client = scope.get("client") or ("",)
+        return cls(str(client[0] or ""), headers)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it comes straight from this machine, and means it: a proxy's word for it does not count."""
+        if any(name == "forwarded" or name.startswith("x-forwarded-") for name in self.headers):
+            return False
+        # A proxy on this machine that adds no header still passes on, as a rule, which server was meant.
+        if "host" in self.headers and not is_loopback(_name_in(self.headers["host"])):
+            return False
+        try:
+            address = ipaddress.ip_address(self.peer)
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return (mapped or address).is_loopback
+
+    @property
+    def protocols(self) -> list[str]:
+        """The sub-protocols that a socket's client offers."""
+        offered = self.headers.get("sec-websocket-protocol", "").split(",")
+        return [name for name in map(str.strip, offered) if name]
+
+    @property
+    def api_key(self) -> str | None:
+        """The API key that it shows, whatever it may be worth."""
+        authorization = self.headers.get("authorization", "")
+        if authorization.lower().startswith(BEARER):
+            return authorization[len(BEARER) :].strip()
+        return next((name[len(KEY_PROTOCOL) :] for name in self.protocols if name.startswith(KEY_PROTOCOL)), None)
+
+
+def check_origin(connection: Connection) -> None:
+    """Refuse what a foreign web page sent: browsers send cookies, and reach loopback, for any page.
+
+    A client without `Origin` is no browser. The `Host` must be one of ``ALLOWED_HOSTS`` too, or a page could
+    reach us under a name of its own that resolves to our address.
+    """
+    request = HttpRequest()
+    request.META = {"HTTP_HOST": connection.headers.get("host", "")}
+    try:
+        host = request.get_host()
+    except DisallowedHost:
+        raise PermissionRefused(code="host_not_allowed") from None
+    origin = connection.headers.get("origin")
+    if origin is None or origin in getattr(settings, "CORS_ALLOWED_ORIGINS", ()):
+        return
+    if origin.lower().partition("://")[2] != host.lower():
+        raise PermissionRefused(code="origin_not_allowed")
+
+
+def credential_of(connection: Connection) -> Credential | None:
+    """Return what the connection shows, None if it shows nothing; looks nothing up.
+
+    Raises ``PermissionRefused`` (``login_required``) when an open server is called from elsewhere.
+    """
+    if not conf.get().REQUIRE_LOGIN:
+        if not connection.is_local:
+            raise PermissionRefused(
+                _("Without login this server answers its own machine only; set REQUIRE_LOGIN=true."),
+                code="login_required",
+            )
+        return OPEN
+    if (key := connection.api_key) is not None:
+        return Credential("key", key)
+    session_key = parse_cookie(connection.headers.get("cookie", "")).get(settings.SESSION_COOKIE_NAME)
+    return Credential("session", session_key) if session_key else None
+
+
+def _name_in(host: str) -> str:
+    """Return the name or address in a `Host` header, without the port."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this machine."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def caller_of(credential: Credential | None) -> Caller:
+    """Return whose credential it is. Reads the database, except on an open server.
+
+    Raises ``NotAuthenticated`` for one that does not hold (any more).
+    """
+    if credential is None:
+        raise NotAuthenticated()
+    if credential.kind == "open":
+        return Caller(sees_all=True)
+    if credential.kind == "key":
+        key = api_keys.find(credential.secret)
+        return Caller(
+            user_identifier=f"{ACCOUNT_PREFIX}{key.user_id}",
+            user=key.user,
+            scopes=key.scope_set,
+            key_id=key.pk,
+            credential=credential,
+        )
+    return _caller_of_session(credential)
+
+
+def _caller_of_session(credential: Credential) -> Caller:
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(credential.secret)
+    # Looks at the account's backend, whether it is active, and whether its password is still the session's.
+    user = get_user(request)
+    if user.is_anonymous:
+        raise NotAuthenticated()
+    return Caller(user_identifier=f"{ACCOUNT_PREFIX}{user.pk}", user=user, credential=credential)
+
+
+def identify(connection: Connection) -> Caller:
+    """Return who is calling: ``credential_of`` and ``caller_of`` in one; runs on a database thread."""
+    return caller_of(credential_of(connection))

@@ -1,0 +1,90 @@
+"""Conversations and their messages."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from ..querysets import ConversationQuerySet, MessageQuerySet
+from .owned import Owned
+
+MODEL_TYPE_LENGTH = 64
+MODEL_NAME_LENGTH = 255
+
+
+class Conversation(Owned):
+    """A chat: a tree of messages of which one branch, ending in ``active_leaf``, is shown."""
+
+    class TitleSource(models.TextChoices):
+        NONE = "", _("not named yet")
+        FIRST_WORDS = "first_words", _("first words of the first message")
+        MODEL = "model", _("the model")
+        PERSON = "person", _("a person")
+
+    session_id = models.UUIDField(_("session id"), unique=True, default=uuid.uuid4, editable=False)
+    title = models.CharField(_("title"), max_length=200, blank=True, default="")
+    title_source = models.CharField(
+        _("named by"), max_length=16, choices=TitleSource, blank=True, default=TitleSource.NONE
+    )
+    system_prompt = models.TextField(_("system prompt"), blank=True, default="")
+    model_type = models.CharField(_("model type"), max_length=MODEL_TYPE_LENGTH, blank=True, default="")
+    is_pinned = models.BooleanField(_("pinned"), default=False)
+    is_archived = models.BooleanField(_("archived"), default=False)
+    message_count = models.PositiveIntegerField(_("messages"), default=0, editable=False)
+    active_leaf = models.ForeignKey(
+        "Message",
+        verbose_name=_("last message shown"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+    )
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("last activity"), default=timezone.now, editable=False)
+
+    objects = ConversationQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("conversation")
+        verbose_name_plural = _("conversations")
+        indexes = [
+            models.Index(fields=["user_identifier", "is_archived", "-updated_at", "-id"], name="conv_owner_activity"),
+            models.Index(fields=["is_archived", "-updated_at", "-id"], name="conv_activity"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title or str(self.session_id)
+
+
+class Message(models.Model):
+    """One turn of one side. Its status is that of its generation; without one it is completed."""
+
+    class Role(models.TextChoices):
+        USER = "user", _("user")
+        ASSISTANT = "assistant", _("assistant")
+
+    conversation = models.ForeignKey(
+        Conversation, verbose_name=_("conversation"), on_delete=models.CASCADE, related_name="messages"
+    )
+    parent = models.ForeignKey(
+        "self", verbose_name=_("answers"), on_delete=models.CASCADE, null=True, blank=True, related_name="children"
+    )
+    role = models.CharField(_("role"), max_length=16, choices=Role)
+    content = models.TextField(_("content"), blank=True, default="")
+    reasoning = models.TextField(_("reasoning"), blank=True, default="")
+    model = models.CharField(_("model"), max_length=MODEL_NAME_LENGTH, blank=True, default="")
+    model_type = models.CharField(_("model type"), max_length=MODEL_TYPE_LENGTH, blank=True, default="")
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+
+    objects = MessageQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
+
+    def __str__(self) -> str:
+        return f"{self.get_role_display()} {self.pk}"
