@@ -81,8 +81,8 @@ $(DEV): requirements/dev.txt $(BASE)
 test: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Run the tests (PYTEST_ARGS='-k stream'; DATABASE_URL=... for another database)
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-test-reliability: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Kill, cut, stall and race at full size (docs/reliability.md); needs redis-server
-	RELIABILITY=full $(PY) -m pytest tests/reliability $(PYTEST_ARGS)
+test-reliability: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Kill, cut, stall and race at full size; ACCESS=login: with accounts, limits and budgets
+	RELIABILITY=full ACCESS=$(ACCESS) $(PY) -m pytest tests/reliability $(PYTEST_ARGS)
 
 test-mutations: $(DEV)  ## Break each promise in turn and expect its tests to fail
 	$(PY) -m tests.reliability.mutate

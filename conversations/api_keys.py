@@ -41,7 +41,7 @@ _used_lock = Lock()
 def find(token: str) -> ApiKey:
     """Return the key that ``token`` is, with its user; raises ``NotAuthenticated`` unless it lets in."""
     if len(token) <= MAX_LENGTH:
-        key = ApiKey.objects.select_related("user").filter(hash=_hash(token)).first()
+        key = ApiKey.objects.select_related("user").filter(hash=hash_of(token)).first()
         if key is not None and key.is_usable:
             with _used_lock:
                 _used[key.pk] = timezone.now()
@@ -58,7 +58,8 @@ def write_last_used() -> None:
         ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=moment), pk=pk).update(last_used_at=moment)
 
 
-def _hash(token: str) -> str:
+def hash_of(token: str) -> str:
+    """Return what is stored of a key."""
     return hashlib.sha256(token.encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -71,7 +72,7 @@ def make(
         user=user,
         name=name,
         hint=token[:HINT_LENGTH],
-        hash=_hash(token),
+        hash=hash_of(token),
         scopes=" ".join(sorted(scopes)),
         expires_at=expires_at,
     )

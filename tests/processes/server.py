@@ -14,6 +14,8 @@ from typing import IO, Self
 
 import httpx
 
+from tests.entry import ENVIRONMENT, HEADERS
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -36,6 +38,7 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "TITLES": "first_words",
         "PYTHONUNBUFFERED": "1",
+        **ENVIRONMENT,
         **extra,
     }
 
@@ -94,7 +97,7 @@ class ServerProcess:
         raise TimeoutError(self.log.read_text())
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=HEADERS, timeout=60, trust_env=False)
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)

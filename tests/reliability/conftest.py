@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.entry import CONVERSATIONS, LOGIN, MAKE_KEYS, make_keys
 from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import ScriptedUpstream, run_upstream_in_thread
 
@@ -45,7 +46,19 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a migrated database, made once."""
     folder = tmp_path_factory.mktemp("migrated")
     manage(environment(folder), "migrate", "--verbosity=0")
+    if LOGIN:
+        manage(environment(folder), "shell", "--command", MAKE_KEYS)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _login(request: pytest.FixtureRequest) -> None:
+    """Where the tests log in, a server of this process asks for it too."""
+    if LOGIN and "server" in request.fixturenames:
+        request.getfixturevalue("transactional_db")
+        settings = request.getfixturevalue("settings")
+        settings.CONVERSATIONS = {**settings.CONVERSATIONS, **CONVERSATIONS}
+        make_keys()
 
 
 @pytest.fixture

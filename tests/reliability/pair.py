@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from tests.entry import HEADERS
 from tests.processes.server import ServerProcess, environment
 from tests.upstream import Behaviour, Request, ScriptedUpstream, run_upstream_in_thread
 
@@ -39,6 +40,7 @@ def running_pair(
     kinds: Sequence[str] = ("uvicorn", "uvicorn"),
     redis: bool = False,
     conversations: Mapping[str, Any] | None = None,
+    providers: Mapping[str, Any] | None = None,
     default: Behaviour | Callable[[Request], Behaviour] | None = None,
     **env: str,
 ) -> Iterator[Pair]:
@@ -50,7 +52,7 @@ def running_pair(
             env["REDIS_URL"] = running.enter_context(RedisServer()).url
         variables = {
             "DJANGO_SETTINGS_MODULE": "tests.reliability.settings",
-            "OVERRIDES": json.dumps({"conversations": dict(conversations or {})}),
+            "OVERRIDES": json.dumps({"conversations": dict(conversations or {}), "providers": dict(providers or {})}),
             "LLM_API_URL": upstream.url,
             "LLM_MODEL": "scripted",
             **env,
@@ -62,7 +64,9 @@ def running_pair(
         with ThreadPoolExecutor(len(servers)) as threads:
             list(threads.map(ServerProcess.start, servers))
         clients = [
-            running.enter_context(httpx.Client(base_url=server.url, timeout=300, trust_env=False, limits=LIMITS))
+            running.enter_context(
+                httpx.Client(base_url=server.url, headers=HEADERS, timeout=300, trust_env=False, limits=LIMITS)
+            )
             for server in servers
         ]
         yield Pair(servers, clients, upstream, folder)

@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.conversations.helpers import Stream, blocks
+from tests.entry import HEADERS
 from tests.processes.server import ServerProcess
 
 WAIT_SECONDS = 60.0
@@ -115,7 +116,9 @@ class SocketReader(Reader):
         self._frame = {"type": frame_type, "id": "1", **body}
 
     def _read(self) -> None:
-        with connect(self.server.ws_url, proxy=None, open_timeout=WAIT_SECONDS, ping_interval=None) as socket:
+        with connect(
+            self.server.ws_url, proxy=None, additional_headers=HEADERS, open_timeout=WAIT_SECONDS, ping_interval=None
+        ) as socket:
             socket.send(json.dumps(self._frame))
             while not self.has_ended:
                 frame = json.loads(socket.recv(timeout=SILENCE_SECONDS))

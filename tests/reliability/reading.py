@@ -13,6 +13,7 @@ import httpx
 from websockets.sync.client import connect
 
 from tests.conversations.helpers import Stream, blocks, streaming
+from tests.entry import HEADERS
 from tests.processes.server import ServerProcess
 
 WAIT_SECONDS = 20.0
@@ -35,7 +36,7 @@ def read_bytes(client: httpx.Client, method: str, url: str, limit: int, **option
 
 def read_frames(server: ServerProcess, generation_id: str, after: int, limit: int) -> list[dict[str, Any]]:
     """Attach over a socket and return the events of the first ``limit`` frames, or of all up to the end."""
-    with connect(server.ws_url, proxy=None, max_size=None) as socket:
+    with connect(server.ws_url, proxy=None, additional_headers=HEADERS, max_size=None) as socket:
         socket.send(json.dumps({"type": "attach", "id": "1", "generation_id": generation_id, "after": after}))
         accepted = json.loads(socket.recv(timeout=WAIT_SECONDS))
         assert (accepted["type"], accepted["position"]) == ("accepted", after), accepted

@@ -9,6 +9,7 @@ import socket
 from typing import Any, Self
 
 from tests.conftest import Server
+from tests.entry import HEADERS
 from tests.processes.server import ServerProcess
 
 # Small, so that what is sent to a client that does not read stays with the server.
@@ -69,5 +70,6 @@ class SilentClient:
         return got
 
     def _send_head(self, method: str, path: str, headers: dict[str, str], content: bytes = b"") -> None:
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", *(f"{n}: {v}" for n, v in headers.items())]
+        fields = {"Host": self._host, **HEADERS, **headers}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + content)

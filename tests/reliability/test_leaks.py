@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 from tests.conftest import Server
+from tests.entry import HEADERS
 from tests.upstream import Request, ScriptedUpstream, answer
 
 from .conftest import Serve
@@ -127,7 +128,7 @@ def test_cancelled_streams_leave_no_tasks(server: Server, model: ScriptedUpstrea
         tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
         return {**held_by("self", model), "threads": threading.active_count(), "tasks": len(tasks)}
 
-    with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=server.url, headers=HEADERS, timeout=30, trust_env=False) as client:
         cancel(server, client, WARM_UP)
         before = settled(count)
         cancel(server, client, CANCELLED_HERE)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.conversations.helpers import Stream, stream, streaming
+from tests.entry import LOGIN, OTHERS_HEADERS
 from tests.processes.server import ServerProcess
 from tests.upstream import ScriptedUpstream, answer
 
@@ -162,7 +163,8 @@ def test_p4_keys_and_bodies_are_told_apart(client: httpx.Client, scripted: Scrip
     assert scripted.calls == 4
 
     # Keys are an owner's: another's equal key is another key.
-    other = post(client, "body", {**body, "user_id": "somebody"})
+    asked_by_another = {**body, **({} if LOGIN else {"user_id": "somebody"})}
+    other = stream(client, "POST", "/chat", json=asked_by_another, headers={KEY: "body", **OTHERS_HEADERS})
     assert other.done["generation_id"] != first.done["generation_id"]
     assert scripted.calls == 5
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from tests.entry import HEADERS
 from tests.processes.server import ServerProcess
 from tests.upstream import Request, ScriptedUpstream
 
@@ -109,7 +110,7 @@ def _stopped_from(here: httpx.Client, there: httpx.Client, other: ServerProcess,
 
 
 def _stopped_over_a_socket(other: ServerProcess, client: httpx.Client, run: Running) -> None:
-    with connect(other.ws_url, proxy=None) as socket:
+    with connect(other.ws_url, proxy=None, additional_headers=HEADERS) as socket:
         deadline = time.monotonic() + SECONDS
         socket.send(json.dumps({"type": "stop", "generation_id": run.generation_id}))
         run.is_hung_up_within(deadline - time.monotonic())

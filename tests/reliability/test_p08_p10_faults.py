@@ -21,6 +21,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.conversations.helpers import Stream, blocks
+from tests.entry import HEADERS
 from tests.processes.server import ServerProcess
 from tests.upstream import ScriptedUpstream
 
@@ -100,7 +101,7 @@ def over_sse(server: ServerProcess, client: httpx.Client) -> list[Outcome]:
 def over_websocket(server: ServerProcess, _client: httpx.Client) -> list[Outcome]:
     """Ask for every fault at once, all on one socket."""
     outcomes = {fault.name: Outcome(server.kind, "websocket", fault, []) for fault in FAULTS}
-    with connect(server.ws_url, proxy=None, max_size=None) as socket:
+    with connect(server.ws_url, proxy=None, additional_headers=HEADERS, max_size=None) as socket:
         started = time.monotonic()
         for fault in FAULTS:
             socket.send(json.dumps({"type": "chat", "id": fault.name, "message": faults.COMMAND + fault.name}))
@@ -136,6 +137,7 @@ def run(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         tmp_path_factory.mktemp("faults"),
         kinds=KINDS,
         default=faults.behave,
+        providers={"MAX_ANSWER_BYTES": faults.MAX_ANSWER},
         LLM_API_KEY=faults.KEY,
         LLM_CONNECT_TIMEOUT=str(faults.CONNECT),
         LLM_FIRST_TOKEN_TIMEOUT=str(faults.FIRST_TOKEN),

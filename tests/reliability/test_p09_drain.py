@@ -18,6 +18,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.conversations.helpers import Stream
+from tests.entry import HEADERS
 from tests.processes.server import ServerProcess
 from tests.upstream import ScriptedUpstream, answer
 
@@ -46,7 +47,7 @@ class Reading:
 
     async def over_sse(self, server: ServerProcess) -> None:
         async with (
-            httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as http,
+            httpx.AsyncClient(base_url=server.url, headers=HEADERS, timeout=60, trust_env=False) as http,
             http.stream("POST", "/chat", json={"message": self.message}) as response,
         ):
             self.stream = Stream(response.status_code, response.headers)
@@ -59,7 +60,7 @@ class Reading:
                     self.began.set()
 
     async def over_websocket(self, server: ServerProcess) -> None:
-        async with connect(server.ws_url, proxy=None) as socket:
+        async with connect(server.ws_url, proxy=None, additional_headers=HEADERS) as socket:
             await socket.send(json.dumps({"type": "chat", "id": "x", "message": self.message}))
             async for frame in socket:
                 self.frames.append(json.loads(frame))
@@ -93,7 +94,7 @@ async def refusal_of(http: httpx.AsyncClient, method: str, path: str, **options:
 
 
 async def refused_frame(server: ServerProcess) -> dict[str, Any]:
-    async with connect(server.ws_url, proxy=None) as socket:
+    async with connect(server.ws_url, proxy=None, additional_headers=HEADERS) as socket:
         await socket.send(json.dumps({"type": "chat", "id": "late", "message": "hello"}))
         frame: dict[str, Any] = json.loads(await socket.recv())
         return frame
@@ -107,7 +108,7 @@ async def test_p9_sigterm_lets_answers_end_and_tells_every_reader(
     readings = await begun(server, STREAMS)
     terminated_at = time.monotonic()
     server.signal(signal.SIGTERM)
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, headers=HEADERS, timeout=10, trust_env=False) as http:
         assert (await refusal_of(http, "GET", "/api/health/ready"))["errors"] == {"process": ["shutting down"]}
         assert (await http.get("/api/health")).status_code == 200
         late = await refusal_of(http, "POST", "/chat", json={"message": "hello"})

@@ -32,6 +32,7 @@ from websockets.sync.client import connect
 from tests.conftest import Server
 from tests.conversations.helpers import Stream
 from tests.docs.markdown import ROOT
+from tests.entry import HEADERS, USER
 from tests.upstream import ScriptedUpstream, answer
 
 from .paced import WAIT_SECONDS, Refused, Socket, SocketReader, SseReader
@@ -43,7 +44,6 @@ STEPS = size(25, 50)
 # A failure is made small at full size only: that takes minutes.
 PHASES = size((Phase.generate,), tuple(Phase))
 MAX_CONVERSATIONS = 3
-USER = "ann"
 
 
 @dataclass
@@ -97,9 +97,11 @@ class Actions(RuleBasedStateMachine):
         super().__init__()
         self.stack = ExitStack()
         self.client = self.stack.enter_context(
-            httpx.Client(base_url=self.server.url, timeout=WAIT_SECONDS, trust_env=False)
+            httpx.Client(base_url=self.server.url, headers=HEADERS, timeout=WAIT_SECONDS, trust_env=False)
         )
-        self.socket = Socket(self.stack.enter_context(connect(self.server.ws_url, proxy=None)))
+        self.socket = Socket(
+            self.stack.enter_context(connect(self.server.ws_url, proxy=None, additional_headers=HEADERS))
+        )
         self.talks: list[Talk] = []
         self.gone: list[Talk] = []
         self.clock = itertools.count(1)
