@@ -90,6 +90,17 @@ def hosts(name: str) -> list[str]:
     return found
 
 
+def hosts_and_ports(name: str) -> list[str]:
+    """A list of hosts, each perhaps with a port: ``llm.internal``, ``10.0.0.5:8000``, ``[fd00::1]:8000``."""
+    found = words(name)
+    for host in found:
+        if not re.fullmatch(r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", host):
+            raise ImproperlyConfigured(
+                f"{name}: {host!r} is not a host; write a name or address, such as llm.internal or 10.0.0.5:8000."
+            )
+    return found
+
+
 def choice(name: str, default: str, choices: Iterable[str]) -> str:
     value = text(name, default)
     if value not in (known := tuple(choices)):

@@ -192,6 +192,7 @@ LLMPROVIDERS = {
     "CONTEXT_WINDOW": env.integer("LLM_CONTEXT_WINDOW", 8192, low=256, high=100_000_000),
     "ENCRYPTION_KEYS": env.encryption_keys(VAR_DIR / "encryption_key", may_create=ON_OWN_MACHINE),
     "ALLOW_PRIVATE_UPSTREAMS": env.boolean("ALLOW_PRIVATE_UPSTREAMS", True),
+    "ALLOWED_UPSTREAM_HOSTS": env.hosts_and_ports("ALLOWED_UPSTREAM_HOSTS"),
     "CONNECT_TIMEOUT": env.seconds("LLM_CONNECT_TIMEOUT", 10.0),
     "FIRST_TOKEN_TIMEOUT": env.seconds("LLM_FIRST_TOKEN_TIMEOUT", 120.0),
     "BETWEEN_TOKENS_TIMEOUT": env.seconds("LLM_BETWEEN_TOKENS_TIMEOUT", 60.0),

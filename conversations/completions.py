@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from llmproviders import catalog
 from llmproviders.exceptions import ContextLengthExceeded, InvalidEndpoint, ProviderError, UnknownModelType
 from llmproviders.fields import DecryptionFailed, mask
-from llmproviders.guard import MAX_MODEL_CHARS, validate_key, validate_model_name, validate_url
+from llmproviders.guard import MAX_MODEL_CHARS, validate_key, validate_model_name
+from llmproviders.guard import validate_url as validate_url_of
 from llmproviders.http import close_client
 from llmproviders.registry import get_provider
 from llmproviders.types import (
@@ -21,6 +22,7 @@ from llmproviders.types import (
     Delta,
     Endpoint,
     ReasoningDelta,
+    SetBy,
 )
 
 from . import conf
@@ -52,6 +54,16 @@ __all__ = [
 
 # The model type of a user's own endpoint.
 CUSTOM = "custom"
+
+
+def validate_url(url: str) -> str:
+    """Return ``url`` if a user's own model may have it; else raise ``InvalidEndpoint`` for ``api_url``."""
+    return validate_url_of(url, set_by=_set_by())
+
+
+def _set_by() -> SetBy:
+    """Whose a user's own URL is: the one person of an open server is its operator."""
+    return "user" if conf.get().REQUIRE_LOGIN else "operator"
 
 
 def list_endpoints() -> list[Endpoint]:
@@ -88,7 +100,9 @@ def _endpoint(model_type: str, config: UserConfig | None) -> Endpoint:
         if config is None or not config.custom_api_url or not config.custom_model:
             raise UnknownModel()
         try:
-            return catalog.custom_endpoint(config.custom_api_url, config.custom_model, config.custom_api_key)
+            return catalog.custom_endpoint(
+                config.custom_api_url, config.custom_model, config.custom_api_key, set_by=_set_by()
+            )
         except InvalidEndpoint as error:  # saved under other rules than those in force now
             raise UnknownModel(error.message) from error
         except DecryptionFailed as error:

@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 from . import conf
 from .exceptions import InvalidEndpoint, UnknownModelType
 from .fields import ENVIRONMENT, DecryptionFailed
-from .guard import validate_key, validate_model_name, validate_url
+from .guard import validate_model_name
 from .models import CUSTOM, DEFAULT, Preset, backend_class
-from .types import Endpoint
+from .types import Endpoint, SetBy
 
 logger = logging.getLogger("llmproviders")
 
@@ -78,15 +78,15 @@ def default_endpoint() -> Endpoint | None:
     )
 
 
-def custom_endpoint(api_url: str, model: str, api_key: str = "", *, name: str = "") -> Endpoint:
-    """Return a user's own endpoint (type ``custom``).
+def custom_endpoint(
+    api_url: str, model: str, api_key: str = "", *, name: str = "", set_by: SetBy = "user"
+) -> Endpoint:
+    """Return a user's own endpoint (type ``custom``). ``set_by`` is ``operator`` where that user is the operator.
 
-    Raises ``InvalidEndpoint``, also for ``env:NAME`` keys: they would send the server's secrets to the user's URL.
+    URL and key were judged when they were saved and are judged again by the call. Raises ``InvalidEndpoint``
+    for the model's name and for ``env:NAME`` keys: they would send the server's secrets to the user's URL.
     """
-    validate_url(api_url)
     validate_model_name(model)
-    if api_key:
-        validate_key(api_key)
     if api_key.startswith(ENVIRONMENT):
         raise InvalidEndpoint("api_key", _("Only presets may take their key from the server's environment."))
     return Endpoint(
@@ -96,7 +96,7 @@ def custom_endpoint(api_url: str, model: str, api_key: str = "", *, name: str = 
         model=model,
         api_key=api_key,
         context_window=conf.get().CONTEXT_WINDOW,
-        set_by="user",
+        set_by=set_by,
     )
 
 

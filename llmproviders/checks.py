@@ -19,6 +19,7 @@ from .base import Provider
 from .conf import NAME
 from .exceptions import InvalidEndpoint
 from .guard import validate_key, validate_model_name, validate_url
+from .policy import parse_entry
 
 MAY_BE_ZERO = frozenset({"MAX_RETRIES", "MAX_RETRY_WAIT"})
 KEY_COMMAND = "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
@@ -33,7 +34,7 @@ def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     messages = [*_unknown_keys(given), *_wrong_values(given)]
     if any(message.id == "llmproviders.E003" for message in messages):
         return messages
-    return [*messages, *_encryption_keys(), *_default_endpoint(), *_backends()]
+    return [*messages, *_encryption_keys(), *_allowed_hosts(), *_default_endpoint(), *_backends()]
 
 
 def _setting(key: str) -> str:
@@ -111,6 +112,17 @@ def _encryption_keys() -> Iterator[CheckMessage]:
                 % {"setting": _setting("ENCRYPTION_KEYS"), "number": number},
                 hint=_key_hint(),
                 id="llmproviders.E005",
+            )
+
+
+def _allowed_hosts() -> Iterator[CheckMessage]:
+    for entry in conf.get().ALLOWED_UPSTREAM_HOSTS:
+        if parse_entry(entry) is None:
+            problem = _("%(setting)s: %(entry)s is no host.")
+            yield Error(
+                problem % {"setting": _setting("ALLOWED_UPSTREAM_HOSTS"), "entry": repr(entry)},
+                hint=_("Write a name or an address, perhaps with a port: llm.internal, 10.0.0.5:8000, [fd00::1]."),
+                id="llmproviders.E010",
             )
 
 

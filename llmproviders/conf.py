@@ -34,8 +34,10 @@ class Settings:
     ENCRYPTION_KEYS: list[str] = field(default_factory=list, repr=False)
     # Backend name -> dotted path of a Provider class.
     BACKENDS: Mapping[str, str] = field(default_factory=lambda: BACKENDS)
-    # Whether the operator's endpoints may have private addresses and plain http.
+    # Whether the operator's endpoints may have private addresses; users' own never may.
     ALLOW_PRIVATE_UPSTREAMS: bool = True
+    # Hosts ("llm.internal", "10.0.0.5:8000") that may have private addresses and plain http, whoever set the URL.
+    ALLOWED_UPSTREAM_HOSTS: list[str] = field(default_factory=list)
     CONNECT_TIMEOUT: float = 10.0
     FIRST_TOKEN_TIMEOUT: float = 120.0
     BETWEEN_TOKENS_TIMEOUT: float = 60.0

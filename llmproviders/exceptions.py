@@ -63,7 +63,7 @@ class LocalModelMissing(UpstreamUnavailable):
 
 
 class AddressRefused(UpstreamUnavailable):
-    """The address may not be dialled; outsiders see the same code and text as for no connection."""
+    """The address may not be dialled. Users see the code and text of any missing connection; the log says why."""
 
 
 class UpstreamTimeout(ProviderError):

@@ -41,6 +41,9 @@ PLAIN: Mapping[type[ProviderError], str] = {
     UpstreamProtocolError: gettext_noop("The model's server did not answer in the expected format."),
 }
 
+# All that a user is told where there is no connection, or may be none: whatever the reason, one text.
+UNREACHABLE = gettext_noop("The model's server cannot be reached.")
+
 _CONTEXT_LENGTH = re.compile(
     r"context[ _-]?(length|window|size)|maximum context|prompt is too long|reduce the length|too many (input )?tokens"
     r"|input (is )?too long|input length|exceeds? the (maximum|max) number of (input )?tokens"

@@ -1,63 +1,48 @@
 """Which upstream may be called, and with what: URLs, keys and model names as people give them.
 
-Judged when they are saved and again when they are used. The checks here need no network; the address that a
-name resolves to is judged where the connection is made (``http.py``, the connector's resolver), with
-``is_refused``.
+Judged when they are saved and again when they are used, by the policy for whoever set them (``policy.py``).
+The checks here need no network; the addresses that a name resolves to are judged where the connection is made
+(``connector.py``).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import re
-import socket
-from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import SplitResult, urlsplit
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from .addresses import literal
 from .exceptions import AddressRefused, InvalidEndpoint, UpstreamAuthenticationFailed
+from .failures import UNREACHABLE
+from .policy import PORTS, Policy, is_host_name, plain, policy_for
+from .types import SetBy
 
 logger = logging.getLogger("llmproviders")
-
-Address = IPv4Address | IPv6Address
 
 MAX_URL_CHARS = 2_000
 MAX_MODEL_CHARS = 200
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
 _ENVIRONMENT_KEY = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _URL_CHARS = re.compile(r"[\x21-\x7e]+")
-_HOST = re.compile(
-    r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-)
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-# Where clouds keep the credentials of a machine: nobody's model is there, whoever asks.
-_REFUSED_NETWORKS = tuple(
-    ipaddress.ip_network(network)
-    for network in ("169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32", "fe80::/10", "fd00:ec2::254/128")
-)
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
+def validate_url(url: str, *, set_by: SetBy = "operator") -> str:
+    """Return ``url`` if it can be a chat completions URL of that person's.
 
-def validate_url(url: str) -> str:
-    """Return ``url`` if it can be a chat completions URL; else raise ``InvalidEndpoint`` for ``api_url``."""
-    if len(url) > MAX_URL_CHARS:
-        reason = _("The URL is longer than %(limit)d characters.") % {"limit": MAX_URL_CHARS}
+    Raises ``InvalidEndpoint`` for ``api_url``. What a name resolves to is not looked up.
+    """
+    parts = _well_formed(url)
+    policy = policy_for(set_by)
+    if _why_not(parts, policy):
+        reason = _("This address may not be called.")
+        if policy.set_by == "user":  # one text, so that nothing is told of what is where
+            reason = _("A user's own model needs a URL that begins with https://, at a public address.")
         raise InvalidEndpoint("api_url", reason)
-    if not _URL_CHARS.fullmatch(url) or "\\" in url:
-        raise InvalidEndpoint("api_url", _("The URL may hold neither white space nor characters outside ASCII."))
-    if "#" in url:
-        raise InvalidEndpoint("api_url", _("The URL may have no fragment (#)."))
-    parts = _split(url)
-    if parts.scheme not in ("http", "https"):
-        raise InvalidEndpoint("api_url", _("The URL has to begin with http:// or https://."))
-    if "@" in parts.netloc:
-        raise InvalidEndpoint("api_url", _("The URL may hold no user name and password: use the key."))
-    _judge_host(parts.hostname or "", bracketed="[" in parts.netloc)
     return url
 
 
@@ -80,21 +65,26 @@ def validate_model_name(name: str) -> str:
     return name
 
 
-def check_callable(url: str) -> str:
+def check_callable(url: str, policy: Policy) -> str:
     """Judge ``url`` at the moment of the call. Raises ``AddressRefused``; the reason goes to the log only."""
     try:
-        return validate_url(url)
+        parts = _well_formed(url)
     except InvalidEndpoint as error:
-        logger.warning("upstream call refused: %s", error)
-        raise AddressRefused(gettext_noop("The model's server cannot be reached.")) from None
+        raise refused(policy, "-", str(error)) from None
+    if why := _why_not(parts, policy):
+        raise refused(policy, parts.hostname or "-", why)
+    return url
 
 
-def read_key(key: str) -> str:
-    """Return the key to send: ``key`` itself, or what the environment holds for ``env:NAME``.
+def read_key(key: str, policy: Policy) -> str:
+    """Return the key to send: ``key`` itself, or for the operator what the environment holds for ``env:NAME``.
 
-    Raises ``UpstreamAuthenticationFailed`` when that is missing or cannot be sent.
+    Raises ``UpstreamAuthenticationFailed`` when that is missing or cannot be sent, and ``AddressRefused`` for
+    a key that no user can have saved.
     """
     match = _ENVIRONMENT_KEY.fullmatch(key)
+    if policy.set_by == "user" and key and (match or not _KEY.fullmatch(key)):
+        raise refused(policy, "-", "a key that cannot be sent")
     value = os.environ.get(match[1], "").strip() if match else key
     if (match and not value) or (value and not _KEY.fullmatch(value)):
         logger.error("upstream call refused: %s holds no usable key", match[1] if match else "the endpoint")
@@ -102,11 +92,34 @@ def read_key(key: str) -> str:
     return value
 
 
-def is_refused(address: Address) -> bool:
-    """Whether nobody may call ``address``, also when it is wrapped in an IPv6 address."""
-    return any(
-        form in network for form in _forms(address) for network in _REFUSED_NETWORKS if form.version == network.version
-    )
+def refused(policy: Policy, host: str, why: str) -> AddressRefused:
+    """Log why a call is not made, and return the error that says nothing of it."""
+    logger.warning("upstream call refused host=%s set_by=%s reason=%s", host, policy.set_by, why)
+    return AddressRefused(UNREACHABLE)
+
+
+def _well_formed(url: str) -> SplitResult:
+    if len(url) > MAX_URL_CHARS:
+        reason = _("The URL is longer than %(limit)d characters.") % {"limit": MAX_URL_CHARS}
+        raise InvalidEndpoint("api_url", reason)
+    if not _URL_CHARS.fullmatch(url) or "\\" in url:
+        raise InvalidEndpoint("api_url", _("The URL may hold neither white space nor characters outside ASCII."))
+    if "#" in url:
+        raise InvalidEndpoint("api_url", _("The URL may have no fragment (#)."))
+    parts = _split(url)
+    if parts.scheme not in PORTS:
+        raise InvalidEndpoint("api_url", _("The URL has to begin with http:// or https://."))
+    if "@" in parts.netloc:
+        raise InvalidEndpoint("api_url", _("The URL may hold no user name and password: use the key."))
+    name = plain(parts.hostname or "")
+    named = literal(name) is not None or ("[" not in parts.netloc and is_host_name(name))
+    if "%" in name or not named:
+        raise InvalidEndpoint("api_url", _("The URL has no valid host."))
+    return parts
+
+
+def _why_not(parts: SplitResult, policy: Policy) -> str:
+    return policy.why_not_host(parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme])
 
 
 def _split(url: str) -> SplitResult:
@@ -118,34 +131,3 @@ def _split(url: str) -> SplitResult:
     if port == 0 or parts.netloc.endswith(":"):
         raise InvalidEndpoint("api_url", _("The URL's port has to be from 1 to 65535."))
     return parts
-
-
-def _judge_host(host: str, *, bracketed: bool) -> None:
-    name = host.removesuffix(".")
-    address = _literal(name)
-    if "%" in name or (address is None and (bracketed or not _HOST.fullmatch(name))):
-        raise InvalidEndpoint("api_url", _("The URL has no valid host."))
-    if address is not None and is_refused(address):
-        raise InvalidEndpoint("api_url", _("This address may not be called."))
-
-
-def _literal(host: str) -> Address | None:
-    """The address that ``host`` spells, also in the old ways (``0x7f000001``, ``127.1``); None for a name."""
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    try:
-        return IPv4Address(socket.inet_aton(host))
-    except OSError:
-        return None
-
-
-def _forms(address: Address) -> list[Address]:
-    """``address``, and the IPv4 addresses that it carries."""
-    if isinstance(address, IPv4Address):
-        return [address]
-    carried = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64 or address in _COMPATIBLE:
-        carried.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    return [address, *(form for form in carried if form is not None)]

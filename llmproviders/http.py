@@ -1,6 +1,7 @@
 """HTTP calls to models: the only module here that knows the HTTP client.
 
-One client for each running event loop, shared by all calls in it. httpx is the interface and aiohttp the
+One client for each running event loop and each policy (``policy.py``), shared by all calls under it: so a
+connection that the operator's calls opened is never reused for a user's. httpx is the interface and aiohttp the
 transport: httpx's own loses its connection pool when requests are cancelled (httpcore issue 1093) and is
 several times slower.
 """
@@ -13,7 +14,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
 from types import TracebackType
@@ -26,15 +27,15 @@ from django.utils.translation import gettext_noop
 from httpx_aiohttp import AiohttpTransport
 
 from . import conf
-from .connector import Connector
+from .connector import Connector, no_answer
 from .exceptions import (
     AnswerCut,
     AnswerTooLarge,
     ProviderError,
     UpstreamProtocolError,
     UpstreamTimeout,
-    UpstreamUnavailable,
 )
+from .policy import Policy
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ for _name in ("httpx", "httpcore", "aiohttp"):
 
 KEEP_ALIVE_SECONDS = 30.0
 _NOT_HTTP = (aiohttp.ClientError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
-_clients: WeakKeyDictionary[AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+_clients: WeakKeyDictionary[AbstractEventLoop, dict[Policy, httpx.AsyncClient]] = WeakKeyDictionary()
 
 
 class Deadline:
@@ -167,15 +168,15 @@ class Reply:
 
 @asynccontextmanager
 async def post_stream(
-    url: str, *, body: bytes, headers: Mapping[str, str], model: str, deadline: Deadline
+    url: str, *, policy: Policy, body: bytes, headers: Mapping[str, str], model: str, deadline: Deadline
 ) -> AsyncIterator[Reply]:
     """POST ``body`` and give the reply once its head is here, whatever its status; no redirect is followed.
 
     Leaving the block closes the connection at once unless the body was read to its end. Raises
-    ``UpstreamUnavailable`` where there is no connection or no answer, ``UpstreamTimeout`` and
-    ``UpstreamProtocolError``. ``model`` is for the log.
+    ``AddressRefused`` where ``policy`` does not let the call out, ``UpstreamUnavailable`` where there is no
+    connection or no answer, ``UpstreamTimeout`` and ``UpstreamProtocolError``. ``model`` is for the log.
     """
-    client = _client()
+    client = _client(policy)
     started = time.monotonic()
     outcome = "cancelled"
     response: httpx.Response | None = None
@@ -184,7 +185,9 @@ async def post_stream(
             request = client.build_request("POST", url, content=body, headers=dict(headers))
             response = await deadline.wait(client.send(request, stream=True))
         except _NOT_HTTP as error:
-            raise _no_answer(error) from error
+            # The transport gives ``ConnectTimeout`` for nearly all failures.
+            cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
+            raise no_answer(cause, _host(url), policy) from error
         outcome = str(response.status_code)
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
@@ -202,19 +205,19 @@ async def post_stream(
 
 
 async def close_client() -> None:
-    """Close the running loop's client and its connections; the next call makes a new one."""
-    client = _clients.pop(asyncio.get_running_loop(), None)
-    if client is not None:
+    """Close the running loop's clients and their connections; the next call makes a new one."""
+    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
         await client.aclose()
 
 
-def _client() -> httpx.AsyncClient:
+def _client(policy: Policy) -> httpx.AsyncClient:
     loop = asyncio.get_running_loop()
-    client = _clients.get(loop)
-    if client is None:
+    if loop not in _clients:
         _forget_closed_loops()
-        client = _clients[loop] = _new_client()
-    return client
+    clients = _clients.setdefault(loop, {})
+    if policy not in clients:
+        clients[policy] = _new_client(policy)
+    return clients[policy]
 
 
 def _forget_closed_loops() -> None:
@@ -223,10 +226,10 @@ def _forget_closed_loops() -> None:
         del _clients[loop]
 
 
-def _new_client() -> httpx.AsyncClient:
+def _new_client(policy: Policy) -> httpx.AsyncClient:
     settings = conf.get()
     return httpx.AsyncClient(
-        transport=AiohttpTransport(verify=_tls(), client=_new_session),
+        transport=AiohttpTransport(verify=_tls(), client=partial(_new_session, policy)),
         trust_env=False,
         follow_redirects=False,
         # Waits for the head and the body are the deadline's; `pool` also bounds a slow name server.
@@ -237,9 +240,9 @@ def _new_client() -> httpx.AsyncClient:
     )
 
 
-def _new_session() -> aiohttp.ClientSession:
+def _new_session(policy: Policy) -> aiohttp.ClientSession:
     connector = Connector(
-        ssl=_tls(), limit=conf.get().MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS, use_dns_cache=False
+        policy, ssl=_tls(), limit=conf.get().MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS, use_dns_cache=False
     )
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
@@ -252,29 +255,3 @@ def _tls() -> SSLContext:
 
 def _host(url: str) -> str:
     return httpx.URL(url).host
-
-
-def _no_answer(error: Exception) -> ProviderError:
-    """Class a failure before the answer's head. The transport gives ``ConnectTimeout`` for nearly all of them."""
-    cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
-    if isinstance(cause, TimeoutError):
-        return UpstreamTimeout(gettext_noop("The model's server did not accept a connection in time."))
-    if isinstance(cause, aiohttp.ClientResponseError):
-        return UpstreamProtocolError(gettext_noop("The model's server did not answer with valid HTTP."))
-    return UpstreamUnavailable(_reason(cause))
-
-
-def _reason(cause: BaseException) -> str:
-    if isinstance(cause, aiohttp.ClientConnectorDNSError):
-        return gettext_noop("The name of the model's server is not known.")
-    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-        return gettext_noop("The certificate of the model's server is not valid.")
-    if isinstance(cause, aiohttp.ClientSSLError):
-        return gettext_noop("No secure connection to the model's server could be made.")
-    if isinstance(cause, aiohttp.ClientConnectorError):
-        if isinstance(cause.os_error, ConnectionRefusedError):
-            return gettext_noop("The model's server refused the connection.")
-        return gettext_noop("The model's server cannot be reached.")
-    if isinstance(cause, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
-        return gettext_noop("The model's server closed the connection without an answer.")
-    return gettext_noop("The model's server cannot be reached.")

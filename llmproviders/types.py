@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
+# Whose URL it is: the embedded model's, the operator's (environment, presets), a user's own.
+SetBy = Literal["program", "operator", "user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Endpoint:
 
     ``api_url`` is the full URL of the chat completions call. ``context_window`` counts tokens, prompt and
     answer together. ``max_tokens`` and ``temperature`` are defaults, None for "no opinion". ``is_demo``
-    marks the small embedded model. ``set_by`` says whose URL this is, which decides what it may reach.
+    marks the small embedded model. ``set_by`` says whose URL this is, which decides what it may reach (``policy.py``).
     """
 
     model_type: str
@@ -90,4 +92,4 @@ class Endpoint:
     max_tokens: int | None = None
     temperature: float | None = None
     is_demo: bool = False
-    set_by: Literal["operator", "user"] = "operator"
+    set_by: SetBy = "operator"

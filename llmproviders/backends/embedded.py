@@ -58,7 +58,8 @@ class Embedded(Provider):
                 start_timeout=settings.LOCAL_START_TIMEOUT,
             )
         )
-        server = OpenAICompatible(replace(self.endpoint, api_url=address.api_url, api_key=address.api_key))
+        endpoint = replace(self.endpoint, api_url=address.api_url, api_key=address.api_key, set_by="program")
+        server = OpenAICompatible(endpoint)
         async with aclosing(server.stream(request)) as deltas:
             async for delta in deltas:
                 # llama.cpp calls its model by the path of the file.

@@ -12,14 +12,16 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.utils.translation import gettext_noop
 
 from .. import conf, failures
 from ..base import Provider
 from ..exceptions import AnswerCut, UpstreamProtocolError, UpstreamTimeout
-from ..guard import check_callable, read_key
+from ..guard import check_callable, read_key, refused
 from ..http import Deadline, Reply, post_stream
+from ..policy import Policy, policy_for
 from ..retry import with_retries
 from ..sse import SSEDecoder
 from ..types import CompletionRequest, Delta
@@ -38,10 +40,11 @@ class OpenAICompatible(Provider):
     """Posts to the endpoint's URL and reads the answer as a stream."""
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[Delta, None]:
-        url = check_callable(self.endpoint.api_url)
-        key = read_key(self.endpoint.api_key)
+        policy = policy_for(self.endpoint.set_by)
+        url = check_callable(self.endpoint.api_url, policy)
+        key = read_key(self.endpoint.api_key, policy)
         with Deadline(conf.get().TOTAL_TIMEOUT) as deadline:
-            call = _Call(url, key, request_body(self.endpoint.model, request), deadline)
+            call = _Call(url, key, policy, request_body(self.endpoint.model, request), deadline)
             async with aclosing(with_retries(call.attempt, deadline)) as deltas:
                 async for delta in deltas:
                     yield delta
@@ -62,9 +65,10 @@ def request_body(model: str, request: CompletionRequest) -> dict[str, Any]:
 class _Call:
     """One request, posted as often as it takes to get an answer to it."""
 
-    def __init__(self, url: str, key: str, body: dict[str, Any], deadline: Deadline) -> None:
+    def __init__(self, url: str, key: str, policy: Policy, body: dict[str, Any], deadline: Deadline) -> None:
         self._url = url
         self._key = key
+        self._policy = policy
         self._body = body
         self._deadline = deadline
         self._settings = conf.get()
@@ -110,6 +114,8 @@ class _Call:
             async with self._accepted() as reply:
                 yield reply
             return
+        if 300 <= reply.status < 400 and not self._policy.tells_reasons:
+            raise refused(self._policy, urlsplit(self._url).hostname or "-", "a redirect")
         raise failures.from_response(reply.status, reply.headers, error_body, key=self._key)
 
     def _post(self) -> AbstractAsyncContextManager[Reply]:
@@ -118,7 +124,14 @@ class _Call:
             headers["Authorization"] = f"Bearer {self._key}"
         # What UTF-8 cannot hold (lone surrogates) becomes "?" rather than an error here.
         body = json.dumps(self._body, ensure_ascii=False).encode("utf-8", "replace")
-        return post_stream(self._url, body=body, headers=headers, model=self._body["model"], deadline=self._deadline)
+        return post_stream(
+            self._url,
+            policy=self._policy,
+            body=body,
+            headers=headers,
+            model=self._body["model"],
+            deadline=self._deadline,
+        )
 
     async def _rest(self, reply: Reply, seconds: float) -> bytes:
         """What comes of the body within ``seconds``, and no more than is worth reading."""

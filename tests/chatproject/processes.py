@@ -24,7 +24,19 @@ def variables() -> set[str]:
 
 
 def _names_given_to_calls(source: Path, module: str) -> set[str]:
-    readers = {"text", "boolean", "integer", "seconds", "words", "hosts", "choice", "url", "origins", "database"}
+    readers = {
+        "text",
+        "boolean",
+        "integer",
+        "seconds",
+        "words",
+        "hosts",
+        "hosts_and_ports",
+        "choice",
+        "url",
+        "origins",
+        "database",
+    }
     found = set()
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):

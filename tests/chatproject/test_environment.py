@@ -19,6 +19,7 @@ from .processes import ROOT, run, variables
 FREE = {"HOST", "LLM_MODEL", "LLM_API_KEY", "DEFAULT_MODEL_TYPE"}
 MALFORMED = {
     "ALLOWED_HOSTS": "http://example.com",
+    "ALLOWED_UPSTREAM_HOSTS": "http://llm.internal",
     "ALLOW_PRIVATE_UPSTREAMS": "perhaps",
     "CONVERSATIONS_KEEP_LATEST": "many",
     "CORS_ALLOWED_ORIGINS": "https://[",

@@ -50,6 +50,7 @@ class Outcome:
 
 
 Ask = Callable[..., Awaitable[Outcome]]
+Limits = Callable[..., None]
 
 
 def request(text: str = "Hello", **options: Any) -> CompletionRequest:

@@ -117,12 +117,15 @@ def test_a_users_own_endpoint_is_marked_as_theirs() -> None:
     assert "sk-theirs" not in repr(endpoint)
 
 
+def test_on_an_open_server_a_users_own_endpoint_is_the_operators() -> None:
+    assert catalog.custom_endpoint(URL, "their-model", set_by="operator").set_by == "operator"
+
+
 @pytest.mark.parametrize(
     ("field", "values"),
     [
-        ("api_url", ("ftp://example.com", "m", "")),
         ("model", (URL, "", "")),
-        ("api_key", (URL, "m", "with space")),
+        ("model", (URL, "line\nbreak", "")),
         ("api_key", (URL, "m", "env:SECRET_KEY")),
     ],
 )

@@ -69,6 +69,14 @@ def test_the_projects_own_settings_pass() -> None:
         ({"BACKENDS": {**BACKENDS, "mine": "llmproviders.models.Nothing"}}, ["llmproviders.E008"]),
         ({"BACKENDS": {"mine": "llmproviders.conf.Settings"}}, ["llmproviders.E009"]),
         ({"LOCAL_CONTEXT_WINDOW": 16_384}, ["llmproviders.W002"]),
+        ({"ALLOWED_UPSTREAM_HOSTS": "llm.internal"}, ["llmproviders.E003"]),
+        ({"ALLOWED_UPSTREAM_HOSTS": ["llm.internal", "LLM:8000", "10.0.0.5:8000", "[fd00::1]:8000"]}, []),
+        ({"ALLOWED_UPSTREAM_HOSTS": ["http://llm.internal"]}, ["llmproviders.E010"]),
+        (
+            {"ALLOWED_UPSTREAM_HOSTS": ["a b", "a:0", "a:65536", "fd00::1", "*.internal", ""]},
+            ["llmproviders.E010"] * 6,
+        ),
+        ({"ALLOW_PRIVATE_UPSTREAMS": False, "API_URL": "http://10.0.0.5/v1", "MODEL": "m"}, ["llmproviders.E007"]),
     ],
 )
 def test_a_mistake_has_its_id(run: Run, values: dict[str, object], expected: list[str]) -> None:

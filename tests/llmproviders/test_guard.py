@@ -6,8 +6,20 @@ import ipaddress
 
 import pytest
 
+from llmproviders.addresses import is_public, is_refused, literal
 from llmproviders.exceptions import AddressRefused, InvalidEndpoint, UpstreamAuthenticationFailed
-from llmproviders.guard import check_callable, is_refused, read_key, validate_key, validate_model_name, validate_url
+from llmproviders.guard import check_callable, read_key, validate_key, validate_model_name, validate_url
+from llmproviders.policy import Host, Policy, parse_entry, policy_for
+from llmproviders.types import SetBy
+
+from .conftest import Limits
+
+OPERATOR = policy_for("operator")
+USER = policy_for("user")
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
 
 
 @pytest.mark.parametrize(
@@ -83,11 +95,41 @@ def test_unusable_urls_are_refused(url: str) -> None:
         "[::169.254.169.254]",
         "[64:ff9b::a9fe:a9fe]",
         "[2002:a9fe:a9fe::1]",
+        "[64:ff9b:1::a9fe:a9fe]",
+        "[64:ff9b:1:a9fe:a9:fe00::]",
+        "[64:ff9b:1:a9:fe:a9fe::]",
+        "[64:ff9b:1:0:a9:fea9:fe00:0]",
+        "[::ffff:0:169.254.169.254]",
+        "[2001:0:a9fe:a9fe::1]",
+        "[2001:db8::5efe:169.254.169.254]",
+        "[2001:db8::200:5efe:a9fe:a9fe]",
+        "[fd00:ec2::23]",
+        "[fd20:ce::254]",
+        "[fd00:42::42]",
+        "[febf::1]",
+        "192.0.0.192",
+        "224.0.0.1",
+        "239.255.255.255",
+        "255.255.255.255",
+        "[ff02::1]",
     ],
 )
 def test_metadata_addresses_are_refused_however_they_are_written(host: str) -> None:
+    url = f"https://{host}/latest/meta-data/"
     with pytest.raises(InvalidEndpoint, match="may not be called"):
-        validate_url(f"http://{host}/latest/meta-data/")
+        validate_url(url)
+    with pytest.raises(InvalidEndpoint, match="may not be called"):
+        validate_url(url, set_by="program")
+    with pytest.raises(InvalidEndpoint, match="A user's own model"):
+        validate_url(url, set_by="user")
+
+
+@pytest.mark.parametrize("set_by", ["program", "operator", "user"])
+def test_the_allowlist_does_not_open_what_is_refused_for_all(limits: Limits, set_by: SetBy) -> None:
+    limits(ALLOWED_UPSTREAM_HOSTS=["169.254.169.254", "metadata.internal", "[fd00:ec2::254]"])
+    assert refusal("http://169.254.169.254/", set_by)
+    assert refusal("http://[fd00:ec2::254]/", set_by)
+    assert policy_for(set_by).why_not_address(ipaddress.ip_address("169.254.169.254"), "metadata.internal", 80)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +139,162 @@ def test_other_addresses_are_not_refused(address: str) -> None:
     assert not is_refused(ipaddress.ip_address(address))
 
 
-def test_at_call_time_the_reason_is_not_told() -> None:
+# The blocks of IANA's two special-purpose registries (2025-10-09), with the first and the last address of each, and
+# the multicast and reserved space around them.
+SPECIAL = _words("""
+0.0.0.0/8 0.0.0.0/32 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.0.0/29
+192.0.0.8/32 192.0.0.9/32 192.0.0.10/32 192.0.0.170/32 192.0.0.171/32 192.0.2.0/24 192.31.196.0/24 192.52.193.0/24
+192.88.99.0/24 192.88.99.2/32 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4
+255.255.255.255/32 224.0.0.0/4
+::1/128 ::/128 ::ffff:0:0/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001::/32 2001:1::1/128 2001:1::2/128
+2001:1::3/128 2001:2::/48 2001:3::/32 2001:4:112::/48 2001:10::/28 2001:20::/28 2001:30::/28 2001:db8::/32 2002::/16
+2620:4f:8000::/48 3fff::/20 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8 ::/3 4000::/2 8000::/1
+""")
+
+
+@pytest.mark.parametrize("block", SPECIAL)
+def test_special_blocks_are_not_public(block: str) -> None:
+    network = ipaddress.ip_network(block)
+    assert not is_public(network[0])
+    assert not is_public(network[-1])
+
+
+@pytest.mark.parametrize("block", [block for block in SPECIAL if not block.startswith(("240", "255", "ff", "8000"))])
+def test_what_follows_a_block_is_judged_by_itself(block: str) -> None:
+    """Else a table that refuses everything would pass."""
+    after = ipaddress.ip_network(block).broadcast_address + 1
+    expected = not any(after in ipaddress.ip_network(other) for other in SPECIAL if (":" in other) == (":" in block))
+    assert is_public(after) is expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["1.0.0.0", "8.8.8.8", "111.19.168.151", "223.255.255.255", "2001:200::1", "2001:4860:4860::8888", "2a00::1"],
+)
+def test_ordinary_addresses_are_public(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("64:ff9b::8.8.8.8", True),  # what an IPv6-only network makes of a public IPv4 address
+        ("64:ff9b::127.0.0.1", False),
+        ("64:ff9b::10.0.0.1", False),
+        ("64:ff9b::168.63.129.16", False),
+        ("64:ff9b:1::8.8.8.8", False),
+        ("::ffff:8.8.8.8", False),
+        ("::8.8.8.8", False),
+        ("2002:808:808::1", False),
+        ("168.63.129.16", False),
+        ("100.100.100.200", False),
+        ("2a00::5efe:8.8.8.8", True),
+        ("2a00::5efe:10.0.0.1", False),
+        ("2a00::200:5efe:10.0.0.1", False),
+    ],
+)
+def test_an_address_that_carries_another_is_judged_by_both(address: str, expected: bool) -> None:
+    assert is_public(ipaddress.ip_address(address)) is expected
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "017700000001", "127.1", "127.0.0.1"])
+def test_old_spellings_of_an_address(host: str) -> None:
+    assert literal(host) == ipaddress.ip_address("127.0.0.1")
+
+
+# The policies ---------------------------------------------------------------------------------------------------
+def refusal(url: str, set_by: SetBy) -> str:
+    """What is said of a URL when it is saved; ``""`` if it is taken."""
+    try:
+        validate_url(url, set_by=set_by)
+    except InvalidEndpoint as error:
+        return error.message
+    return ""
+
+
+PLAIN_PUBLIC = "http://111.19.168.151:11551/v1"
+TLS_PUBLIC = "https://8.8.8.8/v1"
+PRIVATE = ("http://127.0.0.1:8000/v1", "https://10.0.0.5/v1", "https://[fd12::1]/v1", "http://0/v1")
+
+
+def test_the_operator_may_call_private_addresses() -> None:
+    assert not any(refusal(url, "operator") for url in (PLAIN_PUBLIC, TLS_PUBLIC, *PRIVATE))
+
+
+def test_the_operator_may_forbid_private_addresses_and_still_use_plain_http(limits: Limits) -> None:
+    limits(ALLOW_PRIVATE_UPSTREAMS=False)
+    assert {refusal(url, "operator") for url in PRIVATE} == {"This address may not be called."}
+    assert not any(refusal(url, "operator") for url in (PLAIN_PUBLIC, TLS_PUBLIC, "http://llm.example.com/v1"))
+
+
+def test_the_embedded_models_own_server_is_not_concerned(limits: Limits) -> None:
+    limits(ALLOW_PRIVATE_UPSTREAMS=False)
+    assert not refusal("http://127.0.0.1:9/v1", "program")
+
+
+@pytest.mark.parametrize("allow", [True, False])
+def test_a_user_needs_https_and_a_public_address(limits: Limits, allow: bool) -> None:
+    limits(ALLOW_PRIVATE_UPSTREAMS=allow)
+    said = {refusal(url, "user") for url in (PLAIN_PUBLIC, "http://llm.example.com/v1", *PRIVATE)}
+    assert said == {"A user's own model needs a URL that begins with https://, at a public address."}
+    assert not any(refusal(url, "user") for url in (TLS_PUBLIC, "https://llm.example.com/v1"))
+
+
+@pytest.mark.parametrize("set_by", ["operator", "user"])
+def test_a_host_on_the_list_may_be_private_and_plain(limits: Limits, set_by: SetBy) -> None:
+    limits(ALLOW_PRIVATE_UPSTREAMS=False, ALLOWED_UPSTREAM_HOSTS=["LLM.internal.", "10.0.0.5:8000", "[fd00::1]"])
+    policy, private = policy_for(set_by), ipaddress.ip_address("10.9.9.9")
+    assert not policy.why_not_host("http", "llm.internal", 80)
+    assert not policy.why_not_address(private, "llm.internal.", 1234)
+    for url in ("http://10.0.0.5:8000/v1", "http://0xa000005:8000/v1", "http://[fd00:0::1]:7/v1"):
+        assert not refusal(url, set_by)
+    for url in ("http://10.0.0.5/v1", "http://10.0.0.6:8000/v1", "https://[fd00::2]/v1"):
+        assert refusal(url, set_by)
+    for name in ("internal", "x.llm.internal", "llm.internal.example.com", "xllm.internal"):
+        assert policy.why_not_address(private, name, 80)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("llm.internal", Host("llm.internal")),
+        ("LLM.internal.:8000", Host("llm.internal", 8000)),
+        ("10.0.0.5", Host("10.0.0.5")),
+        ("0xa000005:80", Host("10.0.0.5", 80)),
+        ("[FD00:0::1]:443", Host("fd00::1", 443)),
+        ("", None),
+        ("*", None),
+        ("*.internal", None),
+        ("a/b", None),
+        ("a b", None),
+        ("http://a", None),
+        ("u@a", None),
+        ("a:", None),
+        ("a:0", None),
+        ("a:65536", None),
+        ("fd00::1", None),
+        ("[llm]", None),
+        ("10.0.0.0/8", None),
+    ],
+)
+def test_entries_of_the_allowlist(entry: str, expected: Host | None) -> None:
+    assert parse_entry(entry) == expected
+
+
+def test_a_malformed_entry_allows_nothing(limits: Limits) -> None:
+    limits(ALLOWED_UPSTREAM_HOSTS=["*", "http://llm.internal", ""])
+    assert policy_for("user").listed == frozenset()
+
+
+# At call time ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("policy", [OPERATOR, USER])
+@pytest.mark.parametrize("url", ["http://169.254.169.254/", "nonsense", "https://u:p@example.com/"])
+def test_at_call_time_the_reason_is_not_told(policy: Policy, url: str, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(AddressRefused) as caught:
-        check_callable("http://169.254.169.254/")
+        check_callable(url, policy)
     assert str(caught.value) == "The model's server cannot be reached."
+    assert f"set_by={policy.set_by} reason=" in caplog.text
+    assert "u:p" not in caplog.text
 
 
 @pytest.mark.parametrize("key", ["codegeex", "sk-abc_DEF.123~!", "x" * 512, "env:OPENAI_API_KEY"])
@@ -129,15 +323,23 @@ def test_usable_model_names() -> None:
 
 def test_a_key_from_the_environment_is_read_at_call_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "secret-1")
-    assert read_key("env:MY_KEY") == "secret-1"
+    assert read_key("env:MY_KEY", OPERATOR) == "secret-1"
     monkeypatch.setenv("MY_KEY", "secret-2")
-    assert read_key("env:MY_KEY") == "secret-2"
-    assert read_key("plain") == "plain"
-    assert read_key("") == ""
+    assert read_key("env:MY_KEY", OPERATOR) == "secret-2"
+    for policy in (OPERATOR, USER):
+        assert read_key("plain", policy) == "plain"
+        assert read_key("", policy) == ""
+
+
+@pytest.mark.parametrize("key", ["env:MY_KEY", "a\r\nX-Injected: 1", "with space", "ключ"])
+def test_a_users_key_is_no_variable_and_no_header(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_KEY", "secret-1")
+    with pytest.raises(AddressRefused):
+        read_key(key, USER)
 
 
 @pytest.mark.parametrize("value", ["", "with space", "ключ"])
 def test_a_key_of_the_environment_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("MY_KEY", value)
     with pytest.raises(UpstreamAuthenticationFailed):
-        read_key("env:MY_KEY")
+        read_key("env:MY_KEY", OPERATOR)

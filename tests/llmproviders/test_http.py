@@ -5,18 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from llmproviders import http
 from llmproviders.exceptions import (
@@ -28,16 +22,19 @@ from llmproviders.exceptions import (
     UpstreamUnavailable,
 )
 from llmproviders.http import Deadline, close_client, post_stream
+from llmproviders.policy import policy_for
+from tests.llmproviders.certificates import self_signed
 from tests.llmproviders.conftest import KEY, Ask
 from tests.upstream import ScriptedUpstream, answer, raw, status
 
 Limits = Callable[..., None]
+OPERATOR = policy_for("operator")
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 
 
 async def post(url: str, *, seconds: float = 10.0, limit: int = 10_000) -> bytes:
     with Deadline(seconds) as deadline:
-        async with post_stream(url, body=b"{}", headers={}, model="m", deadline=deadline) as reply:
+        async with post_stream(url, policy=OPERATOR, body=b"{}", headers={}, model="m", deadline=deadline) as reply:
             return await reply.read_all(limit)
 
 
@@ -111,31 +108,11 @@ async def test_a_server_without_tls() -> None:
 
 
 async def test_a_certificate_that_nobody_trusts(tmp_path: Path) -> None:
-    context = self_signed(tmp_path)
+    context, _ = self_signed(tmp_path)
     async with await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0, ssl=context) as server:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the server's half of the handshake
         error = await failure(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
     assert (type(error), str(error)) == (UpstreamUnavailable, "The certificate of the model's server is not valid.")
-
-
-def self_signed(folder: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "server.pem"
-    pem.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context
 
 
 # No answer ----------------------------------------------------------------------------------------------------
@@ -196,6 +173,7 @@ async def test_leaving_early_closes_the_connection(upstream: ScriptedUpstream) -
     with Deadline(10) as deadline:
         async with post_stream(
             upstream.url,
+            policy=OPERATOR,
             body=b'{"stream": true}',
             headers={"Content-Type": "application/json"},
             model="m",
@@ -286,7 +264,7 @@ async def test_proxies_of_the_environment_are_not_used(
 def test_every_loop_has_its_client_and_those_of_closed_loops_are_forgotten() -> None:
     closed = asyncio.new_event_loop()
     closed.close()
-    http._clients[closed] = http._new_client()
+    http._clients[closed] = {OPERATOR: http._new_client(OPERATOR)}
 
     async def use() -> None:
         async with ScriptedUpstream() as upstream:
@@ -347,7 +325,9 @@ async def test_the_callers_own_work_is_not_interrupted() -> None:
 async def test_bytes_that_are_there_already_do_not_outlast_the_deadline(upstream: ScriptedUpstream) -> None:
     upstream.script = [status(200, "x" * 200_000)]
     with Deadline(10) as deadline:
-        async with post_stream(upstream.url, body=b"{}", headers={}, model="m", deadline=deadline) as reply:
+        async with post_stream(
+            upstream.url, policy=OPERATOR, body=b"{}", headers={}, model="m", deadline=deadline
+        ) as reply:
             assert await reply.read()
             deadline.set(0, "over")
             with pytest.raises(UpstreamTimeout):

@@ -1,0 +1,117 @@
+"""Which upstream addresses may be called: one policy for each kind of person who sets a URL.
+
+=========  ==========================================================================================
+program    The embedded model's own server: anything that is not refused for all.
+operator   The environment, a preset, or the one person of an open server: http and private addresses
+           too; with ``ALLOW_PRIVATE_UPSTREAMS`` off, public addresses only. http stays theirs to choose:
+           it is the operator who knows the way between.
+user       An account's own URL: https and public addresses only.
+=========  ==========================================================================================
+
+A host in ``ALLOWED_UPSTREAM_HOSTS`` may have a private address and plain http, whoever set the URL.
+Link-local and metadata addresses are refused for all, listed or not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from . import conf
+from .addresses import Address, is_public, is_refused, literal
+from .types import SetBy
+
+PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+)
+_ENTRY = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/@\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """An entry of the allowlist; without a port it means every port."""
+
+    name: str
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the calls of one kind of person may reach. Methods return why not, in English, for the log; or ``""``."""
+
+    set_by: SetBy
+    plain_http: bool
+    private: bool
+    listed: frozenset[Host] = frozenset()
+
+    @property
+    def tells_reasons(self) -> bool:
+        """Whether whoever calls may know why there is no connection: a user could map the network with it."""
+        return self.set_by != "user"
+
+    def why_not_host(self, scheme: str, host: str, port: int) -> str:
+        """Judge what a URL says by itself: scheme, and the address if it is one. A name is judged once resolved."""
+        if scheme != "https" and not (self.plain_http or self._lists(host, port)):
+            return "not https"
+        address = literal(plain(host))
+        return "" if address is None else self.why_not_address(address, host, port)
+
+    def why_not_address(self, address: Address, host: str, port: int) -> str:
+        """Judge one address of ``host``."""
+        if is_refused(address):
+            return "a link-local, metadata or multicast address"
+        if self.private or self._lists(host, port) or is_public(address):
+            return ""
+        return "not a public address"
+
+    def _lists(self, host: str, port: int) -> bool:
+        name = canonical(host)
+        return Host(name) in self.listed or Host(name, port) in self.listed
+
+
+def policy_for(set_by: SetBy) -> Policy:
+    """Return the policy in force for URLs set by ``set_by``."""
+    settings = conf.get()
+    listed = _listed(tuple(settings.ALLOWED_UPSTREAM_HOSTS))
+    if set_by == "program":
+        return Policy("program", plain_http=True, private=True)
+    if set_by == "operator":
+        return Policy("operator", plain_http=True, private=settings.ALLOW_PRIVATE_UPSTREAMS, listed=listed)
+    return Policy("user", plain_http=False, private=False, listed=listed)
+
+
+def parse_entry(entry: str) -> Host | None:
+    """Read an entry of ``ALLOWED_UPSTREAM_HOSTS``: a name or an address, perhaps a port; None if it is neither."""
+    match = _ENTRY.fullmatch(entry)
+    if match is None:
+        return None
+    name = canonical(match["v6"] or match["host"])
+    port = int(match["port"]) if match["port"] else None
+    if port is not None and not 0 < port < 65_536:
+        return None
+    is_host = literal(name) is not None if match["v6"] else is_host_name(name) or literal(name) is not None
+    return Host(name, port) if is_host else None
+
+
+def plain(host: str) -> str:
+    """A host without the dot that may end it, in small letters."""
+    return host.removesuffix(".").lower()
+
+
+def canonical(host: str) -> str:
+    """One spelling for all that name the same host."""
+    address = literal(plain(host))
+    return plain(host) if address is None else str(address)
+
+
+def is_host_name(name: str) -> bool:
+    """Whether ``name``, in small letters, can be looked up."""
+    return _NAME.fullmatch(name) is not None
+
+
+@cache
+def _listed(entries: tuple[str, ...]) -> frozenset[Host]:
+    """The hosts of the allowlist. A malformed entry allows nothing; the system checks name it."""
+    return frozenset(host for host in map(parse_entry, entries) if host is not None)
