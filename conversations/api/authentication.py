@@ -26,7 +26,7 @@ class CallerAuthentication(BaseAuthentication):
         if request.method not in SAFE_METHODS:
             if caller.credential.kind == "session":
                 check_csrf(request._request)
-            elif caller.credential.kind == "open":
+            elif caller.credential.kind == "open" and "origin" in connection.headers:
                 check_origin(connection)
         return caller, None
 
