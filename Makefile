@@ -78,8 +78,8 @@ $(DEV): requirements/dev.txt $(BASE)
 	@$(INSTALL) $<
 	@touch $@
 
-test: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Run the tests (PYTEST_ARGS='-k stream'; DATABASE_URL=... for another database)
-	$(PY) -m pytest $(PYTEST_ARGS)
+test: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Run the tests, a worker a core (PYTEST_ARGS='-k stream -n 0'; DATABASE_URL=... for another database)
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-reliability: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Kill, cut, stall and race at full size; ACCESS=login: with accounts, limits and budgets
 	RELIABILITY=full ACCESS=$(ACCESS) $(PY) -m pytest tests/reliability $(PYTEST_ARGS)

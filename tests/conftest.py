@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import httpx
@@ -14,12 +16,48 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from django.apps import apps
+from django.contrib.contenttypes.management import create_contenttypes
+from django.db import connections, transaction
+from django.db.models import Model
+from django.db.models.signals import post_migrate
 
 from conversations import context, db
 from conversations.generation import supervisor
+from tests.turns import turn
 from tests.upstream import ScriptedUpstream
 
 pytest_plugins = ["tests.upstream.fixtures"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """With several workers (`pytest -n`), a test that is marked ``alone`` waits for the others, and they for it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """The test database. What the migrations put into it is put back each time it is emptied.
+
+    It is emptied after each test with real transactions: what a test finds must not hang on those before it.
+    """
+    with django_db_blocker.unblock():
+        models = apps.get_models(include_auto_created=True)
+        migrated = [row for model in models for row in model._base_manager.all()]
+    # Permissions and content types are among those rows. Django would work them out anew, in ten times the time.
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.disconnect(create_contenttypes)
+    # Sent for each app; one is enough.
+    post_migrate.connect(partial(_put_back, migrated), sender=apps.get_app_config("llmproviders"), weak=False)
+
+
+def _put_back(rows: Sequence[Model], using: str, **_signal: Any) -> None:
+    with transaction.atomic(using), connections[using].constraint_checks_disabled():
+        for model, of_model in groupby(rows, type):
+            model._base_manager.using(using).bulk_create(of_model)
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +69,7 @@ def _forget_corrections() -> Iterator[None]:
 
 @pytest.fixture
 def presets(transactional_db: None) -> None:
-    """The presets that ship: tests with real transactions begin with empty tables."""
-    import_module("llmproviders.migrations.0002_seed_presets").create_presets(apps, None)
+    """Real transactions, on a database with the presets that ship."""
 
 
 @pytest_asyncio.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,12 +59,6 @@ def run(*arguments: str, timeout: float = 60, **given: str) -> subprocess.Comple
     return subprocess.run(
         command, cwd=ROOT, env=environment(**given), capture_output=True, text=True, timeout=timeout, check=False
     )
-
-
-def free_port() -> int:
-    """A port that nothing listens on right now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Process:

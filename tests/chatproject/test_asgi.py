@@ -15,8 +15,9 @@ import pytest
 import websockets
 
 from chatproject.shutdown import Lifespan, Message
+from tests.ports import free_port
 
-from .processes import free_port, started, wait_until_it_answers
+from .processes import started, wait_until_it_answers
 
 LIMIT = 1_048_576
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .processes import free_port, run, serving
+from tests.ports import free_port
+
+from .processes import run, serving
 
 pytestmark = pytest.mark.server
 

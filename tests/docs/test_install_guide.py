@@ -14,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 from websockets.sync.client import connect
 
-from tests.chatproject.processes import free_port
+from tests.ports import free_port
 from tests.upstream import run_upstream_in_thread
 
 from .markdown import ROOT, blocks

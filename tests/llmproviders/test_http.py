@@ -25,6 +25,7 @@ from llmproviders.http import Deadline, close_client, post_stream
 from llmproviders.policy import policy_for
 from tests.llmproviders.certificates import self_signed
 from tests.llmproviders.conftest import KEY, Ask
+from tests.ports import free_port
 from tests.upstream import ScriptedUpstream, answer, raw, status
 
 Limits = Callable[..., None]
@@ -49,13 +50,6 @@ async def closed_client() -> AsyncIterator[None]:
     """Each test has a loop of its own, and closes that loop's client."""
     yield
     await close_client()
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
 
 
 # No connection ------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ CONNECT, FIRST_TOKEN, BETWEEN_TOKENS, TOTAL = 3.0, 3.0, 3.0, size(6.0, 120.0)
 RETRIES = 1.0  # what two tries more take where the upstream gives no time, and some
 LAST_USAGE = 2.0  # what usage and [DONE] may take after the finish reason
 # What a busy machine adds.
-SLACK = size(5.0, 10.0)
+SLACK = 10.0
 TINY_CHUNKS = size(5_000, 1_000_000)
 HUGE_LINE = size(20, 100)  # megabytes
 MEGABYTE = 1_000_000

@@ -7,7 +7,7 @@ import subprocess
 import time
 from typing import Self
 
-from tests.processes.server import free_port
+from tests.ports import free_port
 from tests.tools import program
 
 START_SECONDS = 10.0

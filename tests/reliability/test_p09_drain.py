@@ -100,6 +100,7 @@ async def refused_frame(server: ServerProcess) -> dict[str, Any]:
         return frame
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", size(["uvicorn"], ["uvicorn", "daphne"]))
 async def test_p9_sigterm_lets_answers_end_and_tells_every_reader(
     kind: str, serve: Serve, scripted: ScriptedUpstream

@@ -89,6 +89,7 @@ def silent_readers(server: ServerProcess, ways: Sequence[Attach], generation_id:
         yield
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("ways", WAYS)
 @pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
 def test_p11_readers_that_never_read_cost_little_and_delay_nobody(

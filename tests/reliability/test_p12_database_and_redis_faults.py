@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,14 @@ def test_p12_an_answer_that_cannot_be_stored_in_time_ends_typed_and_whole(serve:
             assert whole_chat(client, "And now?", session_id=told.session_id).status_code == 200
 
 
+def fill(database: Path, pages: int) -> None:
+    """Take what is left of ``pages``: the larger the batch that did not fit, the more that is."""
+    with closing(sqlite3.connect(database, timeout=10, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            connection.executemany("INSERT INTO ballast VALUES (zeroblob(?))", repeat([1000]))
+
+
 def test_p12_a_full_database_ends_answers_typed_and_takes_messages_again_once_there_is_room(
     serve: Serve, database: Path
 ) -> None:
@@ -118,8 +127,8 @@ def test_p12_a_full_database_ends_answers_typed_and_takes_messages_again_once_th
         connection.execute("CREATE TABLE ballast (bytes BLOB)")
         connection.execute("INSERT INTO ballast VALUES (zeroblob(?))", [BALLAST])
         connection.commit()
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    [server] = serve(pragmas=f"PRAGMA max_page_count={pages + SPARE_PAGES}", conversations={"STORAGE_TIMEOUT": 0.5})
+        pages = connection.execute("PRAGMA page_count").fetchone()[0] + SPARE_PAGES
+    [server] = serve(pragmas=f"PRAGMA max_page_count={pages}", conversations={"STORAGE_TIMEOUT": 0.5})
     with server.client() as client:
         before = SseReader(server, message="Stored before it is full").start().join()
         long = script(chunks=["x" * 2000], endless=True, delay=0.002)
@@ -127,6 +136,7 @@ def test_p12_a_full_database_ends_answers_typed_and_takes_messages_again_once_th
         for reader in readers:
             reader.join()
             assert [event["error"]["code"] for event in reader.part.events if "error" in event] == ["storage_failed"]
+        fill(database, pages)
         refused = whole_chat(client, "y " * 10_000)
         assert (refused.status_code, refused.json()["code"]) == (503, "database_busy")
         assert client.get("/api/health/ready").status_code == 200
