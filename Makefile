@@ -21,7 +21,7 @@ LOCAL_MODEL := $(VENV)/.local-model
 DEV := $(VENV)/.dev
 DRIVER_STAMPS := $(DRIVERS:%=$(VENV)/.%)
 
-.PHONY: help run dev migrate test test-reliability test-mutations lint format types migrations-check deploy-check schema schema-check messages \
+.PHONY: help run dev migrate test test-reliability test-mutations lint format types security migrations-check deploy-check schema schema-check messages \
 	messages-check ci lock clean install-local-model system-packages
 .DELETE_ON_ERROR:
 
@@ -98,6 +98,9 @@ format: $(DEV)  ## Mend style and format
 types: $(DEV)  ## Check types
 	$(PY) -m mypy
 
+security: $(DEV)  ## Look for insecure code: bandit, from medium severity on
+	$(PY) -m bandit --quiet --recursive --severity-level medium chatproject conversations llmproviders
+
 migrations-check: $(DEV)  ## Fail where a model has changed without a migration
 	$(PY) manage.py makemigrations --check --dry-run
 
@@ -131,7 +134,7 @@ messages-check: $(DEV)  ## Fail where a text is not translated, or the compiled 
 		msgcmp $$po $$folder/django.pot && msgfmt --check -o var/check.mo $$po && cmp var/check.mo $${po%.po}.mo \
 		|| { echo "$$po is not complete and current: make messages"; exit 1; }; done
 
-ci: lint types migrations-check deploy-check schema-check messages-check test  ## All of these, the tests last
+ci: lint types security migrations-check deploy-check schema-check messages-check test  ## All of these, the tests last
 
 system-packages:  ## Install what the checks need beside Python (Debian, Ubuntu)
 	@missing=; \

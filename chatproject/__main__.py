@@ -25,6 +25,11 @@ BAD_SETTINGS, NO_ADDRESS, NO_DATABASE = 1, 2, 3
 MIGRATE = "`make migrate` (`python manage.py migrate`)"
 # What a reader that takes nothing may add to a shutdown, once every answer has ended.
 CLOSE_SECONDS = 5
+# Compared with, never bound to.
+EVERYWHERE = {
+    "0.0.0.0",  # noqa: S104  # nosec B104
+    "::",
+}
 
 
 def main() -> None:
@@ -122,7 +127,7 @@ def without_password(error: Exception) -> str:
 
 def greet(host: str, port: int) -> None:
     """Print where to find what, and a line to try."""
-    name = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+    name = "127.0.0.1" if host in EVERYWHERE else host
     server = f"{f'[{name}]' if ':' in name else name}:{port}"
     text = _(
         "chatproject is at http://%(server)s/ (Ctrl-C stops it)\n"

@@ -7,6 +7,7 @@ django-environ reads `.env` and parses URLs. Plain values are taken from its map
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import re
 import secrets
@@ -31,10 +32,24 @@ ENGINES = {
 def read_dotenv(path: Path) -> None:
     """Read `.env` if it is there; what the process environment already says wins."""
     if path.is_file():
+        reader = logging.getLogger("environ.environ")
+        reader.addFilter(_without_the_line)
         try:
             environ.Env.read_env(path)
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise ImproperlyConfigured(f"{path} cannot be read: {error}") from error
+        except UnicodeDecodeError:
+            # Not chained: the error holds the whole file.
+            raise ImproperlyConfigured(f"{path} cannot be read: it is not UTF-8") from None
+        finally:
+            reader.removeFilter(_without_the_line)
+
+
+def _without_the_line(record: logging.LogRecord) -> bool:
+    """A line that could not be read is logged whole, and it may be a secret with a blank around its ``=``."""
+    if record.levelno >= logging.WARNING:
+        record.msg, record.args = "a line of .env is not NAME=value, and was left out", ()
+    return True
 
 
 def text(name: str, default: str = "") -> str:
@@ -149,11 +164,11 @@ def database(name: str, base_dir: Path, default: str) -> dict[str, Any]:
         )
     try:
         config: dict[str, Any] = dict(environ.Env.db_url_config(f"{family}://{rest}"))
-    except ValueError as error:
-        # Not quoted: a password with a special character lands in the error's text.
+    except ValueError:
+        # Not quoted, not chained: a password with a special character lands in the error's text.
         raise ImproperlyConfigured(
             f"{name} is not a database URL: write special characters of the password as %40 and the like."
-        ) from error
+        ) from None
     if not config.get("NAME"):
         raise ImproperlyConfigured(f"{name} names no database.")
     config["ENGINE"] = ENGINES[family]

@@ -141,6 +141,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # These look for Django's own middleware by name; chatproject.middleware has subclasses of all of them.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
+DEFAULT_EXCEPTION_REPORTER_FILTER = "chatproject.error_reports.NoValues"
 if not ON_OWN_MACHINE:
     # Behind a reverse proxy that ends TLS and sets this header (README, "In production").
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

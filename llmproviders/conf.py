@@ -25,7 +25,7 @@ class Settings:
     """Keys of ``LLMPROVIDERS`` and their defaults. Durations are seconds, sizes bytes, counts whole numbers."""
 
     # A model of the environment, offered as model type `default` where API_URL is set.
-    API_URL: str = ""
+    API_URL: str = field(default="", repr=False)  # its query may hold a key
     MODEL: str = ""
     API_KEY: str = field(default="", repr=False)
     # Tokens, prompt and answer together, of `default` and of users' own models: presets have their own.

@@ -108,13 +108,19 @@ def clean_reason(text: str, *, key: str = "") -> str:
     line = _CONTROL.sub(" ", clean(text[:MAX_SAID_CHARS])).strip()
     if _HTML.search(line):
         return ""
-    if key:
-        # A short key may be part of ordinary words.
-        pattern = re.escape(key) if len(key) >= 8 else rf"(?<!\w){re.escape(key)}(?!\w)"
-        line = re.sub(pattern, "***", line)
+    line = without_key(line, key)
     for pattern_of_secret, replacement in _SECRETS:
         line = pattern_of_secret.sub(replacement, line)
     return line if len(line) <= MAX_REASON_CHARS else line[: MAX_REASON_CHARS - 1].rstrip() + "…"
+
+
+def without_key(text: str, key: str) -> str:
+    """``text`` with the key that was sent blotted out."""
+    if not key:
+        return text
+    # A short key may be part of ordinary words.
+    pattern = re.escape(key) if len(key) >= 8 else rf"(?<!\w){re.escape(key)}(?!\w)"
+    return re.sub(pattern, "***", text)
 
 
 def _error(status: int, reason: str, words: str, *, key: str, retry_after: float | None = None) -> ProviderError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,6 +11,7 @@ from django import forms
 from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import ExpressionWrapper, F, Value
 from django.db.models.lookups import Exact, IsNull
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -21,11 +23,15 @@ from . import conf
 if TYPE_CHECKING:
     _TextField = models.TextField[str, str]
     _Exact = Exact[Any]
+    _Stored = ExpressionWrapper[F]
 else:
     _TextField = models.TextField
     _Exact = Exact
+    _Stored = ExpressionWrapper
 
 ENVIRONMENT = "env:"
+# In dumps it stands before a ciphertext. No key may begin so (``guard.validate_key``).
+ENCRYPTED = "encrypted:"
 HIDDEN = "••••"
 
 
@@ -48,8 +54,9 @@ class EncryptedTextField(_TextField):
 
     ``""`` and NULL are stored as they are, so that "is there one?" can be asked of the database:
     ``filter(key="")`` and ``key__isnull``. Every other lookup raises ``FieldError``, because equal texts have
-    different tokens. Reading raises ``DecryptionFailed``. Values written with ``F()`` expressions or raw SQL
-    are not encrypted. In forms it is a ``SecretField``.
+    different tokens. Reading raises ``DecryptionFailed``. Values written with expressions or raw SQL are not
+    encrypted. In forms it is a ``SecretField``; in dumps (``dumpdata``) it is ``encrypted:`` and a token, which
+    ``loaddata`` takes back where one of the encryption keys opens it.
     """
 
     description = _("Encrypted text")
@@ -61,16 +68,45 @@ class EncryptedTextField(_TextField):
         return _cipher().encrypt(prepared.encode()).decode()
 
     def from_db_value(self, value: str | None, expression: Any, connection: BaseDatabaseWrapper) -> str | None:
-        if not value:
-            return value
+        return self._decrypted(value) if value else value
+
+    def value_to_string(self, obj: models.Model) -> str:
+        """Return what a dump holds: a ciphertext, never the secret."""
+        value = self.value_from_object(obj)
+        return f"{ENCRYPTED}{_cipher().encrypt(value.encode()).decode()}" if value else ""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the value that a dump holds; a ciphertext is decrypted, or raises ``DecryptionFailed``.
+
+        Only for dumps: what people enter never comes here, or somebody could enter another's ciphertext as
+        their own key and have it sent, decrypted, to a server of theirs.
+        """
+        text = super().to_python(value)
+        if isinstance(text, str) and text.startswith(ENCRYPTED):
+            return self._decrypted(text.removeprefix(ENCRYPTED))
+        return text
+
+    def get_prep_value(self, value: Any) -> Any:
+        return super().to_python(models.Field.get_prep_value(self, value))
+
+    def clean(self, value: Any, model_instance: models.Model | None) -> Any:
+        value = super().to_python(value)
+        self.validate(value, model_instance)
+        self.run_validators(value)
+        return value
+
+    def rotated(self, token: str) -> str | None:
+        """Return a stored ciphertext under the first encryption key, None if it is so already.
+
+        Raises ``DecryptionFailed``. Read such with ``ciphertext`` and write them with ``as_stored``.
+        """
+        with suppress(InvalidToken):
+            Fernet(conf.get().ENCRYPTION_KEYS[0]).decrypt(token.encode())
+            return None
         try:
-            return _cipher().decrypt(value).decode()
+            return _cipher().rotate(token.encode()).decode()
         except InvalidToken:
-            problem = gettext(
-                "A value of %(column)s cannot be decrypted with any of the encryption keys. "
-                "Put back the key that it was written with, or enter the value again."
-            )
-            raise DecryptionFailed(problem % {"column": f"{self.model._meta.db_table}.{self.column}"}) from None
+            raise self._undecipherable() from None
 
     def get_lookup(self, lookup: str) -> Any:
         return {"isnull": IsNull, "exact": _IsEmpty}.get(lookup) or self._refuse(lookup)
@@ -86,6 +122,19 @@ class EncryptedTextField(_TextField):
         if data is not None:
             super().save_form_data(instance, data)
 
+    def _decrypted(self, token: str) -> str:
+        try:
+            return _cipher().decrypt(token.encode()).decode()
+        except InvalidToken:
+            raise self._undecipherable() from None
+
+    def _undecipherable(self) -> DecryptionFailed:
+        problem = gettext(
+            "A value of %(column)s cannot be decrypted with any of the encryption keys. "
+            "Put back the key that it was written with, or enter the value again."
+        )
+        return DecryptionFailed(problem % {"column": f"{self.model._meta.db_table}.{self.column}"})
+
     def _refuse(self, lookup: str) -> NoReturn:
         raise FieldError(f"{self.name} is encrypted: it can be compared with '' and NULL only, not by {lookup!r}.")
 
@@ -95,6 +144,16 @@ class _IsEmpty(_Exact):
         if rhs != "":
             raise FieldError("An encrypted field can be compared with '' and NULL only.")
         super().__init__(lhs, rhs)
+
+
+def ciphertext(name: str) -> _Stored:
+    """Return an encrypted field as it is stored, for ``annotate`` and ``filter``; nothing decrypts it."""
+    return _Stored(F(name), output_field=models.TextField())
+
+
+def as_stored(token: str) -> Value:
+    """Return a ciphertext, for ``update``; nothing encrypts it once more."""
+    return Value(token, output_field=models.TextField())
 
 
 class SecretInput(forms.PasswordInput):

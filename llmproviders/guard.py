@@ -18,6 +18,7 @@ from django.utils.translation import gettext_noop
 from .addresses import literal
 from .exceptions import AddressRefused, InvalidEndpoint, UpstreamAuthenticationFailed
 from .failures import UNREACHABLE
+from .fields import ENCRYPTED
 from .policy import PORTS, Policy, is_host_name, plain, policy_for
 from .types import SetBy
 
@@ -52,6 +53,8 @@ def validate_key(key: str) -> str:
         raise InvalidEndpoint(
             "api_key", _("The key has to be 1 to 512 visible ASCII characters, with no white space.")
         )
+    if key.startswith(ENCRYPTED):
+        raise InvalidEndpoint("api_key", _("The key may not begin with %(prefix)s.") % {"prefix": ENCRYPTED})
     if key.startswith("env:") and not _ENVIRONMENT_KEY.fullmatch(key):
         raise InvalidEndpoint("api_key", _("After env: the key has to name an environment variable."))
     return key

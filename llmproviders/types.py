@@ -84,7 +84,7 @@ class Endpoint:
 
     model_type: str
     name: str
-    api_url: str
+    api_url: str = field(repr=False)  # its query may hold a key
     model: str
     api_key: str = field(default="", repr=False)
     backend: str = "openai_compatible"

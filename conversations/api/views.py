@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 from django.http.response import HttpResponseBase
 from django.urls import reverse
@@ -16,6 +17,7 @@ from rest_framework.utils.urls import replace_query_param
 
 from .. import configuration, db, listing, services
 from ..access import Action, Caller
+from ..completions import CUSTOM, Endpoint
 from ..configuration import Configuration
 from ..exceptions import NotFound
 from ..generation import supervisor
@@ -189,13 +191,21 @@ class ConfigView(ApiView):
 def shown(config: Configuration) -> dict[str, Any]:
     """Return the settings as the API shows them."""
     return {
-        "llm_api_url": config.endpoint.api_url,
+        "llm_api_url": _shown_url(config.endpoint),
         "llm_model": config.endpoint.model,
         "llm_api_key": config.endpoint.api_key,
         "preset_models": [
-            {"type": item.model_type, "name": item.name, "llm_api_url": item.api_url, "llm_model": item.model}
+            {"type": item.model_type, "name": item.name, "llm_api_url": _shown_url(item), "llm_model": item.model}
             for item in config.presets
         ],
         "current_model_type": config.endpoint.model_type,
         "max_tokens": config.max_tokens,
     }
+
+
+def _shown_url(endpoint: Endpoint) -> str:
+    """Return a person's own URL whole, the operator's without what may hold a key: user name and query."""
+    if endpoint.model_type == CUSTOM:
+        return endpoint.api_url
+    parts = urlsplit(endpoint.api_url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

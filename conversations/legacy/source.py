@@ -120,7 +120,8 @@ class Source:
 
     def orphans(self) -> int:
         """Return how many messages belong to no conversation, once all conversations were read."""
-        [(count,)] = self._query(f"SELECT COUNT(*) FROM {self._quote(self._messages.name)}")  # noqa: S608
+        # The name comes from the database's own catalogue, and is quoted.
+        [(count,)] = self._query(f"SELECT COUNT(*) FROM {self._quote(self._messages.name)}")  # noqa: S608  # nosec B608
         return max(0, int(count) - self.messages_read)
 
     def configs(self) -> Iterator[OldConfig]:
@@ -227,7 +228,8 @@ class Source:
     def _rows(self, table: Table, rest: str, parameters: list[Any]) -> list[Row]:
         columns = ", ".join(self._quote(column) for column in table.columns.values())
         # Names come from the database's own catalogue, and are quoted; values are parameters.
-        found = self._query(f"SELECT {columns} FROM {self._quote(table.name)} {rest}", parameters)  # noqa: S608
+        sql = f"SELECT {columns} FROM {self._quote(table.name)}"  # noqa: S608  # nosec B608
+        found = self._query(f"{sql} {rest}", parameters)
         return [dict(zip(table.columns, row, strict=True)) for row in found]
 
     def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -90,7 +90,7 @@ class AnswerReader:
         if usage := document.get("usage"):
             self.usage = _usage(usage) or self.usage
         if not self.model:
-            self.model = _word(document.get("model"))
+            self.model = self._word(document.get("model"))
         choices = document.get("choices")
         if not isinstance(choices, list):
             return []
@@ -110,7 +110,7 @@ class AnswerReader:
             if content and isinstance(content, str):
                 deltas += self._reasoned(self._reasoning.flush())
                 deltas += self._split(self._content.feed(content))
-        self.finish_reason = _word(choice.get("finish_reason")) or self.finish_reason
+        self.finish_reason = self._word(choice.get("finish_reason")) or self.finish_reason
         return deltas
 
     def _split(self, text: str) -> list[Delta]:
@@ -126,6 +126,9 @@ class AnswerReader:
 
     def _answered(self, text: str) -> list[Delta]:
         return [ContentDelta(self._counted(text))] if text else []
+
+    def _word(self, value: object) -> str:
+        return failures.without_key(clean(value), self._key)[:MAX_WORD_CHARS] if isinstance(value, str) else ""
 
     def _counted(self, text: str) -> str:
         self.begun = True
@@ -157,7 +160,3 @@ def _usage(value: object) -> Usage | None:
 def _count(value: object) -> int | None:
     """A token count that a database column holds too."""
     return value if type(value) is int and 0 <= value < 2**31 else None
-
-
-def _word(value: object) -> str:
-    return clean(value)[:MAX_WORD_CHARS] if isinstance(value, str) else ""

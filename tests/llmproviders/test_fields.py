@@ -121,7 +121,7 @@ def test_the_first_key_encrypts_and_all_decrypt(limits: Limits) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("content", [None, "plain text", "gAAAAABnotatoken"])
+@pytest.mark.parametrize("content", [None, "plain text", "密钥", "gAAAAABnotatoken"])
 def test_what_no_key_opens_is_an_error_without_the_value(limits: Limits, content: str | None) -> None:
     preset = make()
     if content is None:
