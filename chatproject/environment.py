@@ -150,6 +150,19 @@ def origins(name: str) -> list[str]:
     return found
 
 
+def networks(name: str) -> list[str]:
+    """A list of addresses and networks, such as ``127.0.0.1`` and ``10.0.0.0/8``."""
+    found = words(name)
+    for network in found:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"{name}: {network!r} is not an address or a network; write for example 127.0.0.1 or 10.0.0.0/8."
+            ) from error
+    return found
+
+
 def database(name: str, base_dir: Path, default: str) -> dict[str, Any]:
     """Django's database settings from a URL; the old service's spellings are taken too."""
     value = text(name, default)

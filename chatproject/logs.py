@@ -34,6 +34,8 @@ def logging_config(*, format: str, level: str) -> dict[str, Any]:
             # A refused request has its access line already.
             "django.request": {"filters": ["unexpected"]},
             "django.channels.server": {"level": "ERROR"},
+            # Failed logins are told once, by conversations.audit.
+            "axes": {"level": "ERROR"},
         },
     }
 

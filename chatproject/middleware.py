@@ -38,8 +38,9 @@ GetResponse = Callable[[HttpRequest], Any]
 
 # Key of the ASGI scope: the body passed the limit and was not read (asgi.py).
 BODY_TOO_LARGE = "chatproject.body_too_large"
-# Pages with forms, sessions and logins.
+# Pages with forms, sessions and logins. The API's documentation tries calls with the session's CSRF token.
 PAGES = ("/admin/", "/accounts/")
+SINGLE_PAGES = frozenset({"/accounts", "/docs"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_LEFT = 499
 SECURITY_HEADERS = {
@@ -47,6 +48,7 @@ SECURITY_HEADERS = {
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -58,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 def is_page(request: HttpRequest) -> bool:
     """Whether the path belongs to the pages that have sessions."""
-    return request.path_info.startswith(PAGES)
+    return request.path_info.startswith(PAGES) or request.path_info in SINGLE_PAGES
 
 
 def is_static(request: HttpRequest) -> bool:
@@ -129,8 +131,7 @@ class Visit:
         if not is_static(self.request):
             headers.setdefault("Content-Language", self.language)
             patch_vary_headers(response, ["Accept-Language"])
-            if not is_page(self.request):
-                headers.setdefault("Cache-Control", "no-store")
+            headers.setdefault("Cache-Control", "no-store")
         if response.streaming:
             # What Django closes once the last part is sent, or the client has left.
             response._resource_closers.append(lambda: self.log(response.status_code))  # type: ignore[attr-defined]
@@ -153,12 +154,8 @@ class Visit:
 
 def _drop_trailing_slash(request: HttpRequest) -> None:
     # Every path answers with and without one, for every method: no redirect, which would lose a body.
-    if (
-        request.path_info.endswith("/")
-        and request.path_info != "/"
-        and not is_page(request)
-        and not is_static(request)
-    ):
+    path = request.path_info
+    if path.endswith("/") and path != "/" and not path.startswith("/admin/") and not is_static(request):
         request.path_info = request.path_info[:-1]
         request.path = request.path[:-1]
 

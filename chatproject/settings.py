@@ -6,6 +6,7 @@ Every variable is described in the README's settings table and in `.env.example`
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -31,7 +32,20 @@ if not REQUIRE_LOGIN and not ON_OWN_MACHINE:
     )
 SECRET_KEY = env.secret_key(VAR_DIR / "secret_key", may_create=ON_OWN_MACHINE)
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
-CORS_EXPOSE_HEADERS = ["X-Session-Id", "X-Message-Id", "X-Generation-Id", "X-Request-Id", "Location", "Retry-After"]
+# Without credentials: programs of other origins show an API key. Pages for people are for none of them.
+CORS_ALLOW_CREDENTIALS = False
+CORS_URLS_REGEX = r"^/(?!(admin|accounts)(/|$))"
+CORS_EXPOSE_HEADERS = [
+    "X-Session-Id",
+    "X-Message-Id",
+    "X-Generation-Id",
+    "X-Request-Id",
+    "Location",
+    "Retry-After",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+]
 CORS_ALLOW_HEADERS = [
     "accept",
     "accept-language",
@@ -43,6 +57,7 @@ CORS_ALLOW_HEADERS = [
     "x-request-id",
 ]
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 
 # The server -------------------------------------------------------------------------------------------------
 HOST = env.text("HOST", "127.0.0.1")
@@ -54,13 +69,14 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 INSTALLED_APPS = [
     # Its `runserver` serves ASGI. It brings twisted: a quarter of the start of every process, which no other needs.
     *(["daphne"] if "runserver" in sys.argv else []),
-    "django.contrib.admin",
+    "chatproject.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "servestatic",
+    "axes",
     "channels",
     "corsheaders",
     "rest_framework",
@@ -83,6 +99,8 @@ MIDDLEWARE = [
     "chatproject.middleware.AuthenticationMiddleware",
     "chatproject.middleware.MessageMiddleware",
     "chatproject.middleware.XFrameOptionsMiddleware",
+    # Looks at an attribute of the request and hands on; only a lockout costs a thread.
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "chatproject.urls"
 ASGI_APPLICATION = "chatproject.asgi.application"
@@ -139,6 +157,21 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+CSRF_FAILURE_VIEW = "chatproject.views.csrf_failed"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "account"
+# Wrong passwords for one name from one address; nobody else is locked out with it.
+AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURES", 5, low=1, high=1000)
+AXES_COOLOFF_TIME = timedelta(seconds=env.seconds("LOGIN_COOLOFF", 900.0))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+# Who goes on trying while locked out neither prolongs that, for a person at the same address, nor is stored.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "chatproject.logins.address"
+AXES_LOCKOUT_CALLABLE = "chatproject.logins.locked_out"
+AXES_DISABLE_ACCESS_LOG = True  # the audit log tells of logins; a table of them would grow without end
+AXES_VERBOSE = False
 # These look for Django's own middleware by name; chatproject.middleware has subclasses of all of them.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
 DEFAULT_EXCEPTION_REPORTER_FILTER = "chatproject.error_reports.NoValues"
@@ -148,8 +181,11 @@ if not ON_OWN_MACHINE:
     SECURE_SSL_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", True)
     SECURE_REDIRECT_EXEMPT = [r"^api/health"]
     SECURE_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 31_536_000, low=0, high=630_720_000)
-    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = env.boolean("SECURE_HSTS_PRELOAD", False)
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    # Such a cookie no other host of the same domain can set.
+    SESSION_COOKIE_NAME = "__Host-sessionid"
 
 # Logging ----------------------------------------------------------------------------------------------------
 LOGGING = logging_config(
@@ -187,6 +223,7 @@ CONVERSATIONS = {
     "DB_THREADS": env.integer("DB_THREADS", 4, low=0, high=64),
     "DRAIN_SECONDS": env.seconds("DRAIN_SECONDS", 20.0),
     "MAX_BODY_BYTES": MAX_BODY_BYTES,
+    "TRUSTED_PROXIES": TRUSTED_PROXIES,
 }
 LLMPROVIDERS = {
     "API_URL": env.url("LLM_API_URL", ("http", "https")),

@@ -6,13 +6,19 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from . import views
+from . import accounts, views
 
 urlpatterns = [
     path("", views.welcome, name="welcome"),
     path("", include("conversations.urls")),
     path("schema", views.Schema.as_view(), name="schema"),
     path("docs", views.Docs.as_view(), name="docs"),
+    path("accounts", accounts.account, name="account"),
+    path("accounts/login", accounts.Login.as_view(), name="login"),
+    path("accounts/logout", accounts.Logout.as_view(), name="logout"),
+    path("accounts/password", accounts.PasswordChange.as_view(), name="password_change"),
+    path("accounts/password/done", accounts.PasswordChanged.as_view(), name="password_change_done"),
+    path("accounts/keys/<int:key_id>/revoke", accounts.revoke_key, name="revoke_key"),
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     re_path("", views.unknown_path),

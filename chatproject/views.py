@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -25,7 +26,8 @@ async def welcome(request: HttpRequest) -> HttpResponseBase:
     if request.method not in ("GET", "HEAD"):
         detail = _("This page can only be read.")
         return problem_response(status=405, code="method_not_allowed", detail=detail, headers={"Allow": "GET, HEAD"})
-    return render(request, "welcome.html", {"chat_url": request.build_absolute_uri("/chat")})
+    context = {"chat_url": request.build_absolute_uri("/chat"), "is_open": not settings.REQUIRE_LOGIN}
+    return render(request, "welcome.html", context)
 
 
 class Schema(SpectacularAPIView):
@@ -58,6 +60,12 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """Answer 403."""
     return _error(request, 403, "forbidden", _("You may not do this."))
+
+
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer 403 to a form without its token."""
+    detail = _("The form could not be checked: cookies are blocked, or the page is too old. Reload it and try again.")
+    return _error(request, 403, "csrf_failed", detail)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

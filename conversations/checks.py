@@ -10,6 +10,7 @@ E006      no login is asked for, but ``ALLOWED_HOSTS`` names more than this mach
 E007      ``ATOMIC_REQUESTS`` is on
 E008      MySQL with a character set other than utf8mb4
 E009      ``llmproviders`` is not installed
+E010      ``TRUSTED_PROXIES`` names something that is no address or network
 W001      SQLite whose transactions do not begin as IMMEDIATE
 W002      SQLite without write-ahead log
 W003      ``CONN_MAX_AGE`` is not 0
@@ -20,6 +21,7 @@ W005      no channel layer
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -81,6 +83,8 @@ def _check_key(key: Any, value: Any) -> Iterator[CheckMessage]:
         )
     elif types[key] in (int, float):
         yield from _check_range(key, value)
+    elif key == "TRUSTED_PROXIES":
+        yield from _check_networks(key, value)
 
 
 def _unknown_key(key: Any) -> CheckMessage:
@@ -113,6 +117,19 @@ def _check_range(key: str, value: float) -> Iterator[CheckMessage]:
         )
 
 
+def _check_networks(key: str, value: Sequence[Any]) -> Iterator[CheckMessage]:
+    for name in value:
+        try:
+            ipaddress.ip_network(name, strict=False)
+        except ValueError:
+            yield Error(
+                _("%(setting)s has %(value)s, which is no address or network.")
+                % {"setting": _setting(key), "value": repr(name)},
+                hint=_("Write for example 127.0.0.1 or 10.0.0.0/8."),
+                id="conversations.E010",
+            )
+
+
 def _setting(key: str) -> str:
     return f"{conf.NAME}[{key!r}]"
 
@@ -120,11 +137,15 @@ def _setting(key: str) -> str:
 def _is_of(wanted: Any, value: Any) -> bool:
     if isinstance(value, bool):
         return wanted is bool
+    if get_origin(wanted) is Sequence:
+        return isinstance(value, (list, tuple))
     return isinstance(value, (int, float) if wanted is float else wanted)
 
 
 def _name_of(wanted: Any) -> str:
     names = {bool: _("True or False"), int: _("a whole number"), float: _("a number"), str: _("a text")}
+    if get_origin(wanted) is Sequence:
+        return _("a list")
     return names.get(wanted, str(wanted))
 
 

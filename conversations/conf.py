@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal
@@ -36,6 +37,8 @@ class Settings:
     # How long running answers may go on after SIGTERM.
     DRAIN_SECONDS: float = 20.0
     MAX_BODY_BYTES: int = 1_048_576
+    # Addresses and networks of the reverse proxies whose X-Forwarded-For is believed; none: the peer is the client.
+    TRUSTED_PROXIES: Sequence[str] = ()
     # Lengths in characters.
     MAX_MESSAGE_LENGTH: int = 100_000
     MAX_SYSTEM_PROMPT_LENGTH: int = 20_000

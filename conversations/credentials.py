@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -113,6 +114,50 @@ def credential_of(connection: Connection) -> Credential | None:
         return Credential("key", key)
     session_key = parse_cookie(connection.headers.get("cookie", "")).get(settings.SESSION_COOKIE_NAME)
     return Credential("session", session_key) if session_key else None
+
+
+def client_address(connection: Connection) -> str:
+    """Return the address of who calls, ``""`` where there is none (a Unix socket).
+
+    It is the peer's, or behind ``TRUSTED_PROXIES`` what they say: ``X-Forwarded-For`` is read from the right, where
+    each proxy adds whom it saw, up to the first address that is no proxy of ours. What stands further left anybody
+    may have written.
+    """
+    proxies = _networks(tuple(conf.get().TRUSTED_PROXIES))
+    address = _address_in(connection.peer)
+    seen = connection.headers.get("x-forwarded-for", "").split(",")
+    while seen and address is not None and any(address in proxy for proxy in proxies):
+        before = _address_in(seen.pop().strip())
+        if before is None:
+            break
+        address = before
+    return "" if address is None else str(address)
+
+
+def client_block(connection: Connection) -> str:
+    """Return whose attempts count together: an IPv4 address, or the /64 that an IPv6 one has to itself."""
+    address = client_address(connection)
+    if ":" not in address:
+        return address
+    return str(ipaddress.IPv6Network((address, 64), strict=False).network_address)
+
+
+@cache
+def _networks(names: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [ipaddress.ip_network(name, strict=False) for name in names]
+
+
+def _address_in(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address in ``text``, which may have a port or a zone; None if there is none."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _name_in(host: str) -> str:

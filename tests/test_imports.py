@@ -40,7 +40,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "conversations.db",
         ],
     ),
-    ("who calls", ["conversations.credentials", "conversations.api_keys"]),
+    ("who calls", ["conversations.credentials", "conversations.api_keys", "conversations.signals"]),
     ("rows and events", ["conversations.generation.events", "conversations.models", "conversations.querysets"]),
     (
         "what all of them need",

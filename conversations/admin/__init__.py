@@ -1,10 +1,19 @@
-"""Everything in Django admin. What people and models said can be read there, not changed.
+"""Everything in Django admin. What people and models said can be read there, not changed, and with the permission
+``view_message`` only: titles and system prompts are part of it.
 
 Lists load no texts, only their beginnings, and run the same number of queries however many rows there are.
 """
 
+from .api_keys import ApiKeyAdmin
 from .conversations import ConversationAdmin
 from .messages import GenerationAdmin, MessageAdmin, WorkerAdmin
 from .user_configs import UserConfigAdmin
 
-__all__ = ["ConversationAdmin", "GenerationAdmin", "MessageAdmin", "UserConfigAdmin", "WorkerAdmin"]
+__all__ = [
+    "ApiKeyAdmin",
+    "ConversationAdmin",
+    "GenerationAdmin",
+    "MessageAdmin",
+    "UserConfigAdmin",
+    "WorkerAdmin",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -64,6 +65,26 @@ def link(item: Model | None, text: object) -> str | SafeString:
     return format_html('<a href="{}">{}</a>', reverse(name, args=[item.pk]), text)
 
 
-def owner_search_field() -> str:
+def owner_search_field(owner: str = "owner") -> str:
     """Return the lookup of an owner's user name, whatever the project's user model calls it."""
-    return f"owner__{get_user_model().USERNAME_FIELD}"
+    return f"{owner}__{get_user_model().USERNAME_FIELD}"
+
+
+def may_read(request: HttpRequest) -> bool:
+    """Whether this member of the staff may read what was said, and what is made of it."""
+    return request.user.has_perm("conversations.view_message")
+
+
+class TextsAdmin(LightAdmin):
+    """An admin of rows of which ``texts`` tell what was said: hidden from who may not read that."""
+
+    texts: tuple[str, ...] = ()
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """A list filtered by a text, as any URL may ask, would tell it letter by letter."""
+        hidden = lookup.partition("__")[0] in self.texts and not may_read(request)
+        return not hidden and super().lookup_allowed(lookup, value, request)
+
+    def readable(self, request: HttpRequest, names: Sequence[Any]) -> tuple[Any, ...]:
+        """Leave out the texts where they may not be read."""
+        return tuple(name for name in names if name not in self.texts or may_read(request))

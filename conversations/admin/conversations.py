@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import services
 from ..access import Caller
 from ..models import Conversation, Message
-from .base import LightAdmin, link, owner_search_field
+from .base import TextsAdmin, link, may_read, owner_search_field
 from .model_types import ModelTypeFilter, ModelTypeForm
 
 
@@ -32,23 +32,14 @@ class ConversationForm(ModelTypeForm):
 
 
 @admin.register(Conversation)
-class ConversationAdmin(LightAdmin):
+class ConversationAdmin(TextsAdmin):
     """Conversations begin with a message, so none is added here. A deletion takes the messages along."""
 
     form = ConversationForm
-    list_display = (
-        "name",
-        "whose",
-        "messages_link",
-        "model_type",
-        "is_pinned",
-        "is_archived",
-        "updated_at",
-    )
+    texts = ("title", "system_prompt")
     list_filter = ("is_pinned", "is_archived", ModelTypeFilter, "title_source", "updated_at")
     list_select_related = ("owner",)
     ordering = ("-updated_at", "-pk")
-    search_help_text = _("Title, session id, user identifier or user name")
     fieldsets = (
         (None, {"fields": ("title", "title_source", "is_pinned", "is_archived")}),
         (_("Answers"), {"fields": ("model_type", "system_prompt")}),
@@ -68,8 +59,25 @@ class ConversationAdmin(LightAdmin):
     def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         return rows.defer("system_prompt")
 
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        shown = ("whose", "messages_link", "model_type", "is_pinned", "is_archived", "updated_at")
+        return ("name" if may_read(request) else "session_id", *shown)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Conversation | None = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        return [(name, {**rest, "fields": self.readable(request, rest["fields"])}) for name, rest in fieldsets]
+
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
-        return ("title", "session_id", "user_identifier", owner_search_field())
+        return self.readable(request, ("title", "session_id", "user_identifier", owner_search_field()))
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist: Any = super().get_changelist_instance(request)
+        changelist.search_help_text = (
+            _("Title, session id, user identifier or user name")
+            if may_read(request)
+            else _("Session id, user identifier or user name")
+        )
+        return changelist
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -96,7 +104,7 @@ class ConversationAdmin(LightAdmin):
 
     @admin.display(description=_("title"), ordering="title")
     def name(self, conversation: Conversation) -> str:
-        return str(conversation)
+        return conversation.title or str(conversation)
 
     @admin.display(description=_("whose"), ordering="user_identifier")
     def whose(self, conversation: Conversation) -> str:

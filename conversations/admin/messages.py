@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from ..models import Generation, Message, Worker
-from .base import ReadOnlyAdmin, link, owner_search_field
+from .base import ReadOnlyAdmin, TextsAdmin, link, may_read, owner_search_field
 
 PREVIEW_LENGTH = 80
 
@@ -43,9 +43,13 @@ class MessageAdmin(ReadOnlyAdmin):
         lighter: QuerySet[Any] = rows.defer(*texts).annotate(preview=Left("content", PREVIEW_LENGTH))
         return lighter
 
+    def has_view_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
+        """The one permission to read; that to change messages, which Django would take too, allows nothing."""
+        return may_read(request)
+
     @admin.display(description=_("conversation"))
     def conversation_link(self, message: Message) -> str:
-        return link(message.conversation, message.conversation)
+        return link(message.conversation, message.conversation.title or message.conversation)
 
     @admin.display(description=_("answers"))
     def parent_link(self, message: Message) -> str:
@@ -72,7 +76,9 @@ def _generation_of(message: Message) -> Generation | None:
 
 
 @admin.register(Generation)
-class GenerationAdmin(ReadOnlyAdmin):
+class GenerationAdmin(TextsAdmin, ReadOnlyAdmin):
+    # What an upstream says of a failure may repeat what it was sent.
+    texts = ("error_message",)
     list_display = (
         "id",
         "conversation_link",
@@ -115,6 +121,9 @@ class GenerationAdmin(ReadOnlyAdmin):
 
     def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         return rows.defer("message__content", "message__reasoning", "message__conversation__system_prompt")
+
+    def get_fields(self, request: HttpRequest, obj: Generation | None = None) -> tuple[str, ...]:
+        return self.readable(request, self.fields)
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
         return ("id", "message__conversation__session_id", "user_identifier", owner_search_field())

@@ -57,7 +57,8 @@ class Conversation(Owned):
         ]
 
     def __str__(self) -> str:
-        return self.title or str(self.session_id)
+        # Not the title: it is made of what was said, and this goes into admin's history.
+        return str(self.session_id)
 
 
 class Message(models.Model):

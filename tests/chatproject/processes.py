@@ -35,6 +35,7 @@ def _names_given_to_calls(source: Path, module: str) -> set[str]:
         "hosts_and_ports",
         "choice",
         "url",
+        "networks",
         "origins",
         "database",
     }

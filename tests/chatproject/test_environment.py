@@ -36,6 +36,8 @@ MALFORMED = {
     "LLM_CONTEXT_WINDOW": "255",
     "LLM_FIRST_TOKEN_TIMEOUT": "-1",
     "LLM_TOTAL_TIMEOUT": "1e9",
+    "LOGIN_COOLOFF": "0",
+    "LOGIN_FAILURES": "0",
     "LOG_FORMAT": "xml",
     "LOG_LEVEL": "LOUD",
     "ON_DISCONNECT": "panic",
@@ -43,9 +45,11 @@ MALFORMED = {
     "REDIS_URL": "http://x",
     "REQUIRE_LOGIN": "perhaps",
     "SECRET_KEY": "weak",
+    "SECURE_HSTS_PRELOAD": "perhaps",
     "SECURE_HSTS_SECONDS": "forever",
     "SECURE_SSL_REDIRECT": "perhaps",
     "TITLES": "none",
+    "TRUSTED_PROXIES": "proxy.example.com",
 }
 PUBLIC = {
     "ALLOWED_HOSTS": "chat.example.com",
@@ -109,7 +113,20 @@ def test_a_public_server_insists_on_https(load: Any) -> None:
     assert settings.SECURE_HSTS_SECONDS >= 31_536_000
     assert settings.SESSION_COOKIE_SECURE
     assert settings.CSRF_COOKIE_SECURE
+    assert settings.SESSION_COOKIE_NAME.startswith("__Host-")
     assert "chatproject.middleware.SecurityMiddleware" in settings.MIDDLEWARE
+
+
+def test_preloading_is_the_operator_s_decision(load: Any) -> None:
+    assert not load(**PUBLIC).SECURE_HSTS_PRELOAD
+    assert load(**PUBLIC, SECURE_HSTS_PRELOAD="true").SECURE_HSTS_PRELOAD
+
+
+def test_logins_are_limited_as_the_environment_says(load: Any) -> None:
+    settings = load(LOGIN_FAILURES="3", LOGIN_COOLOFF="60", TRUSTED_PROXIES="127.0.0.1, 10.0.0.0/8")
+    assert settings.AXES_FAILURE_LIMIT == 3
+    assert settings.AXES_COOLOFF_TIME.total_seconds() == 60
+    assert settings.CONVERSATIONS["TRUSTED_PROXIES"] == ["127.0.0.1", "10.0.0.0/8"]
 
 
 def test_a_secret_that_begins_with_a_dollar_is_no_reference(load: Any) -> None:

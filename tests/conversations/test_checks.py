@@ -94,6 +94,16 @@ def test_an_unknown_word_is_an_error(key: str, value: Any) -> None:
     assert ids(check_settings(**{key: value})) == ["conversations.E005"]
 
 
+@pytest.mark.parametrize("proxies", ["127.0.0.1", 7, None])
+def test_proxies_are_a_list(proxies: Any) -> None:
+    assert ids(check_settings(TRUSTED_PROXIES=proxies)) == ["conversations.E003"]
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    assert check_settings(TRUSTED_PROXIES=["127.0.0.1", "10.0.0.0/8", "::1"]) == []
+    assert ids(check_settings(TRUSTED_PROXIES=("127.0.0.1", "proxy", "1/2/3"))) == ["conversations.E010"] * 2
+
+
 def test_a_whole_number_is_a_duration_too() -> None:
     assert check_settings(DRAIN_SECONDS=20, TITLES="first_words", REQUIRE_LOGIN=True) == []
 

@@ -1,0 +1,117 @@
+"""``manage.py claim_conversations``: give an account what an open server kept under a name."""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from conversations import conf
+from conversations.access import ACCOUNT_PREFIX
+from conversations.models import Conversation, Generation, UserConfig
+
+BATCH = 500
+
+audit = logging.getLogger("conversations.audit")
+
+
+@dataclass(slots=True)
+class Claim:
+    """What was moved, and what has to be said about it."""
+
+    conversations: int = 0
+    generations: int = 0
+    configs: int = 0
+    config_left: bool = False
+    keys_dropped: int = 0
+    owned: int = 0
+
+
+def identifier(text: str) -> str:
+    """Parse a user identifier of an open server."""
+    if text.startswith(ACCOUNT_PREFIX):
+        problem = _("%(text)s is an account's; only what an open server kept can be claimed")
+        raise ArgumentTypeError(problem % {"text": repr(text)})
+    return text
+
+
+class Command(BaseCommand):
+    help = (
+        "Give an account the conversations, answers and model settings that an open server kept under a user_id. "
+        "Run it after login was switched on; to run it again moves what is left. What the account has stays."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--identifier", type=identifier, required=True, metavar="X", help="the user_id; '' is what was nobody's"
+        )
+        parser.add_argument("--user", required=True, metavar="U", help="the account's user name")
+        parser.add_argument("--dry-run", action="store_true", help="say what would be moved, and move nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        accounts = get_user_model()._default_manager
+        account = accounts.filter(**{get_user_model().USERNAME_FIELD: options["user"]}).first()
+        if account is None:
+            raise CommandError(_("There is no account %(user)s.") % {"user": repr(options["user"])})
+        with transaction.atomic():
+            claim = move(options["identifier"], account)
+            transaction.set_rollback(options["dry_run"])
+        self._report(claim)
+        if options["dry_run"]:
+            self._note(_("dry run: nothing was moved"))
+        elif claim.conversations or claim.configs:
+            details = (claim.conversations, options["identifier"][:150], account.pk)
+            audit.info("%d conversations of %a, and the settings, were claimed for user %s", *details)
+
+    def _report(self, claim: Claim) -> None:
+        counts = _("conversations: %(conversations)d, answers: %(generations)d, model settings: %(configs)d")
+        self.stdout.write(counts % asdict(claim))
+        if claim.config_left:
+            self._note(_("the account keeps its own model settings; the others stay where they are"))
+        if claim.keys_dropped:
+            self._note(
+                _("idempotency keys that the account has used itself were dropped: %(keys_dropped)d") % asdict(claim)
+            )
+        keep = conf.get().KEEP_LATEST
+        if claim.owned > keep:
+            self._note(
+                _("the account has %(owned)d conversations now; pruning will keep the newest %(keep)d")
+                % {"owned": claim.owned, "keep": keep}
+            )
+
+    def _note(self, text: str) -> None:
+        self.stderr.write(text, style_func=str)
+
+
+def move(identifier: str, account: Any) -> Claim:
+    """Move everything of ``identifier`` to ``account``; to be called in a transaction."""
+    whose = {"owner": account, "user_identifier": f"{ACCOUNT_PREFIX}{account.pk}"}
+    claim = Claim(keys_dropped=_drop_clashing_keys(identifier, whose["user_identifier"]))
+    claim.generations = Generation.objects.filter(user_identifier=identifier).update(**whose)
+    claim.conversations = Conversation.objects.filter(user_identifier=identifier).update(**whose)
+    configs = UserConfig.objects.filter(user_identifier=identifier)
+    if UserConfig.objects.filter(user_identifier=whose["user_identifier"]).exists():
+        claim.config_left = configs.exists()
+    else:
+        claim.configs = configs.update(**whose)
+    claim.owned = Conversation.objects.filter(user_identifier=whose["user_identifier"]).count()
+    return claim
+
+
+def _drop_clashing_keys(identifier: str, own_identifier: str) -> int:
+    """Free the idempotency keys that both have used: an account has each once."""
+    used = Generation.objects.filter(user_identifier=identifier).exclude(idempotency_key=None)
+    dropped = 0
+    keys = list(used.values_list("idempotency_key", flat=True))
+    for first in range(0, len(keys), BATCH):
+        batch = keys[first : first + BATCH]
+        own = Generation.objects.filter(user_identifier=own_identifier, idempotency_key__in=batch)
+        clashing = used.filter(idempotency_key__in=list(own.values_list("idempotency_key", flat=True)))
+        dropped += clashing.update(idempotency_key=None, idempotency_hash="")
+    return dropped
