@@ -123,6 +123,16 @@ def choice(name: str, default: str, choices: Iterable[str]) -> str:
     return value
 
 
+def rate(name: str, default: str) -> str:
+    """Requests in a time, such as ``300/minute``; ``none`` is no limit, and becomes ``""``."""
+    value = text(name, default).lower()
+    if value == "none":
+        return ""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", value):
+        raise ImproperlyConfigured(f"{name}={value!r} is not a rate such as 300/minute (second, hour, day), or none.")
+    return value
+
+
 def url(name: str, schemes: tuple[str, ...]) -> str:
     """A URL with one of ``schemes`` and a host, or ``""``. The error never quotes it: it may hold a password."""
     value = text(name)

@@ -224,6 +224,11 @@ CONVERSATIONS = {
     "DRAIN_SECONDS": env.seconds("DRAIN_SECONDS", 20.0),
     "MAX_BODY_BYTES": MAX_BODY_BYTES,
     "TRUSTED_PROXIES": TRUSTED_PROXIES,
+    "RATE_LIMIT": env.rate("RATE_LIMIT", "300/minute"),
+    "RATE_LIMIT_STORAGE": REDIS_URL,
+    "MAX_ANSWERS_PER_CALLER": env.integer("MAX_ANSWERS_PER_CALLER", 8, low=0, high=1_000_000),
+    "MAX_ANSWERS_PER_PROCESS": env.integer("MAX_ANSWERS_PER_PROCESS", 2000, low=0, high=1_000_000),
+    "TOKENS_PER_DAY": env.integer("TOKENS_PER_DAY", 0, low=0, high=1_000_000_000_000),
 }
 LLMPROVIDERS = {
     "API_URL": env.url("LLM_API_URL", ("http", "https")),

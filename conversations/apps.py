@@ -13,6 +13,7 @@ class ConversationsConfig(AppConfig):
 
     def ready(self) -> None:
         from . import (
+            budgets,  # noqa: F401  (registers what settles an answer that is deleted)
             checks,  # noqa: F401  (registers the system checks)
             signals,  # noqa: F401  (connects the audit log)
         )

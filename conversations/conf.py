@@ -39,6 +39,17 @@ class Settings:
     MAX_BODY_BYTES: int = 1_048_576
     # Addresses and networks of the reverse proxies whose X-Forwarded-For is believed; none: the peer is the client.
     TRUSTED_PROXIES: Sequence[str] = ()
+    # Where everybody must log in: requests of one key, account or address, such as "300/minute" (or second, hour,
+    # day); "" for no limit.
+    RATE_LIMIT: str = "300/minute"
+    # Where requests are counted: "" for each process by itself, or a Redis URL for all together.
+    RATE_LIMIT_STORAGE: str = ""
+    # Answers of one account that may be made at a time, and tokens that it may spend a day (UTC); 0 for no limit.
+    # Count where everybody must log in; an `Allowance` says otherwise for an account or a group.
+    MAX_ANSWERS_PER_CALLER: int = 8
+    TOKENS_PER_DAY: int = 0
+    # Answers that one process makes at a time, whoever asks; 0 for no limit.
+    MAX_ANSWERS_PER_PROCESS: int = 2000
     # Lengths in characters.
     MAX_MESSAGE_LENGTH: int = 100_000
     MAX_SYSTEM_PROMPT_LENGTH: int = 20_000

@@ -35,6 +35,11 @@ def estimate_prompt(messages: Iterable[ChatMessage]) -> int:
     return PROMPT_OVERHEAD + sum(estimate(message.content) + MESSAGE_OVERHEAD for message in messages)
 
 
+def prompt_tokens(endpoint: Endpoint, messages: Iterable[ChatMessage]) -> int:
+    """Estimate a prompt's tokens as this model counts them."""
+    return round(estimate_prompt(messages) * correction(endpoint))
+
+
 def correction(endpoint: Endpoint) -> float:
     """By what an estimate is to be multiplied for this model: 1.0 until its upstream reported usage."""
     return _corrections.get((endpoint.api_url, endpoint.model), 1.0)

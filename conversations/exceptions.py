@@ -13,6 +13,10 @@
     │   └── InvalidCursor     400  invalid_cursor
     ├── ReplyInProgress       409  reply_in_progress
     ├── IdempotencyMismatch   422  idempotency_mismatch
+    ├── RateLimited           429  rate_limited
+    ├── TooManyAnswers        429  too_many_answers
+    ├── BudgetExhausted       429  budget_exhausted
+    ├── ServerBusy            503  server_busy
     ├── ShuttingDown          503  shutting_down
     └── DatabaseBusy          503  database_busy
 """
@@ -106,6 +110,36 @@ class IdempotencyMismatch(ChatError):
     status = 422
     code = "idempotency_mismatch"
     detail = _("This Idempotency-Key was used with another body.")
+
+
+class RateLimited(ChatError):
+    """``headers`` tell the count, as those of an answer do."""
+
+    status = 429
+    code = "rate_limited"
+    detail = _("Too many requests; wait a moment.")
+
+    def __init__(self, *, retry_after: int, headers: dict[str, str]) -> None:
+        super().__init__(retry_after=retry_after)
+        self.headers = headers
+
+
+class TooManyAnswers(ChatError):
+    status = 429
+    code = "too_many_answers"
+    detail = _("Too many of your answers are being made at this moment; wait for one to end, or stop one.")
+
+
+class BudgetExhausted(ChatError):
+    status = 429
+    code = "budget_exhausted"
+    detail = _("The tokens for today are spent; there are new ones at midnight UTC.")
+
+
+class ServerBusy(ChatError):
+    status = 503
+    code = "server_busy"
+    detail = _("The server makes as many answers as it can; try again in a moment.")
 
 
 class ShuttingDown(ChatError):

@@ -8,8 +8,15 @@ import re
 import uuid
 from dataclasses import dataclass
 
-from . import completions, conf, db
-from .completions import ChatMessage, CompletionRequest, ContentDelta, Endpoint, ProviderError
+from . import budgets, completions, conf, context, db
+from .completions import (
+    ChatMessage,
+    CompletionFinished,
+    CompletionRequest,
+    ContentDelta,
+    Endpoint,
+    ProviderError,
+)
 from .models import Conversation
 
 logger = logging.getLogger("conversations.titles")
@@ -58,14 +65,14 @@ class Naming:
     provisional: str
     endpoint: Endpoint
     question: str
+    # The budgets that pay for the answer pay for its title too.
+    spent_from: tuple[int, ...] = ()
 
 
 async def improve(naming: Naming, answer: str) -> None:
     """Ask the model for a title and set it, unless a person named the conversation meanwhile. Never raises."""
     try:
-        async with asyncio.timeout(conf.get().TITLE_TIMEOUT):
-            title = clean(await _ask(naming.endpoint, naming.question, answer))
-        if title:
+        if title := clean(await _ask(naming, _request(naming, answer))):
             await db.write(_rename, naming, title)
     except (ProviderError, TimeoutError) as error:
         logger.info("no title for conversation %s: %s", naming.session_id, type(error).__name__)
@@ -73,16 +80,32 @@ async def improve(naming: Naming, answer: str) -> None:
         logger.exception("no title for conversation %s", naming.session_id)
 
 
-async def _ask(endpoint: Endpoint, message: str, answer: str) -> str:
-    conversation = f"User: {message[:EXCERPT]}\n\nAssistant: {answer[:EXCERPT]}"
-    request = CompletionRequest(
+def _request(naming: Naming, answer: str) -> CompletionRequest:
+    conversation = f"User: {naming.question[:EXCERPT]}\n\nAssistant: {answer[:EXCERPT]}"
+    return CompletionRequest(
         messages=(ChatMessage("system", INSTRUCTION), ChatMessage("user", f"{conversation}\n\n{INSTRUCTION}")),
         temperature=0.2,
-        max_tokens=min(TITLE_TOKENS, endpoint.context_window // 4),
+        max_tokens=min(TITLE_TOKENS, naming.endpoint.context_window // 4),
     )
-    return "".join(
-        [delta.text async for delta in completions.stream(endpoint, request) if isinstance(delta, ContentDelta)]
-    )
+
+
+async def _ask(naming: Naming, request: CompletionRequest) -> str:
+    """Return what the model says. What that costs is added to the budgets, also when it breaks off."""
+    said: list[str] = []
+    tokens: int | None = None
+    try:
+        async with asyncio.timeout(conf.get().TITLE_TIMEOUT):
+            async for delta in completions.stream(naming.endpoint, request):
+                if isinstance(delta, ContentDelta):
+                    said.append(delta.text)
+                elif isinstance(delta, CompletionFinished) and delta.usage:
+                    tokens = delta.usage.total_tokens
+    finally:
+        text = "".join(said)
+        if naming.spent_from and (text or tokens):
+            prompt = context.prompt_tokens(naming.endpoint, request.messages)
+            await db.write(budgets.add, naming.spent_from, budgets.cost(tokens, text, prompt, request.max_tokens))
+    return text
 
 
 def _rename(naming: Naming, title: str) -> None:

@@ -21,7 +21,7 @@ from django.db import connections, transaction
 from django.db.models import Model
 from django.db.models.signals import post_migrate
 
-from conversations import context, db
+from conversations import allowances, context, db, limits
 from conversations.generation import supervisor
 from tests.turns import turn
 from tests.upstream import ScriptedUpstream
@@ -61,10 +61,12 @@ def _put_back(rows: Sequence[Model], using: str, **_signal: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _forget_corrections() -> Iterator[None]:
-    """What one test's upstream taught about tokens is not for the next test."""
+def _forget() -> Iterator[None]:
+    """What one test's upstream taught about tokens, and how often somebody called, is not for the next test."""
     yield
     context.forget()
+    allowances.forget()
+    limits.forget()
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "conversations.legacy",
             "conversations.keys",
             "conversations.checks",
+            "conversations.quotas",
         ],
     ),
     (
@@ -35,12 +36,22 @@ LAYERS: list[tuple[str, list[str]]] = [
         [
             "conversations.generation",
             "conversations.titles",
+            "conversations.budgets",
             "conversations.context",
             "conversations.completions",
             "conversations.db",
         ],
     ),
-    ("who calls", ["conversations.credentials", "conversations.api_keys", "conversations.signals"]),
+    (
+        "who calls",
+        [
+            "conversations.credentials",
+            "conversations.api_keys",
+            "conversations.limits",
+            "conversations.allowances",
+            "conversations.signals",
+        ],
+    ),
     ("rows and events", ["conversations.generation.events", "conversations.models", "conversations.querysets"]),
     (
         "what all of them need",

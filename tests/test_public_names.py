@@ -27,6 +27,10 @@ REFUSALS = {
     "InvalidCursor": (400, "invalid_cursor"),
     "ReplyInProgress": (409, "reply_in_progress"),
     "IdempotencyMismatch": (422, "idempotency_mismatch"),
+    "RateLimited": (429, "rate_limited"),
+    "TooManyAnswers": (429, "too_many_answers"),
+    "BudgetExhausted": (429, "budget_exhausted"),
+    "ServerBusy": (503, "server_busy"),
     "ShuttingDown": (503, "shutting_down"),
     "DatabaseBusy": (503, "database_busy"),
 }

@@ -6,14 +6,17 @@ Lists load no texts, only their beginnings, and run the same number of queries h
 
 from .api_keys import ApiKeyAdmin
 from .conversations import ConversationAdmin
+from .limits import AllowanceAdmin, TokenBudgetAdmin
 from .messages import GenerationAdmin, MessageAdmin, WorkerAdmin
 from .user_configs import UserConfigAdmin
 
 __all__ = [
+    "AllowanceAdmin",
     "ApiKeyAdmin",
     "ConversationAdmin",
     "GenerationAdmin",
     "MessageAdmin",
+    "TokenBudgetAdmin",
     "UserConfigAdmin",
     "WorkerAdmin",
 ]

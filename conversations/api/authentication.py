@@ -9,12 +9,13 @@ from rest_framework.request import Request
 
 from ..access import Caller
 from ..credentials import Connection, check_origin, identify
-from ..exceptions import PermissionRefused
-from .gate import SAFE_METHODS
+from ..exceptions import NotAuthenticated, PermissionRefused
+from ..limits import check_rate
+from .gate import RATE, SAFE_METHODS
 
 
 class CallerAuthentication(BaseAuthentication):
-    """Identifies the caller by what ``credentials`` says; a refusal is its problem+json.
+    """Identifies the caller by what ``credentials`` says, and counts the call; a refusal is its problem+json.
 
     What a browser adds by itself, a cookie or being on this machine, is no proof that a page of ours asked:
     then an unsafe method needs Django's CSRF token, or on an open server our own origin.
@@ -22,7 +23,12 @@ class CallerAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
         connection = Connection.from_meta(request.META)
-        caller = identify(connection)
+        try:
+            caller = identify(connection)
+        except NotAuthenticated:
+            request.META[RATE] = check_rate(connection)
+            raise
+        request.META[RATE] = check_rate(connection, caller)
         if request.method not in SAFE_METHODS:
             if caller.credential.kind == "session":
                 check_csrf(request._request)

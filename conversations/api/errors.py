@@ -14,7 +14,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions as drf
 
-from ..exceptions import ChatError, DatabaseBusy, InvalidRequest, NotFound, PermissionRefused
+from ..exceptions import ChatError, DatabaseBusy, InvalidRequest, NotFound, PermissionRefused, RateLimited
 from ..problems import CONTENT_TYPE, problem, problem_of
 
 logger = logging.getLogger("conversations.api")
@@ -63,7 +63,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any] | None = None
     """Answer an exception; one that nobody expected is logged and told as a plain 500."""
     refusal = as_chat_error(error)
     if refusal is not None:
-        return _response(problem_of(refusal))
+        return _response(problem_of(refusal), refusal.headers if isinstance(refusal, RateLimited) else None)
     if isinstance(error, drf.APIException):
         return _framework_problem(error)
     logger.error("a view failed", exc_info=error)

@@ -16,10 +16,13 @@ from django.http.response import HttpResponseBase
 from rest_framework.response import Response
 
 from .. import db
+from ..limits import Window
 from .errors import exception_handler
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 View = Callable[..., HttpResponseBase]
+# The key in a request's `META` under which authentication leaves the caller's count.
+RATE = "conversations.rate"
 AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
@@ -45,9 +48,13 @@ def on_pool(view: View) -> AsyncView:
         run = db.read if request.method in SAFE_METHODS else db.write
         try:
             response = await run(_rendered, view, request, *args, **kwargs)
-            return await response.resolve() if isinstance(response, Deferred) else response
+            response = await response.resolve() if isinstance(response, Deferred) else response
         except Exception as error:
-            return exception_handler(error)
+            response = exception_handler(error)
+        if isinstance(window := request.META.get(RATE), Window):
+            for name, value in window.headers.items():
+                response[name] = value
+        return response
 
     return gate
 

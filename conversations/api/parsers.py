@@ -15,6 +15,11 @@ from rest_framework.request import Request
 
 from ..exceptions import InvalidRequest
 
+# No call of ours needs more; checks, errors and logs of a document need time and memory for all of it.
+MAX_DEPTH = 20
+MAX_LIST = 1000
+TOO_DEEP = _("The JSON is nested too deeply.")
+
 
 class StrictJSONParser(BaseParser):
     """Parses `application/json` in UTF-8 whose top level is an object. An empty body is an empty object."""
@@ -31,17 +36,31 @@ class StrictJSONParser(BaseParser):
 def loads(body: bytes | str) -> dict[str, Any]:
     """Return the JSON object in ``body``.
 
-    Raises ``ParseError`` for what is not JSON, however deeply nested, ``InvalidRequest`` for what is no object.
+    Raises ``ParseError`` for what is not JSON or is nested too deeply, ``InvalidRequest`` for what is no object or
+    has too long a list.
     """
     try:
         data = json.loads(body if isinstance(body, str) else body.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError:
-        raise ParseError(_("The JSON is nested too deeply.")) from None
+        raise ParseError(TOO_DEEP) from None
     except ValueError:
         raise ParseError(_("This is not valid JSON in UTF-8.")) from None
     if not isinstance(data, dict):
         raise InvalidRequest(_("The JSON must be an object."))
+    _check_shape(data)
     return data
+
+
+def _check_shape(data: dict[str, Any]) -> None:
+    level: list[Any] = [data]
+    for _depth in range(MAX_DEPTH):
+        if any(isinstance(item, list) and len(item) > MAX_LIST for item in level):
+            raise InvalidRequest(_("A list in the JSON has more than %(limit)d items.") % {"limit": MAX_LIST})
+        children = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [child for items in children for child in items if isinstance(child, dict | list)]
+        if not level:
+            return
+    raise ParseError(TOO_DEEP)
 
 
 def _refuse_constant(name: str) -> NoReturn:

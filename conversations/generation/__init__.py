@@ -2,6 +2,7 @@
 
 ::
 
+    jobs        what the database job that begins an answer asks of the supervisor
     supervisor  starts producers, stops them, sees that none runs for ever      (one an event loop)
     producer    provider deltas -> log
     log         group commit: text is in the database before a reader sees it

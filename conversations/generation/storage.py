@@ -11,6 +11,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from .. import budgets
+from ..budgets import Outcome
 from ..models import Conversation, Generation, GenerationChunk, Message
 from .events import INTERRUPTED, REASONING, STOPPED, AnswerIds, Ending, Piece, beyond_position, pieces_of_row
 
@@ -55,9 +57,7 @@ def store(entries: Sequence[Entry]) -> set[uuid.UUID]:
         )
         alive = [entry for entry in entries if entry.generation_id in running]
         _insert_chunks(entry for entry in alive if entry.ending is None)
-        for entry in alive:
-            if entry.ending:
-                finish(entry.generation_id, entry.ending, tail=entry.pieces, first_token_at=entry.first_token_at)
+        _end(entry for entry in alive if entry.ending)
     return running
 
 
@@ -79,30 +79,45 @@ def finish(
     """End a running answer and fold its text into its message; tell whether this call was the one.
 
     Any process may call it, for any reason: the conditional UPDATE lets one win. ``tail`` is text that was
-    not stored as chunks yet.
+    not stored as chunks yet. What the answer cost is settled in the same transaction.
     """
-    usage = ending.usage or {}
     with transaction.atomic():
-        won = (
-            Generation.objects.running()
-            .filter(pk=generation_id)
-            .update(
-                status=ending.status,
-                active_for=None,
-                finish_reason=ending.finish_reason[:64],
-                error_code=ending.error_code,
-                error_message=ending.error_message[:500],
-                retry_after=ending.retry_after,
-                prompt_tokens=usage.get("prompt_tokens"),
-                completion_tokens=usage.get("completion_tokens"),
-                total_tokens=usage.get("total_tokens"),
-                first_token_at=first_token_at,
-                ended_at=timezone.now(),
-            )
+        return bool(_end([Entry(generation_id, list(tail), ending, first_token_at)]))
+
+
+def _end(entries: Iterable[Entry]) -> int:
+    """End those of the answers that still run, and settle what they cost; return how many."""
+    outcomes = [outcome for entry in entries if (outcome := _end_one(entry))]
+    if outcomes:
+        budgets.settle(outcomes)
+    return len(outcomes)
+
+
+def _end_one(entry: Entry) -> Outcome | None:
+    ending = entry.ending
+    assert ending is not None
+    usage = ending.usage or {}
+    won = (
+        Generation.objects.running()
+        .filter(pk=entry.generation_id)
+        .update(
+            status=ending.status,
+            active_for=None,
+            finish_reason=ending.finish_reason[:64],
+            error_code=ending.error_code,
+            error_message=ending.error_message[:500],
+            retry_after=ending.retry_after,
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+            total_tokens=usage.get("total_tokens"),
+            first_token_at=entry.first_token_at,
+            ended_at=timezone.now(),
         )
-        if won:
-            _fold(generation_id, tail, ending.model)
-    return bool(won)
+    )
+    if not won:
+        return None
+    text = _fold(entry.generation_id, entry.pieces, ending.model)
+    return Outcome(entry.generation_id, ending.status, usage.get("total_tokens"), text)
 
 
 def finish_elsewhere(generation_id: uuid.UUID, ending: Ending) -> uuid.UUID | None:
@@ -112,7 +127,8 @@ def finish_elsewhere(generation_id: uuid.UUID, ending: Ending) -> uuid.UUID | No
     return Generation.objects.filter(pk=generation_id).values_list("worker", flat=True).first()
 
 
-def _fold(generation_id: uuid.UUID, tail: Iterable[Piece], model: str) -> None:
+def _fold(generation_id: uuid.UUID, tail: Iterable[Piece], model: str) -> str:
+    """Move an answer's text into its message, and return all of it."""
     chunks = GenerationChunk.objects.filter(generation_id=generation_id)
     texts: list[tuple[str, str]] = list(chunks.order_by("position").values_list("kind", "text"))
     texts += [(piece.kind, piece.text) for piece in tail]
@@ -126,6 +142,7 @@ def _fold(generation_id: uuid.UUID, tail: Iterable[Piece], model: str) -> None:
     message.update(**changed)
     chunks.delete()
     Conversation.objects.filter(messages__generation=generation_id).update(updated_at=timezone.now())
+    return changed["reasoning"] + changed["content"]
 
 
 def ending_of(generation: Generation) -> Ending | None:

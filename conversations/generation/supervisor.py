@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 from django.db import Error as DatabaseError
 
 from .. import api_keys, completions, conf, db, problems, titles
-from ..exceptions import ShuttingDown
 from . import liveness
 from .events import COMPLETED, FAILED, Ending
 from .follower import Follower
@@ -262,26 +261,6 @@ def of(loop: asyncio.AbstractEventLoop) -> Supervisor:
 def current() -> Supervisor:
     """Return the supervisor of the running event loop."""
     return of(asyncio.get_running_loop())
-
-
-def launch_from_job(plan: Plan) -> None:
-    """Launch a plan from a database job, on the loop that waits for the job, even if its caller has left."""
-    loop = db.calling_loop.get()
-    loop.call_soon_threadsafe(of(loop).launch, plan)
-
-
-def worker_id_for_job() -> uuid.UUID:
-    """Return the id of the worker that will make the answers which this database job starts.
-
-    Raises ``ShuttingDown`` while the process drains, ``RuntimeError`` outside of ``db.write``.
-    """
-    try:
-        supervisor = of(db.calling_loop.get())
-    except LookupError:
-        raise RuntimeError("answers are started through `await db.write(services.start_reply, …)`") from None
-    if supervisor.draining:
-        raise ShuttingDown()
-    return supervisor.pulse.worker_id
 
 
 async def startup() -> None:

@@ -91,6 +91,7 @@ class Generation(Owned):
         indexes = [
             models.Index(fields=["worker", "status"], name="generation_worker_status"),
             models.Index(fields=["status"], name="generation_status"),
+            models.Index(fields=["user_identifier", "status"], name="generation_owner_status"),
         ]
 
     def __str__(self) -> str:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from .. import completions, conf, context, problems, titles
+from .. import budgets, completions, conf, context, problems, titles
 from ..access import Action, Caller, authorize
+from ..budgets import Account
 from ..completions import CompletionRequest, Endpoint
-from ..exceptions import IdempotencyMismatch, InvalidRequest, NotFound, ReplyInProgress
-from ..generation import liveness, supervisor
+from ..exceptions import (
+    BudgetExhausted,
+    IdempotencyMismatch,
+    InvalidRequest,
+    NotFound,
+    ReplyInProgress,
+    TooManyAnswers,
+)
+from ..generation import jobs, liveness
 from ..generation.events import AnswerIds
 from ..generation.producer import Plan
 from ..generation.storage import ids_of
@@ -51,23 +59,29 @@ def start_reply(
 
     Without ``session_id`` a conversation is created. With ``idempotency``, a request that was stored before
     returns its answer again, whatever became of it. Raises ``NotFound``, ``ReplyInProgress``,
-    ``UnknownModel``, ``PromptTooLong``, ``IdempotencyMismatch`` or ``ShuttingDown``, and then nothing is stored.
+    ``UnknownModel``, ``PromptTooLong``, ``IdempotencyMismatch``, ``TooManyAnswers``, ``BudgetExhausted``,
+    ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
     """
     whose = _whose(caller, session_id, user_id)
     if ids := _stored(whose, idempotency):
         return ids
     try:
+        account = budgets.account_of(caller)
         with transaction.atomic():
+            account.lock()
             if session_id is None:
                 conversation = create_conversation(caller=caller.labelled(user_id))
             else:
                 conversation = _locked(caller=caller, session_id=session_id)
-            return _ask(conversation, message, _label(caller, user_id), options or ReplyOptions(), idempotency)
-    except (IntegrityError, ReplyInProgress) as error:
-        # Another was quicker: with the same key, or in the same conversation.
+            label = _label(caller, user_id)
+            return _ask(conversation, message, label, options or ReplyOptions(), idempotency, account)
+    except (IntegrityError, ReplyInProgress, TooManyAnswers, BudgetExhausted) as error:
+        # Another was quicker: with the same key, or in the same conversation, or with what was left.
         if ids := _stored(whose, idempotency):
             return ids
-        raise ReplyInProgress() from error
+        if isinstance(error, IntegrityError):
+            raise ReplyInProgress() from error
+        raise
 
 
 def _whose(caller: Caller, session_id: uuid.UUID | None, user_id: str | None) -> str:
@@ -95,6 +109,7 @@ def _ask(
     label: str | None,
     options: ReplyOptions,
     idempotency: Idempotency | None,
+    account: Account,
 ) -> AnswerIds:
     endpoint, prompt = _prepare(conversation, message, conversation.active_leaf_id, label, options)
     question = Message.objects.create(
@@ -102,7 +117,7 @@ def _ask(
     )
     conversation.message_count += 2
     naming = _name(conversation, message, endpoint)
-    return _begin(conversation, question, endpoint, prompt, naming=naming, idempotency=idempotency)
+    return _begin(conversation, question, endpoint, prompt, account, naming=naming, idempotency=idempotency)
 
 
 def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None = None) -> tuple[AnswerIds, str]:
@@ -110,14 +125,16 @@ def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None 
 
     It becomes the active branch. Returns the answer's ids and the question; raises like ``start_reply``.
     """
+    account = budgets.account_of(caller)
     try:
         with transaction.atomic():
-            return _regenerate(caller, message_id, options or ReplyOptions())
+            account.lock()
+            return _regenerate(caller, message_id, options or ReplyOptions(), account)
     except IntegrityError as error:  # another was quicker
         raise ReplyInProgress() from error
 
 
-def _regenerate(caller: Caller, message_id: int, options: ReplyOptions) -> tuple[AnswerIds, str]:
+def _regenerate(caller: Caller, message_id: int, options: ReplyOptions, account: Account) -> tuple[AnswerIds, str]:
     message = Message.objects.for_owner(caller).select_related("conversation").filter(pk=message_id).first()
     if message is None:
         raise NotFound()
@@ -127,7 +144,7 @@ def _regenerate(caller: Caller, message_id: int, options: ReplyOptions) -> tuple
         raise InvalidRequest()
     endpoint, prompt = _prepare(conversation, question.content, question.parent_id, None, options)
     conversation.message_count = 1 + sum(1 for _ in branch(question.pk, conversation))
-    return _begin(conversation, question, endpoint, prompt), question.content
+    return _begin(conversation, question, endpoint, prompt, account), question.content
 
 
 def _label(caller: Caller, user_id: str | None) -> str | None:
@@ -197,12 +214,14 @@ def _begin(
     question: Message,
     endpoint: Endpoint,
     request: CompletionRequest,
+    account: Account,
     *,
     naming: Naming | None = None,
     idempotency: Idempotency | None = None,
 ) -> AnswerIds:
     """Store the empty answer and its generation, and launch the producer once all is committed."""
-    worker_id = supervisor.worker_id_for_job()
+    worker_id = jobs.worker_id_for_job()
+    account.check_answers()
     liveness.ensure_registered(worker_id)
     answer = Message.objects.create(
         conversation=conversation,
@@ -220,6 +239,8 @@ def _begin(
         idempotency_key=idempotency.key if idempotency else None,
         idempotency_hash=idempotency.hash if idempotency else "",
     )
+    prompt_tokens = context.prompt_tokens(endpoint, request.messages)
+    spent_from = account.reserve(generation, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
     conversation.active_leaf = answer
     conversation.updated_at = timezone.now()
     conversation.save(update_fields=["active_leaf", "updated_at", "message_count", "title", "title_source"])
@@ -228,10 +249,10 @@ def _begin(
         ids=ids,
         endpoint=endpoint,
         request=request,
-        naming=naming,
+        naming=replace(naming, spent_from=spent_from) if naming else None,
         request_id=problems.request_id.get(),
     )
-    transaction.on_commit(lambda: supervisor.launch_from_job(plan))
+    transaction.on_commit(lambda: jobs.launch_from_job(plan))
     return ids
 
 

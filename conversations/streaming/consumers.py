@@ -23,10 +23,11 @@ from ..api.parsers import loads
 from ..api.serializers import ChatSerializer
 from ..api.views import validated
 from ..credentials import KEY_PROTOCOL, Connection, caller_of, check_origin, credential_of
-from ..exceptions import ChatError, InvalidRequest, NotAuthenticated, PermissionRefused
+from ..exceptions import ChatError, InvalidRequest, NotAuthenticated, PermissionRefused, RateLimited
 from ..generation import supervisor
 from ..generation.events import AnswerIds, IdleEvent
 from ..generation.reader import open_reader
+from ..limits import check_rate
 from .frames import (
     AttachFrame,
     AuthenticateFrame,
@@ -45,6 +46,7 @@ logger = logging.getLogger("conversations.socket")
 MALFORMED = 4400
 UNAUTHENTICATED = 4401
 FORBIDDEN = 4403
+TOO_MUCH = 4429
 # Replies that one socket may follow at a time.
 MAX_REPLIES = 64
 
@@ -68,7 +70,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await super().websocket_connect(message)
 
     async def connect(self) -> None:
-        connection = Connection.from_scope(self.scope)
+        connection = self.connection = Connection.from_scope(self.scope)
         _activate_language(connection)
         # A browser learns the close code of an accepted socket only.
         await self.accept(next((name for name in connection.protocols if not name.startswith(KEY_PROTOCOL)), None))
@@ -76,13 +78,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
             check_origin(connection)
             credential = credential_of(connection)
             if credential is None:
+                await db.read(check_rate, connection)
                 self._task(self._await_key())
             elif credential.kind == "session" and "origin" not in connection.headers:
                 raise PermissionRefused(code="origin_not_allowed")  # no browser sends a cookie without one
             else:
-                self.caller = await db.read(caller_of, credential)
+                self.caller = await db.read(self._counted, credential)
         except ChatError as error:
-            await self._end(UNAUTHENTICATED if isinstance(error, NotAuthenticated) else FORBIDDEN, error.code)
+            await self._end(_close_code(error), error.code)
 
     async def _await_key(self) -> None:
         await asyncio.sleep(conf.get().AUTHENTICATE_TIMEOUT)
@@ -158,21 +161,34 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if answer["error"]["status"] >= 500:
                 logger.exception("a frame failed")
             await self._send(answer)
-            if isinstance(error, NotAuthenticated):
-                await self._end(UNAUTHENTICATED, error.code)
+            if isinstance(error, NotAuthenticated) or (isinstance(error, RateLimited) and self.caller is None):
+                await self._end(_close_code(error), error.code)
 
     async def _authenticate(self, frame_id: Any, frame: Frame) -> None:
         """Let in by a key; on an open server, and for who is in already, there is nothing left to say."""
         key = validated(AuthenticateFrame, frame).validated_data["key"]
         if self.caller is None:
-            self.caller = await db.read(caller_of, Credential("key", key))
+            self.caller = await db.read(self._counted, Credential("key", key))
         elif self.caller.credential != OPEN:
             raise InvalidRequest(_("This socket has shown who it is; open another one for another key."))
         await self._send(authenticated(frame_id))
 
+    def _counted(self, credential: Credential | None) -> Caller:
+        """Return whose credential it is, and count this as a call of theirs; for jobs.
+
+        Raises ``NotAuthenticated``, or ``RateLimited`` for too many calls, or for too many from where nobody is known.
+        """
+        try:
+            caller = caller_of(credential)
+        except NotAuthenticated:
+            check_rate(self.connection)
+            raise
+        check_rate(self.connection, caller)
+        return caller
+
     def _judged(self) -> Caller:
-        """Return the caller as they are now; for jobs. Raises ``NotAuthenticated``."""
-        return caller_of(self.caller.credential if self.caller else None)
+        """Return the caller as they are now, for an action that counts; for jobs. Raises like ``_counted``."""
+        return self._counted(self.caller.credential if self.caller else None)
 
     async def _chat(self, frame_id: Any, frame: Frame) -> None:
         ids = await db.write(self._start_chat, frame)
@@ -183,10 +199,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self._follow(frame_id, ids.generation_id)
 
     def _start_chat(self, frame: Frame) -> AnswerIds:
+        caller = self._judged()
         serializer = validated(ChatSerializer, frame)
         data = serializer.validated_data
         return services.start_reply(
-            caller=self._judged(),
+            caller=caller,
             message=data["message"],
             session_id=data.get("session_id"),
             user_id=data.get("user_id"),
@@ -194,9 +211,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         )
 
     def _start_regenerate(self, frame: Frame) -> AnswerIds:
+        caller = self._judged()
         serializer = validated(RegenerateFrame, frame)
         message_id = serializer.validated_data["message_id"]
-        return services.regenerate(caller=self._judged(), message_id=message_id, options=serializer.options)[0]
+        return services.regenerate(caller=caller, message_id=message_id, options=serializer.options)[0]
 
     async def _attach(self, frame_id: Any, frame: Frame) -> None:
         data = await self._authorized(AttachFrame, frame, Action.READ)
@@ -208,8 +226,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _authorized(self, serializer_class: type[StrictSerializer], frame: Frame, action: Action) -> Frame:
         def job() -> Frame:
+            caller = self._judged()
             data: Frame = validated(serializer_class, frame).validated_data
-            services.get_generation(caller=self._judged(), generation_id=data["generation_id"], action=action)
+            services.get_generation(caller=caller, generation_id=data["generation_id"], action=action)
             return data
 
         return await db.read(job)
@@ -229,6 +248,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _send(self, frame: Frame) -> None:
         await self.send(text_data=_encode_json(frame))
+
+
+def _close_code(error: ChatError) -> int:
+    if isinstance(error, RateLimited):
+        return TOO_MUCH
+    return UNAUTHENTICATED if isinstance(error, NotAuthenticated) else FORBIDDEN
 
 
 def _activate_language(connection: Connection) -> None:

@@ -36,6 +36,7 @@ def _names_given_to_calls(source: Path, module: str) -> set[str]:
         "choice",
         "url",
         "networks",
+        "rate",
         "origins",
         "database",
     }

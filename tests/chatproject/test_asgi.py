@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
+import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,22 @@ def test_the_declared_length_is_refused_before_the_body_is_sent(connection: HTTP
     connection.putheader("Content-Length", "999999999")
     connection.endheaders()
     assert connection.getresponse().status == 413
+
+
+@pytest.mark.server
+def test_a_body_is_as_long_as_declared_whatever_follows(project: httpx.Client) -> None:
+    """What a lying client sends beyond it is no body, and no request either."""
+    head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", project.base_url.port or 0), timeout=10) as sent:
+        with suppress(ConnectionError):  # it may hang up while we send
+            sent.sendall(head + b"{}" + b" " * (2 * LIMIT))
+        received = b""
+        with suppress(ConnectionError):
+            while piece := sent.recv(65_536):
+                received += piece
+    statuses = re.findall(rb"HTTP/1.1 (\d+)", received)
+    assert statuses[:1] == [b"400"]
+    assert set(statuses) == {b"400"}
 
 
 @pytest.mark.server

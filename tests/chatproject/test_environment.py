@@ -40,8 +40,11 @@ MALFORMED = {
     "LOGIN_FAILURES": "0",
     "LOG_FORMAT": "xml",
     "LOG_LEVEL": "LOUD",
+    "MAX_ANSWERS_PER_CALLER": "-1",
+    "MAX_ANSWERS_PER_PROCESS": "many",
     "ON_DISCONNECT": "panic",
     "PORT": "65536",
+    "RATE_LIMIT": "300/fortnight",
     "REDIS_URL": "http://x",
     "REQUIRE_LOGIN": "perhaps",
     "SECRET_KEY": "weak",
@@ -50,6 +53,7 @@ MALFORMED = {
     "SECURE_SSL_REDIRECT": "perhaps",
     "TITLES": "none",
     "TRUSTED_PROXIES": "proxy.example.com",
+    "TOKENS_PER_DAY": "-1",
 }
 PUBLIC = {
     "ALLOWED_HOSTS": "chat.example.com",

@@ -21,7 +21,17 @@ from conversations import db, services
 from conversations.access import Caller
 from conversations.generation import supervisor
 from conversations.generation.reader import open_reader
-from conversations.models import ApiKey, Conversation, Generation, GenerationChunk, Message, UserConfig, Worker
+from conversations.models import (
+    Allowance,
+    ApiKey,
+    Conversation,
+    Generation,
+    GenerationChunk,
+    Message,
+    TokenBudget,
+    UserConfig,
+    Worker,
+)
 from tests.upstream import ScriptedUpstream, answer
 
 from .helpers import flat
@@ -37,6 +47,8 @@ PAGES = {
     "worker": Worker,
     "userconfig": UserConfig,
     "apikey": ApiKey,
+    "allowance": Allowance,
+    "tokenbudget": TokenBudget,
 }
 
 
@@ -75,6 +87,9 @@ def make_rows(first: int, last: int) -> None:
     ApiKey.objects.bulk_create(
         ApiKey(user=owner, name="a program", hint="chatkey_abcd", hash=owner.username) for owner in owners
     )
+    Allowance.objects.bulk_create(Allowance(user=owner, max_answers=1) for owner in owners)
+    today = timezone.now().date()
+    TokenBudget.objects.bulk_create(TokenBudget(subject=f"user:{owner.pk}", day=today) for owner in owners)
 
 
 def make_conversation(**values: Any) -> Conversation:
@@ -453,3 +468,31 @@ def test_a_key_that_nothing_decrypts_closes_no_page(admin_client: Client, settin
     assert admin_client.get(reverse("admin:conversations_userconfig_changelist")).status_code == 200
     assert change_config(admin_client, config, custom_api_key="sk-again").status_code == 302
     assert UserConfig.objects.get().custom_api_key == "sk-again"
+
+
+# Limits -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_allowance_is_given_and_changed_with_a_history(admin_client: Client, page: Callable[..., str]) -> None:
+    kim = User.objects.create(username="kim")
+    add = reverse("admin:conversations_allowance_add")
+    assert "Choose a user or a group" in admin_client.post(add, {"max_answers": 3}).content.decode()
+    admin_client.post(add, {"user": kim.pk, "max_answers": 3})
+    allowance = Allowance.objects.get()
+    assert (allowance.user, allowance.max_answers, allowance.tokens_per_day) == (kim, 3, None)
+    change = reverse("admin:conversations_allowance_change", args=[allowance.pk])
+    admin_client.post(change, {"user": "", "tokens_per_day": 500})
+    allowance.refresh_from_db()
+    assert (allowance.user, allowance.max_answers, allowance.tokens_per_day) == (kim, None, 500)
+    assert "Changed Answers at a time and Tokens per day" in page("allowance_history", allowance.pk)
+    assert "kim" in page("allowance_changelist", q="kim")
+
+
+def test_token_budgets_are_shown_and_not_changed(admin_client: Client, page: Callable[..., str]) -> None:
+    budget = TokenBudget.objects.create(subject="user:7", day=timezone.now().date(), spent=4711)
+    assert "4711" in page("tokenbudget_changelist", q="user:7")
+    for name in ("change", "delete"):
+        url = reverse(f"admin:conversations_tokenbudget_{name}", args=[budget.pk])
+        assert admin_client.post(url, {"spent": 0, "post": "yes"}).status_code == 403
+    assert admin_client.get(reverse("admin:conversations_tokenbudget_add")).status_code == 403
+    assert TokenBudget.objects.get().spent == 4711

@@ -162,5 +162,5 @@ def test_a_missing_channel_layer_is_a_warning(layers: Any, expected: int) -> Non
 
 def test_the_other_app_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.check_providers_installed(None) == []
-    monkeypatch.setattr(checks.apps, "is_installed", lambda name: name != "llmproviders")
+    monkeypatch.setattr(checks.deployment.apps, "is_installed", lambda name: name != "llmproviders")
     assert ids(checks.check_providers_installed(None)) == ["conversations.E009"]

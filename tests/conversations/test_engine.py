@@ -14,7 +14,7 @@ from conversations import completions, db, services
 from conversations.access import Caller
 from conversations.completions import CompletionRequest, Delta, Endpoint
 from conversations.exceptions import InvalidPosition, NotFound, ReplyInProgress, ShuttingDown
-from conversations.generation import liveness, supervisor
+from conversations.generation import jobs, liveness
 from conversations.generation.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
 from conversations.generation.liveness import Pulse
 from conversations.generation.reader import open_reader
@@ -344,4 +344,4 @@ async def test_a_prompt_that_the_upstream_finds_too_long_is_trimmed_once(upstrea
 
 async def test_starting_an_answer_outside_of_a_job_says_what_to_do(engine: Supervisor) -> None:
     with pytest.raises(RuntimeError, match=r"db\.write"):
-        supervisor.worker_id_for_job()
+        jobs.worker_id_for_job()

@@ -1,0 +1,207 @@
+"""How many answers an account may have at a time, and how many tokens it may spend a day (UTC).
+
+Tokens are reserved before the model is asked, as much as the answer may cost at most, and settled when it ends,
+whatever ends it: so many requests at once cannot spend what is there once. A budget that has anything left lets one
+answer begin; that one may overspend, no other. Rows change by conditional UPDATE only, always in the order of
+their ids.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import F
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
+from django.utils import timezone
+
+from . import allowances, conf
+from .access import Caller
+from .context import HIGHEST, estimate
+from .exceptions import BudgetExhausted, TooManyAnswers
+from .generation.events import FAILED, STOPPED
+from .models import Generation, GenerationChunk, TokenBudget, TokenCharge
+
+if TYPE_CHECKING:
+    from .allowances import Limits
+
+# How long what was spent is kept.
+KEPT_DAYS = 35
+# When to try again for whom too many answers are being made.
+ANSWER_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBudget:
+    """A budget's row of today, and what may be spent of it."""
+
+    pk: int
+    limit: int
+    spent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What an account may have, looked up before the transaction that begins an answer."""
+
+    user_id: int
+    user_identifier: str
+    max_answers: int
+    budgets: Sequence[OpenBudget]
+
+    def lock(self) -> None:
+        """Take turns with other answers of this account that begin; first thing in the transaction.
+
+        First, because the rows that are inserted later take a lock on the account's row of their own: two that
+        both had theirs would wait for each other.
+        """
+        if self.max_answers:
+            users = get_user_model()._default_manager.select_for_update().filter(pk=self.user_id)
+            list(users.order_by("pk").values_list("pk", flat=True))
+
+    def check_answers(self) -> None:
+        """Raise ``TooManyAnswers`` where as many as may be are being made, by any process."""
+        running = Generation.objects.running().filter(user_identifier=self.user_identifier)
+        if self.max_answers and running.count() >= self.max_answers:
+            raise TooManyAnswers(retry_after=ANSWER_SECONDS)
+
+    def reserve(self, generation: Generation, *, prompt_tokens: int, max_tokens: int) -> tuple[int, ...]:
+        """Reserve what an answer may cost, in every budget; return their ids. Raises ``BudgetExhausted``."""
+        tokens = prompt_tokens + max_tokens
+        for budget in self.budgets:
+            left = TokenBudget.objects.filter(pk=budget.pk, spent__lt=budget.limit)
+            if not left.update(spent=F("spent") + tokens):
+                raise exhausted()
+        ids = tuple(budget.pk for budget in self.budgets)
+        TokenCharge.objects.bulk_create(
+            TokenCharge(generation=generation, budget_id=pk, tokens=tokens, prompt_tokens=prompt_tokens) for pk in ids
+        )
+        return ids
+
+
+NO_LIMITS = Account(0, "", 0, ())
+
+
+def account_of(caller: Caller) -> Account:
+    """Return what ``caller`` may have; to be called outside of a transaction. Raises ``BudgetExhausted``.
+
+    Who finds nothing left is refused here already, before anything is locked. On an open server nothing is limited.
+    """
+    if caller.user is None or not conf.get().REQUIRE_LOGIN:
+        return NO_LIMITS
+    limits = allowances.look_up(caller.user)
+    wanted = wanted_by(caller, limits)
+    day = today()
+    budgets = budgets_of(wanted, day)
+    if any(not budget.pk for budget in budgets):
+        _make_rows(wanted, day)
+        budgets = budgets_of(wanted, day)
+    if any(budget.spent >= budget.limit for budget in budgets):
+        raise exhausted()
+    return Account(caller.user.pk, caller.user_identifier, limits.max_answers, budgets)
+
+
+def wanted_by(caller: Caller, limits: Limits) -> dict[str, int]:
+    """Return what the subjects that ``caller`` spends from may spend a day."""
+    wanted = {f"group:{group_id}": tokens for group_id, tokens in limits.group_tokens}
+    if limits.tokens_per_day:
+        wanted[caller.user_identifier] = limits.tokens_per_day
+    return wanted
+
+
+def budgets_of(wanted: Mapping[str, int], day: date) -> list[OpenBudget]:
+    """Return the subjects' budgets of a day, in the order of their ids; one that is missing has id 0."""
+    if not wanted:
+        return []
+    rows = {row.subject: row for row in TokenBudget.objects.filter(subject__in=wanted, day=day)}
+    found = [
+        OpenBudget(row.pk, limit, row.spent) if (row := rows.get(subject)) else OpenBudget(0, limit, 0)
+        for subject, limit in wanted.items()
+    ]
+    return sorted(found, key=lambda budget: budget.pk)
+
+
+def _make_rows(subjects: Iterable[str], day: date) -> None:
+    """Make a day's rows where they are missing, and drop those of long ago.
+
+    Not in the transaction that spends: on MySQL two of them would wait for each other over the new row.
+    """
+    rows = [TokenBudget(subject=subject, day=day) for subject in sorted(subjects)]
+    TokenBudget.objects.bulk_create(rows, ignore_conflicts=True)
+    TokenBudget.objects.filter(day__lt=day - timedelta(days=KEPT_DAYS)).delete()
+
+
+def today() -> date:
+    return _now().date()
+
+
+def _now() -> datetime:
+    return timezone.now().astimezone(UTC)
+
+
+def resets_at() -> datetime:
+    """Return when the next day begins."""
+    now = _now()
+    return datetime.combine(now.date() + timedelta(days=1), time(), tzinfo=now.tzinfo)
+
+
+def exhausted() -> BudgetExhausted:
+    return BudgetExhausted(retry_after=max(1, round((resets_at() - _now()).total_seconds())))
+
+
+# Settling ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an answer: how it ended, what its upstream counted, and the text that there is."""
+
+    generation_id: uuid.UUID
+    status: str
+    total_tokens: int | None
+    text: str
+
+    def cost(self, charge: TokenCharge) -> int:
+        """Return what it cost, in tokens: a failure without a word nothing, what was stopped so early its prompt."""
+        if self.status == FAILED and not self.text:
+            return 0
+        return cost(self.total_tokens, self.text, charge.prompt_tokens, charge.tokens - charge.prompt_tokens)
+
+
+def cost(total_tokens: int | None, text: str, prompt_tokens: int, max_tokens: int) -> int:
+    """Return what was spent: as the upstream counted it, else an estimate.
+
+    The upstream is believed within bounds: it may be a user's own, and the budget a whole group's.
+    """
+    if total_tokens is not None:
+        return min(total_tokens, round((prompt_tokens + max_tokens) * HIGHEST))
+    return prompt_tokens + (estimate(text) if text else 0)
+
+
+def settle(outcomes: Sequence[Outcome]) -> None:
+    """Replace what ended answers had reserved by what they cost; in the transaction that ends them. Idempotent."""
+    by_id = {outcome.generation_id: outcome for outcome in outcomes}
+    for charge in TokenCharge.objects.filter(generation__in=list(by_id)).order_by("budget_id", "pk"):
+        deleted, _rows = TokenCharge.objects.filter(pk=charge.pk).delete()
+        if deleted:
+            difference = by_id[charge.generation_id].cost(charge) - charge.tokens
+            TokenBudget.objects.filter(pk=charge.budget_id).update(spent=F("spent") + difference)
+
+
+def add(budget_ids: Iterable[int], tokens: int) -> None:
+    """Add what was spent beside an answer, as for a title."""
+    for pk in sorted(budget_ids):
+        TokenBudget.objects.filter(pk=pk).update(spent=F("spent") + tokens)
+
+
+@receiver(pre_delete, sender=Generation, dispatch_uid="conversations.budgets")
+def _settle_deleted(instance: Generation, **_kwargs: Any) -> None:
+    """A running answer that is deleted, by whatever deletes it, costs what a stopped one does."""
+    if instance.is_running and Generation.objects.running().select_for_update().filter(pk=instance.pk).first():
+        texts = GenerationChunk.objects.filter(generation=instance.pk).values_list("text", flat=True)
+        settle([Outcome(instance.pk, STOPPED, None, "".join(texts))])

@@ -1,0 +1,115 @@
+"""Checks of what the app stands on: the database, the channel layer, the other app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.translation import gettext as _
+
+Apps = Sequence[AppConfig] | None
+
+
+@register()
+def check_database_settings(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
+    """Look at the default database's settings; nothing connects."""
+    database = settings.DATABASES.get("default") or {}
+    vendor = str(database.get("ENGINE", "")).rpartition(".")[2]
+    found = [*_check_atomic_requests(database), *_check_persistence(database)]
+    if vendor in ("sqlite3", "spatialite"):
+        found += _check_sqlite(database.get("OPTIONS") or {})
+    elif vendor == "mysql":
+        found += _check_mysql(database.get("OPTIONS") or {})
+    return found
+
+
+def _check_atomic_requests(database: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    if database.get("ATOMIC_REQUESTS"):
+        yield Error(
+            _("ATOMIC_REQUESTS is on for the default database."),
+            hint=_("Async views refuse it, and a stream must not hold a transaction open. Turn it off."),
+            id="conversations.E007",
+        )
+
+
+def _check_persistence(database: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    if database.get("CONN_MAX_AGE", 0) != 0:
+        yield Warning(
+            _("CONN_MAX_AGE is not 0 for the default database."),
+            hint=_(
+                "Under ASGI Django serves each request in a thread of its own, whose connection would stay open "
+                "and never be used again (Django ticket 33497). This app's own threads keep theirs anyway."
+            ),
+            id="conversations.W003",
+        )
+
+
+def _check_sqlite(options: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    if str(options.get("transaction_mode") or "").upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        yield Warning(
+            _("SQLite transactions of the default database begin as DEFERRED."),
+            hint=_(
+                "One that reads and then writes fails at once when another connection wrote in between, whatever "
+                "the timeout. Set OPTIONS['transaction_mode'] to 'IMMEDIATE'."
+            ),
+            id="conversations.W001",
+        )
+    if "journal_mode=wal" not in str(options.get("init_command") or "").replace(" ", "").lower():
+        yield Warning(
+            _("SQLite of the default database keeps no write-ahead log."),
+            hint=_(
+                "Readers and the writer of answers block each other. Put 'PRAGMA journal_mode=WAL; "
+                "PRAGMA synchronous=NORMAL' into OPTIONS['init_command']."
+            ),
+            id="conversations.W002",
+        )
+
+
+def _check_mysql(options: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    if str(options.get("charset", "utf8mb4")).lower() != "utf8mb4":
+        yield Error(
+            _("The default database's connection has the character set %(charset)s.")
+            % {"charset": repr(options["charset"])},
+            hint=_("It cannot carry emoji and many Chinese characters. Set OPTIONS['charset'] to 'utf8mb4'."),
+            id="conversations.E008",
+        )
+    level = options.get("isolation_level", "read committed")
+    if str(level or "").lower() != "read committed":
+        yield Warning(
+            _("The default database's isolation level is %(level)s.")
+            % {"level": repr(level) if level else _("the one of the server")},
+            hint=_(
+                "The engine has to see what other processes committed. Set OPTIONS['isolation_level'] to "
+                "'read committed'."
+            ),
+            id="conversations.W004",
+        )
+
+
+@register()
+def check_channel_layer(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
+    """Stops and new text travel between processes over the channel layer."""
+    if "default" in (getattr(settings, "CHANNEL_LAYERS", None) or {}):
+        return []
+    return [
+        Warning(
+            _("There is no channel layer: CHANNEL_LAYERS has no 'default'."),
+            hint=_(
+                "Other processes then learn by polling that an answer was stopped. One process does well with "
+                "{'default': {'BACKEND': 'channels.layers.InMemoryChannelLayer'}}, several need Redis."
+            ),
+            id="conversations.W005",
+        )
+    ]
+
+
+@register()
+def check_providers_installed(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
+    """Models answer through the other app."""
+    if apps.is_installed("llmproviders"):
+        return []
+    missing = _("'llmproviders' is not in INSTALLED_APPS.")
+    return [Error(missing, hint=_("Add it there."), id="conversations.E009")]
