@@ -21,8 +21,8 @@ LOCAL_MODEL := $(VENV)/.local-model
 DEV := $(VENV)/.dev
 DRIVER_STAMPS := $(DRIVERS:%=$(VENV)/.%)
 
-.PHONY: help run dev migrate test test-reliability test-mutations lint format types security migrations-check deploy-check schema schema-check messages \
-	messages-check ci lock clean install-local-model system-packages
+.PHONY: help run dev migrate test test-reliability test-mutations test-schema lint format types security migrations-check \
+	deploy-check schema schema-check messages messages-check ci lock clean install-local-model system-packages
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -86,6 +86,9 @@ test-reliability: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Kill, cut, stall an
 
 test-mutations: $(DEV)  ## Break each promise in turn and expect its tests to fail
 	$(PY) -m tests.reliability.mutate
+
+test-schema: $(DEV) $(DRIVER_STAMPS)  ## Let schemathesis make 20,000 calls from docs/openapi.yaml (half an hour)
+	SCHEMA_TESTS=full $(PY) -m pytest tests/schema -s $(PYTEST_ARGS)
 
 lint: $(DEV)  ## Check style and format
 	$(PY) -m ruff check .

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .access import Action, Caller, Scope, authorize
-from .exceptions import InvalidRequest, NotAuthenticated, NotFound, PermissionRefused
+from .exceptions import NotAuthenticated, NotFound, PermissionRefused, TooManyKeys
 from .models import ApiKey
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def create_key(
     if not wanted <= caller.scopes:
         raise PermissionRefused(_("A key cannot make a key that may do more than itself."), code="scope_missing")
     if ApiKey.objects.for_owner(caller).filter(revoked_at=None).count() >= MAX_KEYS:
-        raise InvalidRequest(_("You have %(limit)d API keys; revoke one first.") % {"limit": MAX_KEYS})
+        raise TooManyKeys(_("You have %(limit)d API keys; revoke one first.") % {"limit": MAX_KEYS})
     if caller.key_id is not None:
         limit = ApiKey.objects.values_list("expires_at", flat=True).get(pk=caller.key_id)
         expires_at = min((moment for moment in (limit, expires_at) if moment is not None), default=None)

@@ -12,6 +12,7 @@
     │   ├── InvalidPosition   400  invalid_position
     │   └── InvalidCursor     400  invalid_cursor
     ├── ReplyInProgress       409  reply_in_progress
+    ├── TooManyKeys           409  too_many_keys
     ├── IdempotencyMismatch   422  idempotency_mismatch
     ├── RateLimited           429  rate_limited
     ├── TooManyAnswers        429  too_many_answers
@@ -23,6 +24,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.utils.functional import Promise
@@ -106,6 +108,12 @@ class ReplyInProgress(ChatError):
     detail = _("This conversation is still being answered; wait, or stop that answer first.")
 
 
+class TooManyKeys(ChatError):
+    status = 409
+    code = "too_many_keys"
+    detail = _("You have too many API keys; revoke one first.")
+
+
 class IdempotencyMismatch(ChatError):
     status = 422
     code = "idempotency_mismatch"
@@ -119,9 +127,9 @@ class RateLimited(ChatError):
     code = "rate_limited"
     detail = _("Too many requests; wait a moment.")
 
-    def __init__(self, *, retry_after: int, headers: dict[str, str]) -> None:
+    def __init__(self, *, retry_after: int | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(retry_after=retry_after)
-        self.headers = headers
+        self.headers = headers or {}
 
 
 class TooManyAnswers(ChatError):

@@ -26,6 +26,7 @@ REFUSALS = {
     "InvalidPosition": (400, "invalid_position"),
     "InvalidCursor": (400, "invalid_cursor"),
     "ReplyInProgress": (409, "reply_in_progress"),
+    "TooManyKeys": (409, "too_many_keys"),
     "IdempotencyMismatch": (422, "idempotency_mismatch"),
     "RateLimited": (429, "rate_limited"),
     "TooManyAnswers": (429, "too_many_answers"),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
@@ -30,7 +31,8 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils.log import AdminEmailHandler
 
-from conversations.models import Generation, UserConfig
+from conversations import api_keys
+from conversations.models import ApiKey, Generation, UserConfig
 from llmproviders.models import Preset
 from tests.conftest import Server
 from tests.conversations.helpers import chat
@@ -202,6 +204,18 @@ def old_database(world: World, secret: str) -> None:
     world.chatters[secret] = ("old", "custom")
 
 
+def api_key(world: World, secret: str) -> None:
+    """A key that lets a program in, shown rightly and wrongly."""
+    with mock.patch.object(api_keys.secrets, "token_urlsafe", return_value=secret):
+        _key, token = api_keys.make(user=User.objects.create_user("program"), name=CONTROL)
+    open_server = world.settings.CONVERSATIONS
+    world.settings.CONVERSATIONS = {**open_server, "REQUIRE_LOGIN": True}
+    for shown, expected in ((token, 200), (f"{token}x", 401)):
+        response = world.api.get("/conversations", headers={"Authorization": f"Bearer {shown}"})
+        assert response.status_code == expected
+    world.settings.CONVERSATIONS = open_server
+
+
 @dataclass(frozen=True)
 class Secret:
     """``put`` brings the canary in. In the places ``shown_in`` it may be seen."""
@@ -225,6 +239,7 @@ SECRETS = [
     Secret("LLM_API_KEY", llm_api_key),
     Secret("the query of LLM_API_URL", query_of_llm_api_url, shown_in=frozenset({"logs of httpx"})),
     Secret("an account's password", login_form),
+    Secret("an API key of ours", api_key),
     Secret("a user's key, by API", config_api),
     Secret("a user's key, refused by the API", refused_by_config_api),
     Secret("a user's key, in admin", user_config_form),
@@ -323,7 +338,7 @@ def api_answers(world: World) -> None:
     """GET every path, with every value that its parameters can have."""
     columns = {"session_id": "message__conversation__session_id", "generation_id": "pk", "message_id": "message_id"}
     values = {name: set(map(str, Generation.objects.values_list(path, flat=True))) for name, path in columns.items()}
-    values["key_id"] = {"1"}
+    values["key_id"] = set(map(str, ApiKey.objects.values_list("pk", flat=True)))
     for route in {*paths(), "nowhere"}:
         parameters = re.findall(r"<(?:\w+:)?(\w+)>", route)
         assert len(parameters) < 2, f"{route}: say here what its parameters can be"

@@ -33,7 +33,7 @@ class CallerAuthentication(BaseAuthentication):
             if caller.credential.kind == "session":
                 check_csrf(request._request)
             elif caller.credential.kind == "open" and "origin" in connection.headers:
-                check_origin(connection)
+                check_origin(connection)  # without one it is no page; its Host was judged already
         return caller, None
 
 

@@ -11,9 +11,15 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from .. import completions
 from ..access import ACCOUNT_PREFIX
 from ..exceptions import NotFound
 from ..models import IDENTIFIER_LENGTH, MAX_TOKENS_LIMIT, MODEL_TYPE_LENGTH
+
+# In a schema: a character that Python does not take for white space.
+VISIBLE = r"[^\s\x1c-\x1f\x85]"
+# Printable and not only white space. Patterns leave out the empty text: the schema has that by itself.
+MODEL_NAME = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 
 
 class TextField(serializers.CharField):
@@ -61,10 +67,25 @@ class SessionIdField(TextField):
             raise NotFound() from None
 
 
-def user_id_field() -> TextField:
-    return TextField(
+@extend_schema_field({"type": "string", "maxLength": IDENTIFIER_LENGTH, "pattern": f"^(?!{ACCOUNT_PREFIX})[\\s\\S]"})
+class UserIdField(TextField):
+    """Who is meant: a label, or the caller's own user name."""
+
+
+@extend_schema_field({"type": "string", "maxLength": completions.MAX_MODEL_CHARS, "pattern": MODEL_NAME})
+class ModelNameField(TextField):
+    """What an endpoint calls its model."""
+
+
+@extend_schema_field({"type": "string", "maxLength": 512, "pattern": "^(?!env:)[!-~]+$", "writeOnly": True})
+class KeyField(TextField):
+    """The key of an endpoint."""
+
+
+def user_id_field(*, in_query: bool = False) -> UserIdField:
+    return UserIdField(
         required=False,
-        allow_null=True,
+        allow_null=not in_query,
         allow_blank=True,
         max_length=IDENTIFIER_LENGTH,
         validators=[_not_an_account],

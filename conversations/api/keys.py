@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,12 +17,13 @@ from ..access import Scope
 from ..exceptions import NotFound
 from ..models import ApiKey
 from .base import ApiViewSet
-from .fields import IntegerField, StrictSerializer, TextField
-from .views import caller_of, validated
+from .fields import VISIBLE, IntegerField, StrictSerializer, TextField
+from .views import caller_of, one, request_example, validated
 
 MAX_DAYS = 3650
 
 
+@extend_schema_field({"type": "string", "minLength": 1, "maxLength": 100, "pattern": VISIBLE})
 class NameField(TextField):
     """Some text, not only white space."""
 
@@ -78,13 +79,17 @@ class ApiKeyRevokedSerializer(serializers.Serializer[Any]):
 class ApiKeyViewSet(ApiViewSet):
     """The caller's own API keys. A key may do this only with the scope `keys`."""
 
-    @extend_schema(responses=ApiKeyListSerializer)
+    @extend_schema(responses=one(ApiKeyListSerializer))
     def list(self, request: Request) -> Response:
         """List the keys that are not revoked, newest first. The keys themselves are shown to nobody."""
         keys = api_keys.list_keys(caller=caller_of(request))
         return Response({"keys": ApiKeySerializer(keys, many=True).data})
 
-    @extend_schema(request=ApiKeyCreateSerializer, responses={201: ApiKeyCreatedSerializer})
+    @extend_schema(
+        request=ApiKeyCreateSerializer,
+        responses={201: ApiKeyCreatedSerializer},
+        examples=[request_example({"name": "laptop", "scopes": ["read", "chat"], "expires_in_days": 90})],
+    )
     def create(self, request: Request) -> Response:
         """Make a key. It is in this answer and nowhere else: keep it."""
         data = validated(ApiKeyCreateSerializer, request.data).validated_data
@@ -98,7 +103,7 @@ class ApiKeyViewSet(ApiViewSet):
         return Response({**ApiKeySerializer(key).data, "key": token}, status=201)
 
     @extend_schema(
-        parameters=[OpenApiParameter("key_id", int, OpenApiParameter.PATH)], responses=ApiKeyRevokedSerializer
+        parameters=[OpenApiParameter("key_id", int, OpenApiParameter.PATH)], responses={200: ApiKeyRevokedSerializer}
     )
     def destroy(self, request: Request, key_id: str) -> Response:
         """Revoke a key: it lets in nobody any more, from the next call on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from .. import completions, conf
@@ -12,7 +13,10 @@ from ..keys import validate_users_key
 from ..models import Conversation, Generation, Message
 from ..services import ReplyOptions
 from .fields import (
+    VISIBLE,
     BooleanField,
+    KeyField,
+    ModelNameField,
     SessionIdField,
     StrictSerializer,
     TextField,
@@ -25,6 +29,9 @@ from .fields import (
 TITLE_LENGTH = 200
 
 
+@extend_schema_field(
+    {"type": "string", "minLength": 1, "maxLength": conf.Settings().MAX_MESSAGE_LENGTH, "pattern": VISIBLE}
+)
 class MessageField(TextField):
     """What a user says: some text, not only white space."""
 
@@ -39,6 +46,7 @@ class MessageField(TextField):
         return super().run_validation(data)
 
 
+@extend_schema_field({"type": "string", "maxLength": conf.Settings().MAX_SYSTEM_PROMPT_LENGTH})
 class SystemPromptField(TextField):
     def run_validation(self, data: Any = serializers.empty) -> Any:
         limit = conf.get().MAX_SYSTEM_PROMPT_LENGTH
@@ -248,8 +256,8 @@ class ConfigUpdateSerializer(StrictSerializer):
     model_type = model_type_field()
     max_tokens = max_tokens_field()
     custom_api_url = TextField(required=False, allow_blank=True, max_length=2000)
-    custom_model = TextField(required=False, allow_blank=True, max_length=completions.MAX_MODEL_CHARS)
-    custom_api_key = TextField(required=False, allow_blank=True, max_length=512)
+    custom_model = ModelNameField(required=False, allow_blank=True, max_length=completions.MAX_MODEL_CHARS)
+    custom_api_key = KeyField(required=False, allow_blank=True, max_length=512)
 
     def validate_custom_api_url(self, value: str) -> str:
         return _checked(completions.validate_url, value)
@@ -271,7 +279,7 @@ def _checked(validate: Any, value: str) -> str:
 class UserQuerySerializer(serializers.Serializer[Any]):
     """Whose model settings, in a query."""
 
-    user_id = user_id_field()
+    user_id = user_id_field(in_query=True)
 
 
 class ListQuerySerializer(UserQuerySerializer):
@@ -280,4 +288,4 @@ class ListQuerySerializer(UserQuerySerializer):
     search = serializers.CharField(required=False, allow_blank=True, max_length=TITLE_LENGTH)
     archived = serializers.BooleanField(default=False)
     limit = serializers.IntegerField(default=500, min_value=1, max_value=500)
-    cursor = serializers.CharField(required=False, max_length=200)
+    cursor = serializers.CharField(required=False, allow_blank=True, max_length=200)

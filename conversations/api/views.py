@@ -9,7 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.helpers import forced_singular_serializer
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -52,6 +53,16 @@ def session_id_of(text: str) -> uuid.UUID:
         raise NotFound() from None
 
 
+def request_example(body: dict[str, Any]) -> OpenApiExample:
+    """Return a body that the documentation shows."""
+    return OpenApiExample("A request", body, request_only=True)
+
+
+def one(serializer_class: type[Serializer[Any]]) -> Any:
+    """Return the answer of a call named `list` that is one object, which holds the list."""
+    return forced_singular_serializer(serializer_class)  # type: ignore[no-untyped-call]
+
+
 SESSION_ID = OpenApiParameter("session_id", uuid.UUID, OpenApiParameter.PATH)
 GENERATION_ID = OpenApiParameter("generation_id", uuid.UUID, OpenApiParameter.PATH)
 
@@ -59,10 +70,10 @@ GENERATION_ID = OpenApiParameter("generation_id", uuid.UUID, OpenApiParameter.PA
 class ConversationViewSet(ApiViewSet):
     """Conversations and their messages."""
 
-    @extend_schema(parameters=[s.ListQuerySerializer], responses=s.ConversationListSerializer)
+    @extend_schema(parameters=[s.ListQuerySerializer], responses=one(s.ConversationListSerializer))
     def list(self, request: Request) -> Response:
         """List conversations, newest activity first; archived ones only with `archived=true`."""
-        query = validated(s.ListQuerySerializer, request.query_params).validated_data
+        query = validated(s.ListQuerySerializer, request.query_params.dict()).validated_data
         page = listing.list_conversations(
             caller=caller_of(request).labelled(query.get("user_id")),
             search=query.get("search", ""),
@@ -75,7 +86,11 @@ class ConversationViewSet(ApiViewSet):
         items = s.ConversationListItemSerializer(page.conversations, many=True).data
         return Response({"conversations": items, "next": following})
 
-    @extend_schema(request=s.ConversationCreateSerializer, responses={201: s.ConversationCreatedSerializer})
+    @extend_schema(
+        request=s.ConversationCreateSerializer,
+        responses={201: s.ConversationCreatedSerializer},
+        examples=[request_example({"title": "Poems", "system_prompt": "Answer in verse."})],
+    )
     def create(self, request: Request) -> Response:
         """Create a conversation; the body may be empty."""
         data = dict(validated(s.ConversationCreateSerializer, request.data).validated_data)
@@ -139,7 +154,7 @@ class GenerationViewSet(ApiViewSet):
 
         async def resolve() -> HttpResponseBase:
             await supervisor.current().stop(key)
-            return json_response(await db.read(generation_state, caller, key, Action.READ))
+            return json_response(await db.read(generation_state, caller, key, Action.STOP))
 
         return Deferred(resolve)
 
@@ -168,14 +183,18 @@ def generation_state(caller: Caller, generation_id: uuid.UUID, action: Action) -
 class ConfigView(ApiView):
     """Which model answers."""
 
-    @extend_schema(parameters=[OpenApiParameter("user_id", str)], responses=s.ConfigSerializer)
+    @extend_schema(parameters=[s.UserQuerySerializer], responses=s.ConfigSerializer)
     def get(self, request: Request) -> Response:
         """Show what would answer now, and what else there is. The key is masked."""
         query = validated(s.UserQuerySerializer, request.query_params).validated_data
         config = configuration.get_configuration(caller=caller_of(request), user_id=query.get("user_id"))
         return Response(shown(config))
 
-    @extend_schema(request=s.ConfigUpdateSerializer, responses=s.ConfigSerializer)
+    @extend_schema(
+        request=s.ConfigUpdateSerializer,
+        responses=s.ConfigSerializer,
+        examples=[request_example({"model_type": "default", "max_tokens": 1000})],
+    )
     def post(self, request: Request) -> Response:
         """Choose a model, or set an endpoint of one's own with `model_type: "custom"`."""
         changes = dict(validated(s.ConfigUpdateSerializer, request.data).validated_data)

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(help_text='What the key is for.', max_length=100, verbose_name='name')),
                 ('hint', models.CharField(editable=False, max_length=32, verbose_name='begins with')),
-                ('hash', models.CharField(editable=False, max_length=64, unique=True, verbose_name='SHA-256')),
+                ('hash', models.CharField(editable=False, max_length=64, unique=True, verbose_name='SHA-256 hash')),
                 ('scopes', models.CharField(help_text='Words, separated by spaces.', max_length=100, verbose_name='scopes')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created')),
                 ('expires_at', models.DateTimeField(blank=True, help_text='Empty for never.', null=True, verbose_name='expires')),

@@ -62,6 +62,7 @@ def start_reply(
     ``UnknownModel``, ``PromptTooLong``, ``IdempotencyMismatch``, ``TooManyAnswers``, ``BudgetExhausted``,
     ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
     """
+    authorize(caller, Action.CHAT)
     whose = _whose(caller, session_id, user_id)
     if ids := _stored(whose, idempotency):
         return ids

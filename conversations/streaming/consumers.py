@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -129,7 +129,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _dispatch(self, frame: Frame) -> None:
         frame_id = frame.pop("id", None)
         kind = frame.pop("type", None)
-        handlers = {"chat": self._chat, "regenerate": self._regenerate, "attach": self._attach, "stop": self._stop}
         if not isinstance(frame_id, str | int | None) or len(str(frame_id)) > 200:
             await self._send(refused(None, InvalidRequest(errors={"id": [_("A string or a number.")]})))
         elif kind == "authenticate":
@@ -138,12 +137,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._end(UNAUTHENTICATED, NotAuthenticated.code)
         elif kind == "ping":
             await self._send({"type": "pong"})
-        elif not isinstance(kind, str) or kind not in handlers:
+        elif not isinstance(kind, str) or kind not in ACTIONS:
             await self._send(refused(frame_id, InvalidRequest(errors={"type": [_("There is no such frame type.")]})))
         elif len(self._tasks) >= MAX_REPLIES:
             await self._send(refused(frame_id, InvalidRequest(_("Too many replies at once on one socket."))))
         else:
-            self._task(self._guarded(handlers[kind](frame_id, frame), frame_id))
+            self._task(self._guarded(ACTIONS[kind](self, frame_id, frame), frame_id))
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -248,6 +247,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _send(self, frame: Frame) -> None:
         await self.send(text_data=_encode_json(frame))
+
+
+# The frames that ask for something of somebody's.
+ACTIONS: Mapping[str, Callable[[ChatConsumer, Any, Frame], Coroutine[Any, Any, None]]] = {
+    "chat": ChatConsumer._chat,
+    "regenerate": ChatConsumer._regenerate,
+    "attach": ChatConsumer._attach,
+    "stop": ChatConsumer._stop,
+}
 
 
 def _close_code(error: ChatError) -> int:

@@ -18,6 +18,8 @@ PING = b": ping\n\n"
 # What a browser's EventSource waits before it reconnects, in milliseconds; said once, with the first event.
 RETRY = b"retry: 2000\n\n"
 END = "end"
+# Of a position that a client names.
+MAX_DIGITS = 12
 # These end a line in Python's `splitlines` (and in clients built on it), though not in SSE.
 LINE_ENDS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -101,6 +103,6 @@ def parse_last_event_id(value: str, generation_id: str) -> int | None:
 
 def parse_position(value: str) -> int:
     """Return a count of characters; raises ``InvalidPosition`` unless it is written in plain digits."""
-    if not (value.isascii() and value.isdigit() and len(value) <= 12):
+    if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
         raise InvalidPosition()
     return int(value)

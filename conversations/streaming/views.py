@@ -13,7 +13,6 @@ from typing import Any
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 
@@ -23,15 +22,16 @@ from ..api import serializers as s
 from ..api.base import ApiView
 from ..api.errors import problem_response
 from ..api.gate import Deferred, json_response
-from ..api.views import GENERATION_ID, caller_of, session_id_of, validated
+from ..api.schema import EVENTS
+from ..api.views import GENERATION_ID, caller_of, request_example, session_id_of, validated
 from ..exceptions import InvalidRequest
 from ..generation.events import FAILED, INTERRUPTED, AnswerIds
 from ..generation.reader import Answer, collect, open_reader
-from .sse import EventStreamResponse, headers_of, parse_last_event_id, parse_position
+from .sse import MAX_DIGITS, EventStreamResponse, headers_of, parse_last_event_id, parse_position
 
 STREAM = {
     (200, "application/json"): s.ReplySerializer,
-    (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, description="The events of the answer."),
+    (200, "text/event-stream"): OpenApiResponse(EVENTS, description="The events of the answer."),
 }
 
 
@@ -45,13 +45,14 @@ class ChatView(ApiView):
         parameters=[
             OpenApiParameter(
                 IDEMPOTENCY_KEY,
-                str,
+                {"type": "string", "pattern": "^[!-~]{1,255}$"},
                 OpenApiParameter.HEADER,
                 description="The same key and body give the same answer again, never a second one.",
             )
         ],
         request=s.ChatSerializer,
         responses=STREAM,
+        examples=[request_example({"message": "Hello!", "stream": False})],
     )
     def post(self, request: Request) -> HttpResponseBase:
         """Say something: the answer comes as SSE, or with `"stream": false` as one JSON object."""
@@ -91,10 +92,16 @@ class GenerationStreamView(ApiView):
     @extend_schema(
         parameters=[
             GENERATION_ID,
-            OpenApiParameter("after", int, description="Characters that you have; with Last-Event-ID, that counts."),
-            OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER),
+            OpenApiParameter(
+                "after",
+                {"type": "integer", "minimum": 0, "maximum": 10**MAX_DIGITS - 1},
+                description="Characters that you have; with Last-Event-ID, that counts.",
+            ),
+            OpenApiParameter(
+                "Last-Event-ID", str, OpenApiParameter.HEADER, description="The `id` of the last event that you have."
+            ),
         ],
-        responses={(200, "text/event-stream"): OpenApiTypes.STR, 204: None},
+        responses={(200, "text/event-stream"): EVENTS, 204: None},
     )
     def get(self, request: Request, generation_id: str) -> HttpResponseBase:
         """Attach to an answer or resume it, also after its end; 204 after its last event."""

@@ -28,10 +28,11 @@ from conversations.generation.storage import Entry, finish, store
 from conversations.models import Allowance, Conversation, Generation, Message, TokenBudget, TokenCharge, Worker
 from conversations.services import replies
 from tests.conftest import Server
+from tests.conversations.accounts import require_login
+from tests.conversations.calling import caller_for, calling, key_of, until
 from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import ScriptedUpstream, answer, run_upstream_in_thread, status
 
-from .accounts import caller_for, calling, key_of, require_login, until
 from .helpers import chat, stream, streaming, whole_chat
 
 PROMPT, LONGEST = 100, 1000

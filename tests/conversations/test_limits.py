@@ -27,10 +27,11 @@ from conversations.exceptions import InvalidRequest, RateLimited
 from conversations.limits import Counter, Window
 from conversations.models import Allowance, Conversation, Message
 from tests.conftest import Server
+from tests.conversations.accounts import require_login
+from tests.conversations.calling import calling, key_of, until
 from tests.reliability.redis_server import RedisServer
 from tests.upstream import ScriptedUpstream, answer
 
-from .accounts import calling, key_of, require_login, until
 from .helpers import chat, stream, whole_chat
 
 HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")

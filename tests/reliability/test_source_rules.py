@@ -23,8 +23,13 @@ WALL_CLOCK = {
     "timezone.now",
     "timezone.localtime",
 }
-# A `Retry-After` that is a date can only be compared with the date.
-DATES = {("llmproviders/failures.py", "datetime.now")}
+# A `Retry-After` that is a date can only be compared with the date, several processes count requests by it, and the
+# day on which a key ends is one.
+DATES = {
+    ("llmproviders/failures.py", "datetime.now"),
+    ("conversations/limits.py", "time.time"),
+    ("conversations/api/keys.py", "timezone.now"),
+}
 
 
 def sources(*prefixes: str) -> Iterator[tuple[str, ast.Module]]:
