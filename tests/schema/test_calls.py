@@ -52,7 +52,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
         variables = environment(
             tmp_path,
             REQUIRE_LOGIN="true",
-            RATE_LIMIT="",
+            RATE_LIMIT="none",
+            MAX_ANSWERS_PER_CALLER="0",
             LLM_API_URL=upstream.url,
             LLM_MODEL="scripted",
             # A message may be as long as the document says, so the window has to hold it.
