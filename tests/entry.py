@@ -13,6 +13,8 @@ LOGIN = os.environ.get("ACCESS") == "login"
 USER = "reliable"
 TOKEN = "chatkey_reliability-tests-0123456789abcdefghijklmnop"
 OTHERS_TOKEN = TOKEN.replace("reliability", "some-other")
+# Where the scripted upstream is, which a user's own URL may name.
+UPSTREAM_HOST = "127.0.0.1"
 # What every client of a server under test sends.
 HEADERS = {"Authorization": f"Bearer {TOKEN}"} if LOGIN else {}
 OTHERS_HEADERS = {"Authorization": f"Bearer {OTHERS_TOKEN}"} if LOGIN else {}
@@ -24,7 +26,7 @@ CONVERSATIONS: dict[str, Any] = (
     else {}
 )
 ENVIRONMENT: dict[str, str] = (
-    {"REQUIRE_LOGIN": "true", "ALLOWED_UPSTREAM_HOSTS": "127.0.0.1"}
+    {"REQUIRE_LOGIN": "true", "ALLOWED_UPSTREAM_HOSTS": UPSTREAM_HOST}
     | {name: str(value) for name, value in CONVERSATIONS.items() if name != "REQUIRE_LOGIN"}
     if LOGIN
     else {}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.entry import CONVERSATIONS, LOGIN, MAKE_KEYS, make_keys
+from tests.entry import CONVERSATIONS, LOGIN, MAKE_KEYS, UPSTREAM_HOST, make_keys
 from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import ScriptedUpstream, run_upstream_in_thread
 
@@ -58,6 +58,7 @@ def _login(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("transactional_db")
         settings = request.getfixturevalue("settings")
         settings.CONVERSATIONS = {**settings.CONVERSATIONS, **CONVERSATIONS}
+        settings.LLMPROVIDERS = {**settings.LLMPROVIDERS, "ALLOWED_UPSTREAM_HOSTS": [UPSTREAM_HOST]}
         make_keys()
 
 
