@@ -44,8 +44,12 @@ class Connection:
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> Connection:
-        """Of an ASGI scope."""
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        """Of an ASGI scope. A header that came twice is one, joined as Django joins it."""
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            separator = "; " if name == "cookie" else ","
+            headers[name] = f"{headers[name]}{separator}{value}" if name in headers else value
         client = scope.get("client") or ("",)
         return cls(str(client[0] or ""), headers)
 

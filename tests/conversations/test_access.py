@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from io import BytesIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.handlers.asgi import ASGIRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +100,21 @@ def test_what_came_through_a_proxy_is_not_local_whatever_the_proxy_says(name: st
     assert not Connection.from_scope(
         {"client": (LOCAL, 1), "headers": [(name.title().encode(), value.encode())]}
     ).is_local
+
+
+def test_headers_that_came_twice_are_the_same_from_a_request_and_from_a_scope() -> None:
+    """The client's address is read from the right: of two lines the first must not be lost, nor win."""
+    lines = [("host", "example.com"), ("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "192.0.2.1")]
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "client": ("10.0.0.7", 4711),
+        "headers": [(name.encode(), value.encode()) for name, value in lines],
+    }
+    request = ASGIRequest(scope, BytesIO())
+    assert Connection.from_meta(request.META) == Connection.from_scope(scope)
 
 
 # Who is calling -------------------------------------------------------------------------------------------------
