@@ -25,6 +25,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "conversations.configuration",
             "conversations.listing",
             "conversations.pruning",
+            "conversations.seeding",
             "conversations.legacy",
             "conversations.keys",
             "conversations.checks",
