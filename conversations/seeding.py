@@ -15,6 +15,8 @@ from django.utils import timezone
 from .models import Conversation, Generation, Message
 
 BATCH = 1_000
+# An UPDATE of many rows has two values for each, and databases bound how many there may be.
+UPDATE_BATCH = 250
 WORDS = (
     *("answer", "apple", "autumn", "bridge", "coffee", "colour", "dinner", "evening", "garden", "harbour", "island"),
     *("journey", "kitchen", "letter", "market", "morning", "mountain", "number", "office", "paper", "picture"),
@@ -103,7 +105,7 @@ def _fill(chance: random.Random, rows: list[Conversation], next_id: int) -> int:
             next_id += 1
     Message.objects.bulk_create(messages, batch_size=BATCH)
     Generation.objects.bulk_create(generations, batch_size=BATCH)
-    Conversation.objects.bulk_update(rows, ["active_leaf"], batch_size=BATCH // 4)
+    Conversation.objects.bulk_update(rows, ["active_leaf"], batch_size=UPDATE_BATCH)
     return next_id
 
 
