@@ -41,7 +41,7 @@ class Run:
 RUNS = (
     Run("calls", ("examples", "coverage", "fuzzing"), *((1500, 20_000) if FULL else (3, 500)), operations=18),
     # Calls that follow each other, by the document's links.
-    Run("chains", ("stateful",), *((300, 2000) if FULL else (5, 20)), operations=3),
+    Run("chains", ("stateful",), *((500, 200) if FULL else (5, 20)), operations=3),
 )
 
 
