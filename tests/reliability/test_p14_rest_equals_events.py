@@ -131,7 +131,7 @@ def test_p14_a_state_never_goes_back(pair: Pair) -> None:
         return seen
 
     with ThreadPoolExecutor(8) as threads:
-        for _ in range(size(4, 40)):
+        for _ in range(size(10, 40)):
             over.clear()
             going = SseReader(pair.servers[0], message=script(chunks=["x"] * PIECES, delay=0.001)).start().seen(1)
             generation_id = going.ids["generation_id"]
