@@ -21,8 +21,8 @@ LOCAL_MODEL := $(VENV)/.local-model
 DEV := $(VENV)/.dev
 DRIVER_STAMPS := $(DRIVERS:%=$(VENV)/.%)
 
-.PHONY: help run dev migrate test test-reliability test-mutations test-schema lint format types security migrations-check \
-	deploy-check schema schema-check messages messages-check ci lock clean install-local-model system-packages
+.PHONY: help run dev migrate test test-servers test-reliability test-mutations test-schema lint format types security migrations-check \
+	deploy-check schema schema-check messages messages-check ci lock clean install-local-model system-packages server-packages
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -78,8 +78,13 @@ $(DEV): requirements/dev.txt $(BASE)
 	@$(INSTALL) $<
 	@touch $@
 
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Run the tests, a worker a core (PYTEST_ARGS='-k stream -n 0'; DATABASE_URL=... for another database)
-	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PY) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+
+test-servers: $(DEV) $(LOCAL_MODEL) $(VENV)/.postgres $(VENV)/.mysql  ## Run the tests on a PostgreSQL and on a MariaDB that it starts itself
+	$(PY) -m tests.on_servers -- $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 test-reliability: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Kill, cut, stall and race at full size; ACCESS=login: with accounts, limits and budgets
 	RELIABILITY=full ACCESS=$(ACCESS) $(PY) -m pytest tests/reliability $(PYTEST_ARGS)
@@ -144,6 +149,16 @@ system-packages:  ## Install what the checks need beside Python (Debian, Ubuntu)
 	command -v msgfmt > /dev/null || missing="$$missing gettext"; \
 	command -v redis-server > /dev/null || missing="$$missing redis-server"; \
 	command -v curl > /dev/null || missing="$$missing curl"; \
+	test -z "$$missing" || { \
+		if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; }
+
+server-packages:  ## Install what `make test-servers` needs (Debian, Ubuntu)
+	@missing=; \
+	ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || missing="$$missing postgresql"; \
+	command -v mariadbd > /dev/null || test -x /usr/sbin/mariadbd || missing="$$missing mariadb-server"; \
+	command -v mariadb-config > /dev/null || command -v mysql_config > /dev/null || \
+		missing="$$missing default-libmysqlclient-dev pkg-config gcc python3-dev"; \
 	test -z "$$missing" || { \
 		if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; }

@@ -216,7 +216,7 @@ DATABASE_OPTIONS: dict[str, dict[str, Any]] = {
             "PRAGMA cache_size=-16000; PRAGMA journal_size_limit=67108864"
         ),
     },
-    "postgresql": {},
+    "postgresql": {"options": "-c lock_timeout=20s"},
     "mysql": {"charset": "utf8mb4", "isolation_level": "read committed"},
 }
 

@@ -8,17 +8,18 @@ Few threads that keep their connections, instead of one thread and one connectio
 - ``log``: one thread for the text of answers (on SQLite the one of ``write``).
 
 What belongs together is one function and one call. Nothing here sends Django's request signals, so
-``CONN_MAX_AGE`` does not end these connections; a connection that an error broke is closed after the job.
+``CONN_MAX_AGE`` does not end these connections; a connection that an error broke is closed after the job, and
+the other threads then look at theirs before they use them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Lock
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -51,9 +52,11 @@ class Pool:
         return await loop.run_in_executor(self._executor, context.run, self._perform, job, again)
 
     def _perform(self, job: Callable[[], R], again: bool) -> R:
+        _close_dead_connections()
         try:
             return job()
         except (OperationalError, InterfaceError):
+            _tell_of_failure()
             if not again:
                 raise
             _close_broken_connections()
@@ -72,6 +75,25 @@ class Pool:
             wrapper.close()
 
 
+# The newest failure of any connection here, and the one that a thread last heard of.
+_newest_failure: object = None
+_heard_of = threading.local()
+
+
+def _tell_of_failure() -> None:
+    global _newest_failure
+    _newest_failure = object()
+
+
+def _close_dead_connections() -> None:
+    """Where one connection failed, ours may be gone too: a database that was restarted ends them all."""
+    if getattr(_heard_of, "failure", None) is not _newest_failure:
+        _heard_of.failure = _newest_failure
+        for wrapper in connections.all(initialized_only=True):
+            if wrapper.connection is not None and not wrapper.is_usable():
+                wrapper.close()
+
+
 def _close_broken_connections() -> None:
     for wrapper in connections.all(initialized_only=True):
         if wrapper.errors_occurred:
@@ -79,7 +101,7 @@ def _close_broken_connections() -> None:
 
 
 _pools: dict[str, Pool] = {}
-_lock = Lock()
+_lock = threading.Lock()
 
 
 def _pool(name: str) -> Pool:

@@ -1,4 +1,4 @@
-"""A model field whose values are encrypted in the database, and the form field that never shows them."""
+"""Model fields: text that is encrypted in the database, with the form field that never shows it; exact text."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from django.utils.translation import gettext_lazy as _
 from . import conf
 
 if TYPE_CHECKING:
+    _CharField = models.CharField[Any, Any]
     _TextField = models.TextField[str, str]
     _Exact = Exact[Any]
     _Stored = ExpressionWrapper[F]
 else:
+    _CharField = models.CharField
     _TextField = models.TextField
     _Exact = Exact
     _Stored = ExpressionWrapper
@@ -37,6 +39,21 @@ HIDDEN = "••••"
 
 class DecryptionFailed(Exception):
     """A stored value that no key of ``LLMPROVIDERS["ENCRYPTION_KEYS"]`` opens; names the column, not the value."""
+
+
+class ExactCharField(_CharField):
+    """A name or key: equal only if every character is, on every database.
+
+    MySQL and MariaDB would take ``kim``, ``Kim`` and ``kim `` for the same by default.
+    """
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            # Of the binary ones, those that do not leave blanks at the end out of account.
+            is_mariadb = getattr(connection, "mysql_is_mariadb")  # noqa: B009
+            parameters["collation"] = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
+        return parameters
 
 
 def mask(secret: str) -> str:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from . import conf
 from .base import Provider
 from .exceptions import InvalidEndpoint
-from .fields import EncryptedTextField, mask
+from .fields import EncryptedTextField, ExactCharField, mask
 from .guard import validate_key, validate_model_name, validate_url
 from .types import Endpoint
 
@@ -69,7 +69,7 @@ class PresetQuerySet(models.QuerySet["Preset"]):
 class Preset(models.Model):
     """A model that everybody may choose, and where it is reached."""
 
-    type = models.CharField(
+    type = ExactCharField(
         _("type"),
         max_length=64,
         unique=True,

@@ -17,12 +17,14 @@ import pytest_asyncio
 import uvicorn
 from django.apps import apps
 from django.contrib.contenttypes.management import create_contenttypes
+from django.core.management.color import no_style
 from django.db import connections, transaction
 from django.db.models import Model
 from django.db.models.signals import post_migrate
 
 from conversations import allowances, context, db, limits
 from conversations.generation import supervisor
+from tests import databases
 from tests.turns import turn
 from tests.upstream import ScriptedUpstream
 
@@ -38,8 +40,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
 
+def pytest_sessionfinish() -> None:
+    databases.drop_all()
+
+
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """The test database. What the migrations put into it is put back each time it is emptied.
 
     It is emptied after each test with real transactions: what a test finds must not hang on those before it.
@@ -52,12 +58,18 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
     post_migrate.disconnect(create_contenttypes)
     # Sent for each app; one is enough.
     post_migrate.connect(partial(_put_back, migrated), sender=apps.get_app_config("llmproviders"), weak=False)
+    yield
+    db.close()  # PostgreSQL drops no database that somebody is connected to
 
 
 def _put_back(rows: Sequence[Model], using: str, **_signal: Any) -> None:
     with transaction.atomic(using), connections[using].constraint_checks_disabled():
         for model, of_model in groupby(rows, type):
             model._base_manager.using(using).bulk_create(of_model)
+        # PostgreSQL gives the next key from a sequence that knows nothing of keys that were given.
+        with connections[using].cursor() as cursor:
+            for sql in connections[using].ops.sequence_reset_sql(no_style(), {type(row) for row in rows}):
+                cursor.execute(sql)
 
 
 @pytest.fixture(autouse=True)

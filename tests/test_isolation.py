@@ -41,7 +41,7 @@ def test_an_emptied_database_is_as_it_was_migrated() -> None:
 def test_each_worker_has_a_database_of_its_own() -> None:
     name = str(connection.settings_dict["NAME"])
     assert name.endswith(os.environ.get("PYTEST_XDIST_WORKER", ""))
-    assert connection.vendor != "sqlite" or str(os.getpid()) in name
+    assert str(os.getpid()) in name
 
 
 # Turns --------------------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ import shutil
 import pytest
 
 
-def program(name: str) -> str:
-    """Return the path of a program. Where it is missing the test is skipped, but in CI it fails."""
-    path = shutil.which(name)
+def program(name: str, *folders: object) -> str:
+    """Return the path of a program, also from ``folders``. Where it is missing the test is skipped; in CI it fails."""
+    path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, folders)]))
     if path:
         return path
     reason = f"{name} is not installed (`make system-packages`)"

@@ -138,11 +138,13 @@ class ChunkLog:
     async def _commit(self, batch: dict[Run, Entry]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + conf.get().STORAGE_TIMEOUT
+        again = False
         while True:
             try:
-                running = await db.log(store, list(batch.values()))
+                running = await db.log(store, list(batch.values()), again=again)
                 break
             except (OperationalError, InterfaceError) as error:
+                again = True
                 # The database as a whole refuses: nobody's rows are to blame, so all wait together.
                 logger.warning("the database refuses %d answers' text: %s", len(batch), error)
                 if loop.time() > deadline:
@@ -151,16 +153,16 @@ class ChunkLog:
                     return
                 await asyncio.sleep(RETRY_PAUSE)
             except Exception:
-                await self._commit_one_by_one(batch)
+                await self._commit_one_by_one(batch, again=again)
                 return
         for run, entry in batch.items():
             await self._committed(run, entry, alive=entry.generation_id in running)
 
-    async def _commit_one_by_one(self, batch: dict[Run, Entry]) -> None:
+    async def _commit_one_by_one(self, batch: dict[Run, Entry], *, again: bool) -> None:
         """One answer's rows are refused: find it, and lose no other's."""
         for run, entry in batch.items():
             try:
-                running = await db.log(store, [entry])
+                running = await db.log(store, [entry], again=again)
             except Exception:
                 logger.exception("the text of generation %s cannot be stored", run.ids.generation_id)
                 self._give_up(run)

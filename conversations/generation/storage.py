@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -42,10 +42,11 @@ class Progress:
     worker_id: uuid.UUID | None = None
 
 
-def store(entries: Sequence[Entry]) -> set[uuid.UUID]:
+def store(entries: Sequence[Entry], *, again: bool = False) -> set[uuid.UUID]:
     """Commit the entries of answers that still run, and return which those were.
 
-    The rows are locked first, so an answer that another process ended gets nothing more.
+    The rows are locked first, so an answer that another process ended gets nothing more. ``again``: the same entries
+    were tried before and the connection failed, perhaps after the commit: rows that are there count as written.
     """
     with transaction.atomic():
         running = set(
@@ -56,17 +57,33 @@ def store(entries: Sequence[Entry]) -> set[uuid.UUID]:
             .values_list("pk", flat=True)
         )
         alive = [entry for entry in entries if entry.generation_id in running]
-        _insert_chunks(entry for entry in alive if entry.ending is None)
+        growing = [entry for entry in alive if entry.ending is None]
+        _insert_chunks(growing, written=_written(growing) if again else frozenset())
         _end(entry for entry in alive if entry.ending)
     return running
 
 
-def _insert_chunks(entries: Iterable[Entry]) -> None:
+def _insert_chunks(entries: Iterable[Entry], *, written: Collection[tuple[uuid.UUID, Piece]]) -> None:
+    """Insert what is not ``written``. Another text at a position that is taken is an IntegrityError."""
     GenerationChunk.objects.bulk_create(
         GenerationChunk(generation_id=entry.generation_id, position=piece.position, kind=piece.kind, text=piece.text)
         for entry in entries
         for piece in entry.pieces
+        if (entry.generation_id, piece) not in written
     )
+
+
+def _written(entries: Iterable[Entry]) -> set[tuple[uuid.UUID, Piece]]:
+    """The rows that stand where those of the entries would."""
+    found: set[tuple[uuid.UUID, Piece]] = set()
+    for entry in entries:
+        if entry.pieces:
+            chunks = GenerationChunk.objects.filter(
+                generation_id=entry.generation_id, position__gte=entry.pieces[0].position
+            )
+            rows = chunks.values_list("position", "kind", "text")
+            found.update((entry.generation_id, Piece(*row)) for row in rows)
+    return found
 
 
 def finish(

@@ -7,6 +7,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from llmproviders.fields import ExactCharField
+
 from ..access import Scope
 from ..querysets import ApiKeyQuerySet
 
@@ -19,7 +21,7 @@ class ApiKey(models.Model):
     )
     name = models.CharField(_("name"), max_length=100, help_text=_("What the key is for."))
     hint = models.CharField(_("begins with"), max_length=32, editable=False)
-    hash = models.CharField(_("SHA-256 hash"), max_length=64, unique=True, editable=False)
+    hash = ExactCharField(_("SHA-256 hash"), max_length=64, unique=True, editable=False)
     scopes = models.CharField(_("scopes"), max_length=100, help_text=_("Words, separated by spaces."))
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True, help_text=_("Empty for never."))

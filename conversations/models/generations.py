@@ -8,6 +8,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from llmproviders.fields import ExactCharField
+
 from ..querysets import GenerationQuerySet
 from .conversations import Conversation, Message
 from .owned import Owned
@@ -71,7 +73,7 @@ class Generation(Owned):
     prompt_tokens = models.PositiveIntegerField(_("prompt tokens"), null=True, blank=True)
     completion_tokens = models.PositiveIntegerField(_("completion tokens"), null=True, blank=True)
     total_tokens = models.PositiveIntegerField(_("total tokens"), null=True, blank=True)
-    idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True)  # noqa: DJ001
+    idempotency_key = ExactCharField(_("idempotency key"), max_length=255, null=True, blank=True)
     idempotency_hash = models.CharField(_("idempotency hash"), max_length=64, blank=True, default="")
     created_at = models.DateTimeField(_("started"), default=timezone.now, editable=False)
     first_token_at = models.DateTimeField(_("first token"), null=True, blank=True)

@@ -8,6 +8,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from llmproviders.fields import ExactCharField
+
 from .generations import Generation
 
 HIGHEST_NUMBER = 1_000_000
@@ -81,7 +83,7 @@ class Allowance(models.Model):
 class TokenBudget(models.Model):
     """What an account, or a group's members together, spent on one day (UTC). Changed by ``budgets`` only."""
 
-    subject = models.CharField(_("subject"), max_length=64, help_text=_("user:<id> or group:<id>."))
+    subject = ExactCharField(_("subject"), max_length=64, help_text=_("user:<id> or group:<id>."))
     day = models.DateField(_("day"), db_index=True)
     spent = models.BigIntegerField(
         _("tokens spent"), default=0, help_text=_("Answers that run count with the most that they may cost.")

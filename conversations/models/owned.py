@@ -6,6 +6,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from llmproviders.fields import ExactCharField
+
 IDENTIFIER_LENGTH = 255
 
 
@@ -20,7 +22,7 @@ class Owned(models.Model):
         blank=True,
         related_name="+",
     )
-    user_identifier = models.CharField(
+    user_identifier = ExactCharField(
         _("user identifier"),
         max_length=IDENTIFIER_LENGTH,
         blank=True,

@@ -7,7 +7,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from llmproviders.fields import EncryptedTextField
+from llmproviders.fields import EncryptedTextField, ExactCharField
 
 from ..querysets import UserConfigQuerySet
 from .conversations import MODEL_NAME_LENGTH, MODEL_TYPE_LENGTH
@@ -27,7 +27,7 @@ class UserConfig(models.Model):
         blank=True,
         related_name="+",
     )
-    user_identifier = models.CharField(
+    user_identifier = ExactCharField(
         _("user identifier"), max_length=IDENTIFIER_LENGTH, unique=True, blank=True, default=""
     )
     current_model_type = models.CharField(_("model type"), max_length=MODEL_TYPE_LENGTH, blank=True, default="")

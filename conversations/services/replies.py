@@ -89,7 +89,8 @@ def _whose(caller: Caller, session_id: uuid.UUID | None, user_id: str | None) ->
     """Return whose answer it will be: the conversation's owner's, or the caller's for a new conversation."""
     if session_id is None:
         return caller.labelled(user_id).user_identifier
-    return get_conversation(caller=caller, session_id=session_id, action=Action.CHAT).user_identifier
+    whose: str = get_conversation(caller=caller, session_id=session_id, action=Action.CHAT).user_identifier
+    return whose
 
 
 def _stored(whose: str, idempotency: Idempotency | None) -> AnswerIds | None:

@@ -8,13 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import databases
+
 from .processes import run, serving
 
 
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A migrated SQLite database."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('project') / 'db.sqlite3'}"
+    """A migrated database."""
+    url = databases.url_of(tmp_path_factory.mktemp("project"))
     migrated = run("manage.py", "migrate", "--no-input", "--verbosity", "0", DATABASE_URL=url)
     assert migrated.returncode == 0, migrated.stderr
     return url

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from django.conf import settings
+from django.db import connection
 from django.utils.module_loading import import_string
 
 from .processes import ROOT, variables
@@ -32,6 +34,15 @@ def test_sqlite_waits_for_its_turn_and_lets_readers_through() -> None:
         assert "journal_mode=WAL" in database["OPTIONS"]["init_command"]
     assert database["CONN_MAX_AGE"] == 0
     assert not database.get("ATOMIC_REQUESTS")
+
+
+@pytest.mark.django_db
+def test_postgresql_does_not_wait_for_a_lock_for_ever() -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("the others have a limit of their own")
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("20s",)
 
 
 def test_every_middleware_can_be_async() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -27,6 +25,7 @@ from conversations.generation.events import CONTENT, REASONING, Ending, Piece
 from conversations.generation.storage import Entry, finish, store
 from conversations.models import Allowance, Conversation, Generation, Message, TokenBudget, TokenCharge, Worker
 from conversations.services import replies
+from tests import databases
 from tests.conftest import Server
 from tests.conversations.accounts import require_login
 from tests.conversations.calling import caller_for, calling, key_of, until
@@ -329,12 +328,7 @@ def two(tmp_path: Path) -> Iterator[tuple[list[ServerProcess], str, ScriptedUpst
         token = manage(env, "create_api_key", "kim", "--name", "test").strip()
         first, second = (ServerProcess("uvicorn", env, tmp_path / f"{number}.log") for number in (1, 2))
         with first, second:
-            yield [first, second], token, upstream, tmp_path / "db.sqlite3"
-
-
-def stored(database: Path, sql: str) -> list[Any]:
-    with closing(sqlite3.connect(database)) as direct:
-        return [row[0] for row in direct.execute(sql)]
+            yield [first, second], token, upstream, tmp_path
 
 
 @pytest.mark.server
@@ -355,8 +349,8 @@ def test_fifty_requests_to_two_processes_overspend_by_one_answer_and_a_killed_on
             try:
                 until(lambda: sum(call.done() for call in asked) == 49)
                 [begun] = [number for number, call in enumerate(asked) if not call.done()]
-                until(lambda: stored(database, "SELECT text FROM conversations_generationchunk"))
-                reserved = stored(database, "SELECT spent FROM conversations_tokenbudget")
+                until(lambda: databases.rows(database, "SELECT text FROM conversations_generationchunk"))
+                reserved = databases.rows(database, "SELECT spent FROM conversations_tokenbudget")
                 servers[begun % 2].signal(signal.SIGKILL)
             finally:
                 upstream.gate("g").open()
@@ -365,9 +359,9 @@ def test_fifty_requests_to_two_processes_overspend_by_one_answer_and_a_killed_on
     assert sorted(answers, key=str) == [429] * 49 + ["killed"]
     assert upstream.calls == 1
     assert reserved[0] > 1000
-    until(lambda: stored(database, "SELECT status FROM conversations_generation") == ["interrupted"])
-    assert 10 < stored(database, "SELECT spent FROM conversations_tokenbudget")[0] < 100
-    assert stored(database, "SELECT id FROM conversations_tokencharge") == []
+    until(lambda: databases.rows(database, "SELECT status FROM conversations_generation") == ["interrupted"])
+    assert 10 < databases.rows(database, "SELECT spent FROM conversations_tokenbudget")[0] < 100
+    assert databases.rows(database, "SELECT id FROM conversations_tokencharge") == []
 
 
 def test_ids_that_nothing_has_are_settled_quietly(kim: User) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import databases
 from tests.upstream import ScriptedUpstream, answer, status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,21 +32,20 @@ TAKE_TERMINAL = "import os, sys; os.open(os.ttyname(0), os.O_RDWR); os.execv(sys
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database, to be copied."""
-    path = tmp_path_factory.mktemp("chat") / "db.sqlite3"
-    environ = {**os.environ, "DATABASE_URL": f"sqlite:///{path}"}
+    folder = tmp_path_factory.mktemp("chat")
+    environ = {**os.environ, "DATABASE_URL": databases.url_of(folder)}
     subprocess.run([*MANAGE, "migrate", "-v0"], env=environ, check=True, timeout=120, cwd=ROOT)
-    return path
+    return folder
 
 
 @pytest.fixture
 def environ(migrated: Path, tmp_path: Path, upstream_thread: ScriptedUpstream) -> dict[str, str]:
     """The environment of a chat with the scripted upstream, on a database of its own."""
-    path = tmp_path / "db.sqlite3"
-    path.write_bytes(migrated.read_bytes())
+    databases.copy(migrated, tmp_path)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LLM_", "DEFAULT_MODEL"))}
     return {
         **kept,
-        "DATABASE_URL": f"sqlite:///{path}",
+        "DATABASE_URL": databases.url_of(tmp_path),
         "LLM_API_URL": upstream_thread.url,
         "LLM_MODEL": "scripted",
         "LLM_API_KEY": "sk-scripted-0123456789",
@@ -208,7 +208,8 @@ def test_bad_input_is_refused_in_one_line(
 
 
 def test_a_database_without_tables_is_one_line(environ: dict[str, str], tmp_path: Path) -> None:
-    done = chat({**environ, "DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3"}, "hi")
+    (empty := tmp_path / "empty").mkdir()
+    done = chat({**environ, "DATABASE_URL": databases.url_of(empty)}, "hi")
     assert done.returncode == 1
     assert "The database does not answer" in done.stderr
     assert "Traceback" not in done.stderr

@@ -21,6 +21,7 @@ from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 
 from llmproviders import ChatMessage, CompletionFinished, CompletionRequest, ContentDelta, Endpoint
+from tests import databases
 from tests.chatproject.processes import environment, run, serving
 from tests.tools import program
 from tests.upstream import run_upstream_in_thread
@@ -101,7 +102,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     """A server with one model, the scripted one, and somebody who tries the README on it."""
     with run_upstream_in_thread() as upstream:
         given: dict[str, Any] = {
-            "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}",
+            "DATABASE_URL": databases.url_of(tmp_path),
             "LLM_API_URL": upstream.url,
             "LLM_MODEL": "scripted",
             **PASSWORD,

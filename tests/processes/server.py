@@ -13,6 +13,7 @@ from typing import IO, Self
 
 import httpx
 
+from tests import databases
 from tests.entry import ENVIRONMENT, HEADERS
 from tests.ports import free_port
 
@@ -22,11 +23,11 @@ STOP_SECONDS = 30.0
 
 
 def environment(folder: Path, **extra: str) -> dict[str, str]:
-    """Return a clean environment whose database is in ``folder``; what the machine or `.env` says does not count."""
+    """Return a clean environment with the database of ``folder``; nothing else counts of what the machine says."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {
         **kept,
-        "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
+        "DATABASE_URL": databases.url_of(folder),
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "TITLES": "first_words",
         "PYTHONUNBUFFERED": "1",

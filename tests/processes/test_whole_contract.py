@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
+from tests import databases
 from tests.conversations.helpers import chat, stream, streaming
 from tests.upstream import answer, run_upstream_in_thread
 
@@ -28,7 +28,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["uvicorn", "daphne"])
 def process(request: pytest.FixtureRequest, migrated: Path, tmp_path: Path) -> Any:
-    shutil.copytree(migrated, tmp_path, dirs_exist_ok=True)
+    databases.copy(migrated, tmp_path)
     with ServerProcess(request.param, environment(tmp_path), tmp_path / "server.log") as server:
         yield server
 
@@ -99,7 +99,7 @@ def test_a_second_turn_reaches_the_model_with_the_first(process: ServerProcess) 
 
 @pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
 def test_an_answer_can_be_resumed_after_a_kill_and_a_restart(kind: str, migrated: Path, tmp_path: Path) -> None:
-    shutil.copytree(migrated, tmp_path, dirs_exist_ok=True)
+    databases.copy(migrated, tmp_path)
     log = tmp_path / "server.log"
     with run_upstream_in_thread() as upstream:
         upstream.script = [answer("one ", "two ", "three ", gate="never", gate_at=3)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests import databases
 from tests.entry import CONVERSATIONS, LOGIN, MAKE_KEYS, UPSTREAM_HOST, make_keys
 from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import ScriptedUpstream, run_upstream_in_thread
@@ -23,7 +23,7 @@ class Serve(Protocol):
     """Starts ``count`` server processes on one fresh database; all are ended after the test.
 
     ``conversations`` and ``providers`` change keys of the two apps' settings, ``pragmas`` is SQL for each new
-    SQLite connection, ``lock_timeout`` what a job waits for SQLite's lock (seconds; else the project's own), and
+    SQLite connection, ``lock_timeout`` what a job waits for a lock (seconds; else the project's own), and
     ``env`` variables of the environment. Called twice in a test, it serves the same database again.
     """
 
@@ -76,11 +76,12 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def database(migrated: Path, tmp_path: Path) -> Path:
-    """The SQLite file of the test's servers."""
+def database(migrated: Path, tmp_path: Path) -> Iterator[Path]:
+    """The folder of the database of the test's servers."""
     folder = tmp_path / "database"
-    shutil.copytree(migrated, folder)
-    return folder / "db.sqlite3"
+    databases.copy(migrated, folder)
+    yield folder
+    databases.drop(folder)
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def serve(
             }
             if redis:
                 variables["REDIS_URL"] = request.getfixturevalue("redis_server").url
-            settings = environment(database.parent, **variables)
+            settings = environment(database, **variables)
             servers = [ServerProcess(kind, settings, tmp_path / f"server-{index}.log") for index in range(count)]
             for server in servers:
                 running.push(server)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from tests import databases
 from tests.entry import HEADERS
 from tests.processes.server import ServerProcess, environment
 from tests.upstream import Behaviour, Request, ScriptedUpstream, run_upstream_in_thread
@@ -45,8 +45,9 @@ def running_pair(
     **env: str,
 ) -> Iterator[Pair]:
     """Run two servers of these ``kinds`` on a copy of the ``migrated`` database, until the block ends."""
-    shutil.copytree(migrated, folder, dirs_exist_ok=True)
+    databases.copy(migrated, folder)
     with ExitStack() as running:
+        running.callback(databases.drop, folder)
         upstream = running.enter_context(run_upstream_in_thread(default=default))
         if redis:
             env["REDIS_URL"] = running.enter_context(RedisServer()).url

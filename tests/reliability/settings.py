@@ -1,12 +1,13 @@
 """Settings of the server processes under test: the project's own, and what a test changes in them.
 
 ``OVERRIDES`` of the environment is a JSON object: ``conversations`` and ``providers`` hold keys of the two apps'
-settings, ``pragmas`` SQL for each new SQLite connection, ``timeout`` what a job waits for SQLite's lock. While the
-file that ``STOP_IN_TRANSACTION`` names exists, a process removes it and stops itself as SIGSTOP would, inside a
-transaction that holds the write lock.
+settings, ``pragmas`` SQL for each new SQLite connection, ``timeout`` what a job waits for a lock. While the file
+that ``STOP_IN_TRANSACTION`` names exists, a process removes it and stops itself as SIGSTOP would, inside a
+transaction that has written text.
 """
 
 import json
+import math
 import os
 import signal
 import time
@@ -24,7 +25,12 @@ CONVERSATIONS = {**CONVERSATIONS, **_overrides.get("conversations", {})}
 LLMPROVIDERS = {**LLMPROVIDERS, **_overrides.get("providers", {})}
 _options = DATABASES["default"].setdefault("OPTIONS", {})
 if "timeout" in _overrides:
-    _options["timeout"] = _overrides["timeout"]
+    _seconds = _overrides["timeout"]
+    _options |= {
+        "sqlite3": {"timeout": _seconds},
+        "postgresql": {"options": f"-c lock_timeout={_seconds * 1000:.0f}"},
+        "mysql": {"init_command": f"SET innodb_lock_wait_timeout={math.ceil(_seconds)}"},
+    }[DATABASES["default"]["ENGINE"].rpartition(".")[2]]
 if _overrides.get("pragmas"):
     _options["init_command"] = f"{_options['init_command'].rstrip('; ')}; {_overrides['pragmas']}"
 

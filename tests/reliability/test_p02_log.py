@@ -7,13 +7,15 @@ import threading
 from typing import Any
 
 import pytest
+from django.db import IntegrityError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from conversations import db, services
 from conversations.access import Caller
 from conversations.generation import log as chunk_log
 from conversations.generation.events import AnswerIds, Piece
 from conversations.generation.reader import open_reader
-from conversations.generation.storage import INTERRUPTED_ENDING, finish, load, store
+from conversations.generation.storage import INTERRUPTED_ENDING, Entry, finish, load, store
 from conversations.generation.supervisor import Supervisor
 from conversations.models import GenerationChunk, Message
 from tests.conversations.helpers import flat
@@ -81,8 +83,8 @@ async def test_p2_what_a_batch_and_a_look_into_the_database_both_bring_is_shown_
     looked = threading.Event()
     loop = asyncio.get_running_loop()
 
-    def store_slowly(entries: Any) -> Any:
-        running = store(entries)
+    def store_slowly(entries: Any, **options: Any) -> Any:
+        running = store(entries, **options)
         if any(entry.pieces for entry in entries):
             finish(entries[0].generation_id, INTERRUPTED_ENDING)
             assert looked.wait(10)
@@ -108,3 +110,51 @@ async def test_p2_what_a_batch_and_a_look_into_the_database_both_bring_is_shown_
     assert (text, ending.status) == ("once", "interrupted")
     assert await db.read(stored_text, ids) == "once"
     assert "".join(piece.text for piece in run.transcript.pieces) == "once"
+
+
+@pytest.mark.parametrize("batch", ["text", "end"])
+async def test_p2_a_batch_whose_commit_nobody_heard_of_is_written_once(
+    upstream: ScriptedUpstream, engine: Supervisor, monkeypatch: pytest.MonkeyPatch, batch: str
+) -> None:
+    """The connection is lost after COMMIT and before its answer: what is tried again is there already."""
+    storing: list[int] = []
+    lost: list[str] = []
+
+    def store_and_lose(entries: Any, **options: Any) -> Any:
+        [entry] = entries
+        if not lost and (entry.ending if batch == "end" else entry.pieces):
+            storing.append(threading.get_ident())
+        return store(entries, **options)
+
+    def commit(wrapper: BaseDatabaseWrapper) -> None:
+        really_commit(wrapper)  # type: ignore[no-untyped-call]
+        if storing == [threading.get_ident()]:
+            lost.append(batch)
+            storing.clear()
+            wrapper.errors_occurred = True  # as where the driver raises
+            raise OperationalError("the connection was lost")
+
+    really_commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
+    monkeypatch.setattr(chunk_log, "store", store_and_lose)
+    monkeypatch.setattr(BaseDatabaseWrapper, "_commit", commit)
+    upstream.script = [answer("one, ", "two, ", "three", reasoning=["well, "], gate="rest", gate_at=2)]
+    ids = await start("hello")
+    run = engine.runs[ids.generation_id]
+    while not run.transcript.position and not run.finished.is_set():
+        await run.transcript.wait(10)
+    upstream.gate("rest").open()
+    text, ending, _errors = await told(ids)
+    assert lost == [batch]
+    assert (text, ending.status) == ("well, one, two, three", "completed")
+    assert await db.read(stored_text, ids) == "one, two, three"
+
+
+async def test_p2_another_text_at_the_same_position_is_no_text_of_ours(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("never", gate="never", gate_at="headers")]
+    generation_id = (await start("hello")).generation_id
+    ours, others = [Entry(generation_id, [Piece(5, "content", text)]) for text in ("ours!", "other")]
+    await db.log(store, [ours])
+    await db.log(store, [ours], again=True)
+    with pytest.raises(IntegrityError):
+        await db.log(store, [others], again=True)
+    assert await db.read(lambda: [chunk.text for chunk in GenerationChunk.objects.all()]) == ["ours!"]

@@ -20,6 +20,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from tests import databases
 from tests.conversations.helpers import Stream, blocks
 from tests.entry import HEADERS
 from tests.processes.server import ServerProcess
@@ -159,7 +160,7 @@ def run(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
             stored={id(outcome): told for outcome, told in zip(outcomes, told, strict=True)},
             logs={server.kind: server.log.read_text() for server in pair.servers},
             config="".join(client.get("/api/config").text for client in clients),
-            database=b"".join(path.read_bytes() for path in pair.folder.glob("db.sqlite3*")),
+            database=databases.contents(pair.folder),
             calls=Counter(_name(request.body) for request in pair.upstream.completions),
             hung_up=_hung_up(pair.upstream),
         )

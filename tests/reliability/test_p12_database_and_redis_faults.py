@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import databases
 from tests.conversations.helpers import whole_chat
+from tests.databases import FILE
 from tests.upstream import ScriptedUpstream
 
 from .conftest import Serve
@@ -25,6 +27,7 @@ from .truth import consistent
 
 pytestmark = pytest.mark.server
 
+sqlite_only = pytest.mark.skipif(databases.vendor() != "sqlite", reason="locks or fills a SQLite file")
 LOCKED_SECONDS = size(1.5, 10.0)
 # Pages of the small database, and what fills it: a row of this many bytes.
 SPARE_PAGES = 20
@@ -41,7 +44,7 @@ def wait_for(predicate: Callable[[], object], seconds: float = 20.0) -> None:
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
     """Another connection holds the write lock."""
-    with closing(sqlite3.connect(database, timeout=10, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(database / FILE, timeout=10, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")
@@ -57,6 +60,7 @@ def words(start: int, count: int) -> str:
     return "".join(f"{number} " for number in range(start, start + count))
 
 
+@sqlite_only
 def test_p12_answers_go_on_after_the_database_was_locked(
     serve: Serve, database: Path, scripted: ScriptedUpstream
 ) -> None:
@@ -94,6 +98,7 @@ def test_p12_answers_go_on_after_the_database_was_locked(
         assert whole_chat(here, "And now?", session_id=readers[0].ids["session_id"]).status_code == 200
 
 
+@sqlite_only
 def test_p12_an_answer_that_cannot_be_stored_in_time_ends_typed_and_whole(serve: Serve, database: Path) -> None:
     """Locked for longer than the log is willing to wait, while the upstream goes on sending."""
     [server] = serve(lock_timeout=0.6, conversations={"STORAGE_TIMEOUT": 0.5})
@@ -114,16 +119,17 @@ def test_p12_an_answer_that_cannot_be_stored_in_time_ends_typed_and_whole(serve:
 
 def fill(database: Path, pages: int) -> None:
     """Take what is left of ``pages``: the larger the batch that did not fit, the more that is."""
-    with closing(sqlite3.connect(database, timeout=10, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(database / FILE, timeout=10, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA max_page_count={pages}")
         with pytest.raises(sqlite3.OperationalError, match="full"):
             connection.executemany("INSERT INTO ballast VALUES (zeroblob(?))", repeat([1000]))
 
 
+@sqlite_only
 def test_p12_a_full_database_ends_answers_typed_and_takes_messages_again_once_there_is_room(
     serve: Serve, database: Path
 ) -> None:
-    with closing(sqlite3.connect(database)) as connection:
+    with closing(sqlite3.connect(database / FILE)) as connection:
         connection.execute("CREATE TABLE ballast (bytes BLOB)")
         connection.execute("INSERT INTO ballast VALUES (zeroblob(?))", [BALLAST])
         connection.commit()
@@ -142,7 +148,7 @@ def test_p12_a_full_database_ends_answers_typed_and_takes_messages_again_once_th
         assert client.get("/api/health/ready").status_code == 200
         consistent(client, before.part)
 
-        with closing(sqlite3.connect(database, timeout=10)) as connection:
+        with closing(sqlite3.connect(database / FILE, timeout=10)) as connection:
             connection.execute("DELETE FROM ballast")
             connection.commit()
         for reader in readers:
