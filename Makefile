@@ -22,7 +22,7 @@ DEV := $(VENV)/.dev
 DRIVER_STAMPS := $(DRIVERS:%=$(VENV)/.%)
 
 .PHONY: help run dev migrate test test-servers test-reliability test-mutations test-schema lint format types security migrations-check \
-	deploy-check schema schema-check messages messages-check ci lock clean install-local-model system-packages server-packages
+	deploy-check schema schema-check messages messages-check ci lock clean install-local-model system-packages server-packages bench
 .DELETE_ON_ERROR:
 
 help:  ## List the targets
@@ -142,6 +142,19 @@ messages-check: $(DEV)  ## Fail where a text is not translated, or the compiled 
 		msgcmp $$po $$folder/django.pot && msgfmt --check -o var/check.mo $$po && cmp var/check.mo $${po%.po}.mo \
 		|| { echo "$$po is not complete and current: make messages"; exit 1; }; done
 
+# What this project is measured against, each in an environment of its own.
+RIVALS := $(patsubst %,var/bench/%/.installed,reference limit litellm)
+
+var/bench/%/.installed: benchmarks/requirements/%.txt
+	@echo 'Installing $<'
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@touch $@
+
+BENCH ?= full
+bench: $(BASE) $(VENV)/.postgres $(RIVALS)  ## Measure speed against others (BENCH=quick; POSTGRES_URL=... for PostgreSQL too)
+	@$(PY) -m benchmarks $(BENCH) $(BENCH_ARGS)
+
 ci: lint types security migrations-check deploy-check schema-check messages-check test  ## All of these, the tests last
 
 system-packages:  ## Install what the checks need beside Python (Debian, Ubuntu)
@@ -178,6 +191,8 @@ lock: $(UV)  ## Pin the requirements of pyproject.toml (UPGRADE=1: to the newest
 	$(COMPILE) --no-deps --group local-model -o requirements/local-model.txt
 	for extra in postgres mysql redis production dev; do \
 		$(COMPILE) pyproject.toml --extra $$extra -c requirements/base.txt -o requirements/$$extra.txt || exit 1; done
+	for rival in reference limit litellm; do \
+		$(COMPILE) benchmarks/requirements/$$rival.in -o benchmarks/requirements/$$rival.txt || exit 1; done
 
 clean:  ## Remove what was installed and cached; var/ (database, keys) stays
 	rm -rf $(VENV) var/lock .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

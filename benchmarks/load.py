@@ -1,0 +1,269 @@
+"""The measurements of streams. Each takes a side and the port of its server, and ends within a known time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from .client import Connection, Stream
+from .processes import Nobody, Server
+from .sides import Side
+from .upstream import Upstream, script
+
+CHUNKS = 100
+PACE = 10
+HELD_INTERVAL = 50
+MAX_DELAY = 150_000
+ENDLESS = 1_000_000
+# What the opening of streams, and their ends, may take at most.
+OPENING = 120.0
+ENDING = 15.0
+# What an answer that is under way gets to end, once a measurement is over.
+GRACE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Streams a second, counted by their chunks; events that brought the text of a stream; streams that failed.
+
+    ``server`` and ``load`` are the shares of their cores that the two took.
+    """
+
+    streams: float
+    events: float
+    failed: int
+    server: float
+    load: float
+    at_once: int
+
+    @property
+    def of_a_core(self) -> float:
+        """Streams for each second that the server had of its core: what others take of it is not counted."""
+        return self.streams / max(self.server, 0.001)
+
+
+class Crowd:
+    """So many clients, each with a connection of its own, that ask again as soon as they have their answer."""
+
+    def __init__(self, side: Side, port: int, question: str, chunks: int) -> None:
+        self._side = side
+        self._port = port
+        self._question = question
+        self._expected = chunks
+        self._ends = False
+        self._open: set[Stream] = set()
+        self._chunks = self._events = 0
+        self.complete = self.failed = 0
+
+    def chunks(self) -> int:
+        return self._chunks + sum(stream.chunks for stream in self._open)
+
+    def events(self) -> int:
+        return self._events + sum(stream.events for stream in self._open)
+
+    @asynccontextmanager
+    async def asking(self, number: int, *, spread: float) -> AsyncIterator[None]:
+        """Keep ``number`` streams open meanwhile; they begin within ``spread`` seconds."""
+        clients = [asyncio.create_task(self._ask(index, spread * index / number)) for index in range(number)]
+        try:
+            yield
+        finally:
+            self._ends = True
+            _done, late = await asyncio.wait(clients, timeout=GRACE)
+            self.failed += len(late)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
+
+    async def _ask(self, index: int, pause: float) -> None:
+        await asyncio.sleep(pause)
+        request = self._side.chat(index, self._question)
+        connection = Connection(self._port)
+        try:
+            while not self._ends:
+                await self._one(connection, request)
+        finally:
+            connection.close()
+
+    async def _one(self, connection: Connection, request: bytes) -> None:
+        stream = Stream()
+        self._open.add(stream)
+        try:
+            await connection.ask(request, stream)
+        except OSError:
+            await asyncio.sleep(0.1)
+        finally:
+            self._open.discard(stream)
+            self._chunks += stream.chunks
+            self._events += stream.events
+            whole = stream.status == 200 and stream.chunks == self._expected and stream.ended_at
+            self.complete += bool(whole)
+            self.failed += not whole
+
+
+async def rate(
+    side: Side, server: Server | Nobody, *, interval: int, at_once: int, warm: float, seconds: float
+) -> Rate:
+    """Return how many streams of 100 chunks a second the server relays, with ``at_once`` open at any time."""
+    gc.collect()
+    crowd = Crowd(side, server.port, script(CHUNKS, interval), CHUNKS)
+    async with crowd.asking(at_once, spread=CHUNKS * interval / 1000):
+        await asyncio.sleep(warm + CHUNKS * interval / 1000)
+        began, chunks, events = time.monotonic(), crowd.chunks(), crowd.events()
+        load, busy = time.process_time(), server.seconds()
+        await asyncio.sleep(seconds)
+        took = time.monotonic() - began
+        chunks, events = crowd.chunks() - chunks, crowd.events() - events
+        load, busy = time.process_time() - load, server.seconds() - busy
+    await quiet()
+    return Rate(
+        streams=chunks / CHUNKS / took,
+        events=CHUNKS * events / max(chunks, 1),
+        failed=crowd.failed,
+        server=busy / took,
+        load=load / took,
+        at_once=at_once,
+    )
+
+
+async def paced_rates(
+    side: Side, server: Server | Nobody, *, numbers: list[int], warm: float, seconds: float
+) -> tuple[Rate, Rate]:
+    """Return the paced rates with the first of ``numbers`` streams at once, and with the best of them.
+
+    More are tried until they bring nothing. A rate at which streams failed is no better.
+    """
+    first = best = await rate(side, server, interval=PACE, at_once=numbers[0], warm=warm, seconds=seconds)
+    for number in numbers[1:]:
+        found = await rate(side, server, interval=PACE, at_once=number, warm=warm, seconds=seconds)
+        if found.streams < best.streams * 1.05 or found.failed:
+            break
+        best = found
+    return first, best
+
+
+async def first_chunks(side: Side, port: int, *, number: int) -> list[int]:
+    """Return the times to the first chunk (microseconds, sorted), one stream at a time."""
+    connection = Connection(port)
+    times = []
+    for index in range(number):
+        stream = Stream()
+        await connection.ask(side.chat(index, script(3, 3)), stream)
+        if stream.status != 200 or not stream.first_at:
+            raise RuntimeError(f"{side.title} answered with {stream.status}: {stream.head!r}")
+        times.append(stream.first_at - stream.sent_at)
+    connection.close()
+    return sorted(times)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """``number`` streams at 20 chunks/s each: the delay that 99 of 100 chunks stayed below, in ms; and whether
+    that, and that all came, is good enough. ``server`` and ``load`` are shares of their cores."""
+
+    number: int
+    p99: float
+    good: bool
+    server: float
+    load: float
+
+
+@asynccontextmanager
+async def open_streams(
+    side: Side, server: Server | Nobody, number: int, interval: int, delays: list[int] | None = None
+) -> AsyncIterator[list[Stream]]:
+    """Open streams one after the other, each when the one before has begun; they end with the block.
+
+    Fewer are open where that took too long.
+    """
+    gc.collect()
+    connections: list[Connection] = []
+    streams: list[Stream] = []
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPENING):
+                for index in range(number):
+                    streams.append(Stream(delays))
+                    connections.append(Connection(server.port))
+                    asked = side.chat(index, script(ENDLESS, interval))
+                    tasks.append(asyncio.create_task(connections[-1].ask(asked, streams[-1])))
+                    await streams[-1].begun.wait()
+        yield streams
+    finally:
+        Upstream.ends = True
+        await asyncio.wait(tasks, timeout=ENDING)
+        for task, connection in zip(tasks, connections, strict=True):
+            task.cancel()
+            connection.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await quiet()
+        Upstream.ends = False
+
+
+async def held(side: Side, server: Server | Nobody, number: int, *, seconds: float) -> Held:
+    """Hold ``number`` streams and look at every chunk for ``seconds``."""
+    delays: list[int] = []
+    written = Upstream.written
+    async with open_streams(side, server, number, HELD_INTERVAL, delays) as streams:
+        await asyncio.sleep(1.0)
+        delays.clear()
+        load, busy = time.process_time(), server.seconds()
+        await asyncio.sleep(seconds)
+        load, busy = (time.process_time() - load) / seconds, (server.seconds() - busy) / seconds
+        seen = sorted(delays)
+        delays.clear()
+    whole = len(streams) == number and all(stream.ended_at for stream in streams)
+    whole = whole and sum(stream.chunks for stream in streams) == Upstream.written - written
+    came = len(seen) >= 0.9 * number * seconds * 1000 / HELD_INTERVAL
+    p99 = percentile(seen, 0.99) / 1000
+    return Held(number, p99, good=whole and came and p99 * 1000 <= MAX_DELAY, server=busy, load=load)
+
+
+async def most_held(side: Side, server: Server | Nobody, *, start: int, seconds: float, steps: int, most: int) -> Held:
+    """Search for the most streams that are good: double or halve from ``start``, then close in."""
+    good = Held(0, 0.0, True, 0.0, 0.0)
+    bad: int | None = None
+    number = start
+    for _step in range(steps):
+        found = await held(side, server, number, seconds=seconds)
+        print(f"    {number} held: p99 {found.p99:.0f} ms{'' if found.good else ', too late'}", flush=True)
+        if found.good:
+            good = found
+        else:
+            bad = number
+        if good.number >= most:
+            break
+        if bad is None:
+            number = min(2 * good.number, most)
+        else:
+            number = (good.number + bad) // 2 // 10 * 10
+            if number <= good.number * 1.1:
+                break
+    return good
+
+
+async def memory_of_streams(side: Side, server: Server, number: int) -> float:
+    """Return the bytes that each of ``number`` open streams adds to the server."""
+    await first_chunks(side, server.port, number=50)
+    before = server.memory()
+    async with open_streams(side, server, number, 1000) as streams:
+        await asyncio.sleep(2.0)
+        return (server.memory() - before) / len(streams)
+
+
+async def quiet() -> None:
+    """Wait until the model has nothing left to send, and what follows an answer is done."""
+    deadline = time.monotonic() + GRACE
+    while Upstream.running and time.monotonic() < deadline:  # noqa: ASYNC110  (it is only counted)
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(1.0)
+
+
+def percentile(ordered: list[int], share: float) -> float:
+    """Return the value that ``share`` of the sorted values do not exceed."""
+    return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))]) if ordered else float("inf")
