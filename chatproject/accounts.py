@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -11,20 +10,18 @@ from django.contrib.auth import views
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
 
 from conversations import api_keys
-from conversations.access import ACCOUNT_PREFIX, Caller, Scope
+from conversations.access import Caller, Scope
 from conversations.exceptions import ChatError, NotFound
 from conversations.models import ApiKey
+from conversations.models.api_keys import NAME_LENGTH
 
 from .logins import LoginForm
-
-MAX_DAYS = 3650
 
 
 class Login(views.LoginView):
@@ -49,7 +46,7 @@ class KeyForm(forms.Form):
     """A new API key."""
 
     name = forms.CharField(
-        label=gettext_lazy("Name"), max_length=100, help_text=gettext_lazy("What the key is for."), strip=True
+        label=gettext_lazy("Name"), max_length=NAME_LENGTH, help_text=gettext_lazy("What the key is for."), strip=True
     )
     scopes = forms.MultipleChoiceField(
         label=gettext_lazy("It may"),
@@ -60,7 +57,7 @@ class KeyForm(forms.Form):
     days = forms.IntegerField(
         label=gettext_lazy("Days until it ends"),
         min_value=1,
-        max_value=MAX_DAYS,
+        max_value=api_keys.MAX_DAYS,
         required=False,
         help_text=gettext_lazy("Empty for never."),
     )
@@ -97,15 +94,14 @@ def revoke_key(request: HttpRequest, key_id: int) -> HttpResponse:
 
 
 def _make_key(request: HttpRequest, data: dict[str, Any]) -> tuple[ApiKey, str]:
-    days: int | None = data["days"]
     return api_keys.create_key(
         caller=_caller(request),
         name=data["name"],
         scopes=data["scopes"],
-        expires_at=timezone.now() + timedelta(days=days) if days else None,
+        expires_at=api_keys.in_days(data["days"]),
     )
 
 
 def _caller(request: HttpRequest) -> Caller:
     assert request.user.is_authenticated
-    return Caller(user_identifier=f"{ACCOUNT_PREFIX}{request.user.pk}", user=request.user)
+    return Caller.of(request.user)

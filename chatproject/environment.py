@@ -20,6 +20,8 @@ import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from conversations.conf import RATE
+
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 ENGINES = {
@@ -128,7 +130,7 @@ def rate(name: str, default: str) -> str:
     value = text(name, default).lower()
     if value == "none":
         return ""
-    if not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", value):
+    if not RATE.fullmatch(value):
         raise ImproperlyConfigured(f"{name}={value!r} is not a rate such as 300/minute (second, hour, day), or none.")
     return value
 
@@ -219,17 +221,6 @@ DATABASE_OPTIONS: dict[str, dict[str, Any]] = {
     "postgresql": {"options": "-c lock_timeout=20s"},
     "mysql": {"charset": "utf8mb4", "isolation_level": "read committed"},
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only mean this machine."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def secret_key(path: Path, *, may_create: bool) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
+from conversations.hosts import is_loopback
+
 from . import environment as env
 from .logs import logging_config
 
@@ -24,7 +26,7 @@ env.read_dotenv(BASE_DIR / ".env")
 DEBUG = env.boolean("DEBUG", False)
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS") or LOOPBACK_HOSTS
-ON_OWN_MACHINE = all(env.is_loopback(host) for host in ALLOWED_HOSTS)
+ON_OWN_MACHINE = all(is_loopback(host) for host in ALLOWED_HOSTS)
 REQUIRE_LOGIN = env.boolean("REQUIRE_LOGIN", not ON_OWN_MACHINE)
 if not REQUIRE_LOGIN and not ON_OWN_MACHINE:
     raise ImproperlyConfigured(

@@ -14,6 +14,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.negotiation import DefaultContentNegotiation
 
 from conversations.api.errors import problem_response
+from conversations.api.gate import read_only
 
 from .middleware import is_page, is_static
 
@@ -21,11 +22,9 @@ from .middleware import is_page, is_static
 API = frozenset({"api", "chat", "conversations", "generations", "messages", "schema"})
 
 
+@read_only
 async def welcome(request: HttpRequest) -> HttpResponseBase:
     """Say what this is and where to go on."""
-    if request.method not in ("GET", "HEAD"):
-        detail = _("This page can only be read.")
-        return problem_response(status=405, code="method_not_allowed", detail=detail, headers={"Allow": "GET, HEAD"})
     context = {"chat_url": request.build_absolute_uri("/chat"), "is_open": not settings.REQUIRE_LOGIN}
     return render(request, "welcome.html", context)
 

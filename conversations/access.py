@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from .exceptions import NotAuthenticated, NotFound, PermissionRefused
 
 if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import User
 
 # Identifiers of accounts begin so; a `user_id` given on an open server may not.
@@ -82,6 +83,11 @@ class Caller:
     key_id: int | None = None
     credential: Credential = OPEN
 
+    @classmethod
+    def of(cls, user: User, **more: Any) -> Caller:
+        """Return the account ``user`` as a caller; ``more`` are other fields."""
+        return cls(user_identifier=identifier_of(user), user=user, **more)
+
     @property
     def is_authenticated(self) -> bool:
         """Whether this caller may call at all (Django REST framework asks so)."""
@@ -106,6 +112,11 @@ class Caller:
         if self.user is None or user_id != self.user.get_username():
             raise PermissionRefused(_("user_id is not yours: leave it out, or give your own user name."))
         return self
+
+
+def identifier_of(user: AbstractBaseUser) -> str:
+    """Return the ``user_identifier`` of an account's rows."""
+    return f"{ACCOUNT_PREFIX}{user.pk}"
 
 
 def authorize(caller: Caller, action: Action, item: Any = None) -> None:

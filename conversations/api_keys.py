@@ -10,7 +10,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ HINT_LENGTH = len(PREFIX) + 4
 MAX_LENGTH = 200
 DEFAULT_SCOPES = (Scope.READ, Scope.CHAT, Scope.CONFIG)
 MAX_KEYS = 100
+MAX_DAYS = 3650
 
 audit = logging.getLogger("conversations.audit")
 
@@ -84,6 +85,11 @@ def revoke(key: ApiKey) -> None:
     """End a key for good. Idempotent."""
     if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
         audit.info("API key %d of user %s revoked", key.pk, key.user_id)
+
+
+def in_days(days: int | None) -> datetime | None:
+    """Return when a key ends that is made now, for so many days; None for never."""
+    return timezone.now() + timedelta(days=days) if days else None
 
 
 # For callers ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -14,6 +15,8 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
 NAME = "CONVERSATIONS"
+# What RATE_LIMIT may be, where it is not empty.
+RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,9 @@ from django.http import HttpRequest, parse_cookie
 from django.utils.translation import gettext_lazy as _
 
 from . import api_keys, conf
-from .access import ACCOUNT_PREFIX, OPEN, Caller, Credential
+from .access import OPEN, Caller, Credential
 from .exceptions import NotAuthenticated, PermissionRefused
+from .hosts import is_loopback
 
 BEARER = "bearer "
 # Of the sub-protocols that a socket's client offers, the one that carries its key; it is never chosen.
@@ -170,17 +171,6 @@ def _name_in(host: str) -> str:
     return name if colon and port.isdigit() else host
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only mean this machine."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
 def caller_of(credential: Credential | None) -> Caller:
     """Return whose credential it is. Reads the database, except on an open server.
 
@@ -192,13 +182,7 @@ def caller_of(credential: Credential | None) -> Caller:
         return Caller(sees_all=True)
     if credential.kind == "key":
         key = api_keys.find(credential.secret)
-        return Caller(
-            user_identifier=f"{ACCOUNT_PREFIX}{key.user_id}",
-            user=key.user,
-            scopes=key.scope_set,
-            key_id=key.pk,
-            credential=credential,
-        )
+        return Caller.of(key.user, scopes=key.scope_set, key_id=key.pk, credential=credential)
     return _caller_of_session(credential)
 
 
@@ -209,7 +193,7 @@ def _caller_of_session(credential: Credential) -> Caller:
     user = get_user(request)
     if user.is_anonymous:
         raise NotAuthenticated()
-    return Caller(user_identifier=f"{ACCOUNT_PREFIX}{user.pk}", user=user, credential=credential)
+    return Caller.of(user, credential=credential)
 
 
 def identify(connection: Connection) -> Caller:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +28,6 @@ from .exceptions import RateLimited
 
 logger = logging.getLogger("conversations.limits")
 
-RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 STORAGE_SCHEMES = ("redis://", "rediss://", "unix://")
 # A Redis that does not answer within this counts as down, and is left alone for a while.
 REDIS_TIMEOUT = 0.5
@@ -166,6 +164,9 @@ def _ask(
     allowed = limiter.hit(item, subject) if counts else True
     stats = limiter.get_window_stats(item, subject)
     reset = min(item.get_expiry(), max(0, math.ceil(stats.reset_time - time.time())))
+    if not reset and stats.remaining == item.amount - 1:
+        # The window began in this very millisecond: the library takes its length for none.
+        reset = item.get_expiry()
     return Window(item.amount, stats.remaining, reset), allowed
 
 

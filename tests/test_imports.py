@@ -61,6 +61,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "conversations.problems",
             "conversations.exceptions",
             "conversations.conf",
+            "conversations.hosts",
         ],
     ),
 ]

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from llmproviders.key_admin import KeyAdmin, KeyForm
 
 from .. import completions
-from ..access import ACCOUNT_PREFIX
+from ..access import ACCOUNT_PREFIX, identifier_of
 from ..keys import validate_users_key
 from ..models import UserConfig
 from .base import LightAdmin, owner_search_field
@@ -40,7 +40,7 @@ class UserConfigForm(KeyForm, ModelTypeForm):
     def clean_user_identifier(self) -> str:
         given = str(self.cleaned_data["user_identifier"])
         if owner := self.cleaned_data.get("owner"):
-            return f"{ACCOUNT_PREFIX}{owner.pk}"
+            return identifier_of(owner)
         if given.startswith(ACCOUNT_PREFIX):
             raise forms.ValidationError(_("For an account choose the owner."))
         return given

@@ -13,11 +13,12 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext as _
 from rest_framework.response import Response
 
 from .. import db
 from ..limits import Window
-from .errors import exception_handler
+from .errors import exception_handler, problem_response
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 View = Callable[..., HttpResponseBase]
@@ -57,6 +58,20 @@ def on_pool(view: View) -> AsyncView:
         return response
 
     return gate
+
+
+def read_only(view: AsyncView) -> AsyncView:
+    """Let GET and HEAD pass to a view that is no DRF view."""
+
+    @wraps(view)
+    async def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method in ("GET", "HEAD"):
+            return await view(request, *args, **kwargs)
+        detail = _("This page can only be read.")
+        headers = {"Allow": "GET, HEAD"}
+        return problem_response(status=405, code="method_not_allowed", detail=detail, headers=headers)
+
+    return checked
 
 
 def _rendered(view: View, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

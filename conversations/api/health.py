@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import wraps
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from channels.layers import get_channel_layer
 from django.db import connection
@@ -17,7 +15,7 @@ from django.utils.translation import gettext as _
 from .. import db
 from ..generation import supervisor
 from .errors import problem_response
-from .gate import json_response
+from .gate import json_response, read_only
 
 logger = logging.getLogger("conversations.health")
 
@@ -25,30 +23,15 @@ CHECK_TIMEOUT = 3.0
 PROBE = "conversations.health"
 
 _migrated = False
-View = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 
 
-def _read_only(view: View) -> View:
-    """Let GET and HEAD pass only."""
-
-    @wraps(view)
-    async def checked(request: HttpRequest) -> HttpResponse:
-        if request.method in ("GET", "HEAD"):
-            return await view(request)
-        detail = _("This page can only be read.")
-        headers = {"Allow": "GET, HEAD"}
-        return problem_response(status=405, code="method_not_allowed", detail=detail, headers=headers)
-
-    return checked
-
-
-@_read_only
+@read_only
 async def live(request: HttpRequest) -> HttpResponse:
     """Say that the process answers; touches neither database nor network."""
     return json_response({"status": "ok"})
 
 
-@_read_only
+@read_only
 async def ready(request: HttpRequest) -> HttpResponse:
     """Say whether this process can answer chats; else 503 `not_ready` that names what is missing."""
     checks = {"database": _database, "channel_layer": _channel_layer, "process": _process}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -16,11 +14,10 @@ from .. import api_keys
 from ..access import Scope
 from ..exceptions import NotFound
 from ..models import ApiKey
+from ..models.api_keys import NAME_LENGTH
 from .base import ApiViewSet
 from .fields import VISIBLE, IntegerField, StrictSerializer, TextField
 from .views import caller_of, one, request_example, validated
-
-MAX_DAYS = 3650
 
 
 @extend_schema_field({"type": "string", "minLength": 1, "maxLength": 100, "pattern": VISIBLE})
@@ -32,7 +29,7 @@ class NameField(TextField):
 
 
 class ApiKeyCreateSerializer(StrictSerializer):
-    name = NameField(max_length=100, help_text="What the key is for.")
+    name = NameField(max_length=NAME_LENGTH, help_text="What the key is for.")
     scopes = serializers.ListField(
         child=serializers.ChoiceField(choices=Scope.choices),
         required=False,
@@ -41,7 +38,7 @@ class ApiKeyCreateSerializer(StrictSerializer):
         help_text="Left out: read, chat and config.",
     )
     expires_in_days = IntegerField(
-        required=False, allow_null=True, min_value=1, max_value=MAX_DAYS, help_text="Left out: never."
+        required=False, allow_null=True, min_value=1, max_value=api_keys.MAX_DAYS, help_text="Left out: never."
     )
 
 
@@ -93,12 +90,11 @@ class ApiKeyViewSet(ApiViewSet):
     def create(self, request: Request) -> Response:
         """Make a key. It is in this answer and nowhere else: keep it."""
         data = validated(ApiKeyCreateSerializer, request.data).validated_data
-        days = data.get("expires_in_days")
         key, token = api_keys.create_key(
             caller=caller_of(request),
             name=data["name"],
             scopes=data.get("scopes"),
-            expires_at=timezone.now() + timedelta(days=days) if days else None,
+            expires_at=api_keys.in_days(data.get("expires_in_days")),
         )
         return Response({**ApiKeySerializer(key).data, "key": token}, status=201)
 

@@ -14,8 +14,8 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.utils.translation import gettext as _
 
 from .. import conf
-from ..credentials import is_loopback
-from ..limits import RATE, STORAGE_SCHEMES
+from ..hosts import is_loopback
+from ..limits import STORAGE_SCHEMES
 
 Apps = Sequence[AppConfig] | None
 
@@ -142,7 +142,7 @@ def check_rate_limit(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
         return []
     found: list[CheckMessage] = []
     rate, storage = given.get("RATE_LIMIT", ""), given.get("RATE_LIMIT_STORAGE", "")
-    if isinstance(rate, str) and rate and not RATE.fullmatch(rate):
+    if isinstance(rate, str) and rate and not conf.RATE.fullmatch(rate):
         found.append(
             Error(
                 _("%(setting)s is %(value)s.") % {"setting": _setting("RATE_LIMIT"), "value": repr(rate)},

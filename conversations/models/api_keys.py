@@ -12,6 +12,8 @@ from llmproviders.fields import ExactCharField
 from ..access import Scope
 from ..querysets import ApiKeyQuerySet
 
+NAME_LENGTH = 100
+
 
 class ApiKey(models.Model):
     """A program's way in, as the account ``user``. The key itself is shown once and never stored."""
@@ -19,7 +21,7 @@ class ApiKey(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, verbose_name=_("user"), on_delete=models.CASCADE, related_name="+"
     )
-    name = models.CharField(_("name"), max_length=100, help_text=_("What the key is for."))
+    name = models.CharField(_("name"), max_length=NAME_LENGTH, help_text=_("What the key is for."))
     hint = models.CharField(_("begins with"), max_length=32, editable=False)
     hash = ExactCharField(_("SHA-256 hash"), max_length=64, unique=True, editable=False)
     scopes = models.CharField(_("scopes"), max_length=100, help_text=_("Words, separated by spaces."))

@@ -12,6 +12,7 @@ from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 from chatproject import environment as env
+from conversations.hosts import is_loopback
 
 from .processes import ROOT, run, variables
 
@@ -209,7 +210,7 @@ def test_what_is_no_whole_number(monkeypatch: pytest.MonkeyPatch, value: str) ->
     ],
 )
 def test_which_hosts_mean_this_machine(host: str, expected: bool) -> None:
-    assert env.is_loopback(host) is expected
+    assert is_loopback(host) is expected
 
 
 def test_a_kept_secret_is_made_once_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

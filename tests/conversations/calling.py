@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
-from django.contrib.auth.models import User
 
-from conversations import api_keys
-from conversations.access import Caller, Scope
 from tests.conftest import Server
+
+from .accounts import bearer
 
 WAIT_SECONDS = 20.0
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -25,19 +24,10 @@ def until(happened: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def key_of(user: User) -> str:
-    return api_keys.make(user=user, name="test", scopes=Scope.values)[1]
-
-
-def caller_for(user: User) -> Caller:
-    """The account itself, as a session would be."""
-    return Caller(user_identifier=f"user:{user.pk}", user=user)
-
-
 @contextmanager
 def calling(server: Server | str, token: str | None) -> Iterator[httpx.Client]:
     """A client with this API key, or with none."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = bearer(token) if token else {}
     url = server if isinstance(server, str) else server.url
     with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False, limits=LIMITS) as client:
         yield client

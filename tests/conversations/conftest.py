@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import pytest
-from django.apps import apps
 from rest_framework.test import APIClient
 
 
@@ -14,7 +12,6 @@ from rest_framework.test import APIClient
 def in_transaction(db: None, settings: Any) -> None:
     """Database jobs run in the test's own transaction, which is rolled back. The presets that ship are there."""
     settings.CONVERSATIONS = {**settings.CONVERSATIONS, "DB_THREADS": 0}
-    import_module("llmproviders.migrations.0002_seed_presets").create_presets(apps, None)
 
 
 class JSONClient(APIClient):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from websockets.sync.client import ClientConnection
 
 JSON = {"Content-Type": "application/json"}
 
@@ -94,3 +95,25 @@ def whole_chat(client: httpx.Client, message: str, **body: Any) -> httpx.Respons
 async def flat(batches: AsyncIterator[Any]) -> list[Any]:
     """All events of a reader."""
     return [event async for batch in batches for event in batch]
+
+
+class Socket:
+    """A client that speaks frames."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    def send(self, **frame: Any) -> None:
+        self.connection.send(json.dumps(frame))
+
+    def get(self) -> dict[str, Any]:
+        frame: dict[str, Any] = json.loads(self.connection.recv(timeout=10))
+        return frame
+
+    def reply(self, frame_id: str) -> list[dict[str, Any]]:
+        """Read one reply to its end; frames of others meanwhile are an error."""
+        frames = [self.get()]
+        while "done" not in frames[-1]:
+            frames.append(self.get())
+        assert all(frame["id"] == frame_id for frame in frames)
+        return frames

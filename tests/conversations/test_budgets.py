@@ -18,6 +18,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from conversations import budgets
+from conversations.access import Caller
 from conversations.context import estimate
 from conversations.exceptions import BudgetExhausted
 from conversations.generation import liveness
@@ -27,8 +28,8 @@ from conversations.models import Allowance, Conversation, Generation, Message, T
 from conversations.services import replies
 from tests import databases
 from tests.conftest import Server
-from tests.conversations.accounts import require_login
-from tests.conversations.calling import caller_for, calling, key_of, until
+from tests.conversations.accounts import make_key, require_login
+from tests.conversations.calling import calling, until
 from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import ScriptedUpstream, answer, run_upstream_in_thread, status
 
@@ -47,7 +48,7 @@ def kim(presets: None, settings: Any) -> User:
 
 @pytest.fixture
 def kims(server: Server, kim: User) -> Iterator[httpx.Client]:
-    with calling(server, key_of(kim)) as client:
+    with calling(server, make_key(kim)) as client:
         yield client
 
 
@@ -66,7 +67,7 @@ def running(user: User, *pieces: Piece) -> Generation:
     generation = Generation.objects.create(
         message=message, active_for=conversation, worker=Worker.objects.create(host="h", pid=1), owner=user
     )
-    account = budgets.account_of(caller_for(user))
+    account = budgets.account_of(Caller.of(user))
     account.reserve(generation, prompt_tokens=PROMPT, max_tokens=LONGEST)
     store([Entry(generation.pk, list(pieces))])
     return generation
@@ -157,12 +158,12 @@ def test_without_budgets_an_end_costs_one_query_more(kim: User, settings: Any) -
 def test_who_looked_before_another_spent_finds_nothing_left(kim: User) -> None:
     """As other processes and threads do: what was seen before the transaction does not count in it."""
     Allowance.objects.create(user=kim, tokens_per_day=1)
-    first, second = (budgets.account_of(caller_for(kim)) for _ in range(2))
+    first, second = (budgets.account_of(Caller.of(kim)) for _ in range(2))
     generation = running(kim)
     with pytest.raises(BudgetExhausted):
         second.reserve(generation, prompt_tokens=1, max_tokens=1)
     with pytest.raises(BudgetExhausted):
-        budgets.account_of(caller_for(kim))
+        budgets.account_of(Caller.of(kim))
     finish(generation.pk, Ending("failed"))
     assert first.reserve(generation, prompt_tokens=1, max_tokens=1)
     assert spent() == 2
@@ -171,7 +172,7 @@ def test_who_looked_before_another_spent_finds_nothing_left(kim: User) -> None:
 def test_budgets_of_long_ago_are_dropped_when_a_new_one_is_made(kim: User) -> None:
     for days in (budgets.KEPT_DAYS, budgets.KEPT_DAYS + 1):
         TokenBudget.objects.create(subject=f"user:{kim.pk}", day=budgets.today() - timedelta(days=days))
-    budgets.account_of(caller_for(kim))
+    budgets.account_of(Caller.of(kim))
     days_ago = [(budgets.today() - row.day).days for row in TokenBudget.objects.order_by("day")]
     assert days_ago == [budgets.KEPT_DAYS, 0]
 
@@ -285,7 +286,7 @@ def test_an_account_spends_its_own_budget_and_its_groups(
     model.script = [answer("a", usage={"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25})]
     assert whole_chat(kims, "hi").status_code == 200
     assert (spent(kim), spent(f"group:{group.pk}")) == (25, 25)
-    with calling(server, key_of(lee)) as lees:
+    with calling(server, make_key(lee)) as lees:
         assert whole_chat(lees, "hi").json()["code"] == "budget_exhausted"
     assert spent(lee) == 0
 

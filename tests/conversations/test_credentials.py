@@ -19,7 +19,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from conversations import api_keys
 from conversations.generation import supervisor
@@ -41,7 +41,7 @@ from .accounts import (
     require_login,
     session_of,
 )
-from .helpers import JSON, streaming
+from .helpers import JSON, Socket, streaming
 
 WAIT_SECONDS = 10.0
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
@@ -266,18 +266,8 @@ class TestOpenServer:
 
 
 # Sockets --------------------------------------------------------------------------------------------------------
-class Socket:
-    """A client's end of a socket."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-
-    def send(self, **frame: Any) -> None:
-        self.connection.send(json.dumps(frame))
-
-    def get(self) -> dict[str, Any]:
-        frame: dict[str, Any] = json.loads(self.connection.recv(timeout=WAIT_SECONDS))
-        return frame
+class End(Socket):
+    """A client's end of a socket, of which it is asked whether it is let in."""
 
     def ask(self, **frame: Any) -> dict[str, Any]:
         """Send a frame and take the next that comes."""
@@ -300,13 +290,13 @@ class Socket:
 
 
 @contextmanager
-def opened(server: Server, who: Headers | None = None, path: str = "", **options: Any) -> Iterator[Socket]:
+def opened(server: Server, who: Headers | None = None, path: str = "", **options: Any) -> Iterator[End]:
     """A socket; one with a cookie comes from a page of the server's."""
     headers = {name: value for name, value in (who or {}).items() if name != "X-CSRFToken"}
     if "Cookie" in headers:
         options.setdefault("origin", server.url)
     with connect(server.ws_url + path, additional_headers=headers, proxy=None, **options) as connection:
-        yield Socket(connection)
+        yield End(connection)
 
 
 class TestKeysOnSockets:

@@ -27,8 +27,8 @@ from conversations.exceptions import InvalidRequest, RateLimited
 from conversations.limits import Counter, Window
 from conversations.models import Allowance, Conversation, Message
 from tests.conftest import Server
-from tests.conversations.accounts import require_login
-from tests.conversations.calling import calling, key_of, until
+from tests.conversations.accounts import bearer, make_key, require_login
+from tests.conversations.calling import calling, until
 from tests.reliability.redis_server import RedisServer
 from tests.upstream import ScriptedUpstream, answer
 
@@ -50,7 +50,7 @@ def kim(presets: None, settings: Any) -> User:
 
 @pytest.fixture
 def kims(server: Server, kim: User) -> Iterator[httpx.Client]:
-    with calling(server, key_of(kim)) as client:
+    with calling(server, make_key(kim)) as client:
         yield client
 
 
@@ -84,13 +84,13 @@ def test_a_refused_request_does_nothing(kims: httpx.Client, model: ScriptedUpstr
 def test_each_key_and_each_account_has_a_count_of_its_own(server: Server, kim: User, settings: Any) -> None:
     require_login(settings, RATE_LIMIT="1/hour")
     lee = User.objects.create_user("lee")
-    for token in (key_of(kim), key_of(kim), key_of(lee)):
+    for token in (make_key(kim), make_key(kim), make_key(lee)):
         with calling(server, token) as client:
             assert [client.get("/conversations").status_code for _ in range(2)] == [200, 429]
 
 
 def test_a_flood_of_wrong_keys_is_refused_and_locks_out_nobody(server: Server, kim: User) -> None:
-    token = key_of(kim)
+    token = make_key(kim)
     with calling(server, "chatkey_wrong") as wrong, calling(server, None) as nobody, calling(server, token) as right:
         codes = [client.get("/conversations").status_code for _ in range(3) for client in (wrong, nobody)]
         assert codes == [401, 401, 401, 401, 401, 429]
@@ -317,7 +317,7 @@ STOP = {"type": "stop", "id": "x", "generation_id": "6f1c0b8e-8f0f-4d43-9a39-0c7
 
 def test_acting_frames_count_and_a_refused_one_closes_nothing(server: Server, kim: User, settings: Any) -> None:
     require_login(settings, RATE_LIMIT="3/hour")
-    headers = {"Authorization": f"Bearer {key_of(kim)}"}
+    headers = bearer(make_key(kim))
     with connect(server.ws_url, additional_headers=headers, proxy=None) as connection:
         codes = [frame["error"]["code"] for frame in frames(connection, STOP, {**STOP, "generation_id": "?"}, STOP)]
         assert sorted(codes) == ["not_found", "not_found", "rate_limited"]
@@ -341,7 +341,7 @@ def test_sockets_that_show_nothing_or_nothing_good_count_by_address(server: Serv
     for headers in (wrong, {}):
         with connect(server.ws_url, additional_headers=headers, proxy=None) as connection:
             assert close_code(connection) == 4429
-    right = {"Authorization": f"Bearer {key_of(kim)}"}
+    right = bearer(make_key(kim))
     with connect(server.ws_url, additional_headers=right, proxy=None) as connection:
         assert frames(connection, {"type": "ping"}) == [{"type": "pong"}]
 

@@ -10,37 +10,15 @@ from typing import Any
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from conversations.models import Message
 from tests.conftest import Server
 from tests.upstream import ScriptedUpstream, answer
 
-from .helpers import chat, stream
+from .helpers import Socket, chat, stream
 
 pytestmark = pytest.mark.usefixtures("model")
-
-
-class Socket:
-    """A client that speaks frames."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-
-    def send(self, **frame: Any) -> None:
-        self.connection.send(json.dumps(frame))
-
-    def get(self) -> dict[str, Any]:
-        frame: dict[str, Any] = json.loads(self.connection.recv(timeout=10))
-        return frame
-
-    def reply(self, frame_id: str) -> list[dict[str, Any]]:
-        """Read one reply to its end; frames of others meanwhile are an error."""
-        frames = [self.get()]
-        while "done" not in frames[-1]:
-            frames.append(self.get())
-        assert all(frame["id"] == frame_id for frame in frames)
-        return frames
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ WALL_CLOCK = {
 DATES = {
     ("llmproviders/failures.py", "datetime.now"),
     ("conversations/limits.py", "time.time"),
-    ("conversations/api/keys.py", "timezone.now"),
+    ("conversations/api_keys.py", "timezone.now"),
 }
 
 

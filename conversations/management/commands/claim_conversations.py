@@ -7,13 +7,13 @@ from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.utils.translation import gettext as _
 
 from conversations import conf
-from conversations.access import ACCOUNT_PREFIX
+from conversations.access import ACCOUNT_PREFIX, identifier_of
+from conversations.management.accounts import account_named
 from conversations.models import Conversation, Generation, UserConfig
 
 BATCH = 500
@@ -55,10 +55,7 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="say what would be moved, and move nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        accounts = get_user_model()._default_manager
-        account = accounts.filter(**{get_user_model().USERNAME_FIELD: options["user"]}).first()
-        if account is None:
-            raise CommandError(_("There is no account %(user)s.") % {"user": repr(options["user"])})
+        account = account_named(options["user"])
         with transaction.atomic():
             claim = move(options["identifier"], account)
             transaction.set_rollback(options["dry_run"])
@@ -91,7 +88,7 @@ class Command(BaseCommand):
 
 def move(identifier: str, account: Any) -> Claim:
     """Move everything of ``identifier`` to ``account``; to be called in a transaction."""
-    whose = {"owner": account, "user_identifier": f"{ACCOUNT_PREFIX}{account.pk}"}
+    whose = {"owner": account, "user_identifier": identifier_of(account)}
     claim = Claim(keys_dropped=_drop_clashing_keys(identifier, whose["user_identifier"]))
     claim.generations = Generation.objects.filter(user_identifier=identifier).update(**whose)
     claim.conversations = Conversation.objects.filter(user_identifier=identifier).update(**whose)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from conversations import api_keys
 from conversations.access import Scope
+from conversations.management.accounts import account_named
+from conversations.models.api_keys import NAME_LENGTH
 
 
 class Command(BaseCommand):
@@ -30,20 +29,17 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, user: str, name: str, expires: int | None, scopes: list[str], **_options: Any) -> None:
-        accounts = get_user_model()._default_manager
-        account = accounts.filter(**{get_user_model().USERNAME_FIELD: user}).first()
-        if account is None:
-            raise CommandError(_("There is no account %(user)s.") % {"user": repr(user)})
+        account = account_named(user)
         if not account.is_active:
             raise CommandError(_("The account %(user)s is not active: its keys would let nobody in.") % {"user": user})
-        if not 0 < len(name.strip()) <= 100:
+        if not 0 < len(name.strip()) <= NAME_LENGTH:
             raise CommandError(_("The name has to have 1 to 100 characters."))
-        if expires is not None and not 1 <= expires <= 3650:
+        if expires is not None and not 1 <= expires <= api_keys.MAX_DAYS:
             raise CommandError(_("The days have to be from 1 to 3650."))
         _key, token = api_keys.make(
             user=account,
             name=name.strip(),
             scopes=set(scopes),
-            expires_at=None if expires is None else timezone.now() + timedelta(days=expires),
+            expires_at=api_keys.in_days(expires),
         )
         self.stdout.write(token)

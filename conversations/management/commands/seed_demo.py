@@ -6,12 +6,12 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.utils.translation import gettext as _
 
 from conversations import seeding
-from conversations.access import ACCOUNT_PREFIX
+from conversations.access import identifier_of
+from conversations.management.accounts import account_named
 
 BAR = 30
 MOST = 100_000_000
@@ -53,11 +53,8 @@ class Command(BaseCommand):
     def _owners(self, user: str | None, identifiers: int | None) -> list[tuple[str, int | None]]:
         if user is None:
             return [(f"demo-{number + 1}", None) for number in range(identifiers)] if identifiers else [("", None)]
-        accounts = get_user_model()._default_manager
-        account = accounts.filter(**{get_user_model().USERNAME_FIELD: user}).first()
-        if account is None:
-            raise CommandError(_("There is no account %(user)s.") % {"user": repr(user)})
-        return [(f"{ACCOUNT_PREFIX}{account.pk}", account.pk)]
+        account = account_named(user)
+        return [(identifier_of(account), account.pk)]
 
     def _progress(self, done: int, total: int) -> None:
         """Draw a bar, where somebody looks."""
