@@ -16,6 +16,7 @@ def logging_config(*, format: str, level: str) -> dict[str, Any]:
 
     Other libraries speak from WARNING on: httpx logs whole URLs, keys included, at INFO.
     """
+    _record_only_what_is_shown()
     others = max(level, "WARNING", key=lambda name: logging.getLevelNamesMapping()[name])
     return {
         "version": 1,
@@ -38,6 +39,15 @@ def logging_config(*, format: str, level: str) -> dict[str, Any]:
             "axes": {"level": "ERROR"},
         },
     }
+
+
+def _record_only_what_is_shown() -> None:
+    """Spare each record what no format here shows: the caller's place above all, for which the stack is walked.
+
+    These are the switches of https://docs.python.org/3/howto/logging.html#optimization. They halve a record's cost.
+    """
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class UnexpectedOnly(logging.Filter):

@@ -16,16 +16,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from corsheaders import middleware as cors
 from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.middleware import clickjacking, common, csrf, security
+from django.middleware import common, csrf, security
 from django.utils import translation
-from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
 from servestatic.middleware import ServeStaticMiddleware
@@ -33,27 +33,17 @@ from servestatic.middleware import ServeStaticMiddleware
 from conversations.api.errors import problem_response
 from conversations.problems import request_id
 
+from .handler import BODY_TOO_LARGE
+from .headers import STATIC_HEADERS, Headers, add_headers, add_vary, encoded, headers_in, language_of
+
 Answer = HttpResponseBase | Awaitable[HttpResponseBase]
 GetResponse = Callable[[HttpRequest], Any]
 
-# Key of the ASGI scope: the body passed the limit and was not read (asgi.py).
-BODY_TOO_LARGE = "chatproject.body_too_large"
 # Pages with forms, sessions and logins. The API's documentation tries calls with the session's CSRF token.
 PAGES = ("/admin/", "/accounts/")
 SINGLE_PAGES = frozenset({"/accounts", "/docs"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_LEFT = 499
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-
 access = logging.getLogger("chatproject.access")
 logger = logging.getLogger(__name__)
 
@@ -119,19 +109,17 @@ class Visit:
         self.started = time.perf_counter()
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         self.id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        self.language = translation.get_language_from_request(request)
+        self.language = language_of(request)
         _drop_trailing_slash(request)
 
     def end(self, response: HttpResponseBase) -> HttpResponseBase:
         """Complete the headers, and log the request: a stream when it ends."""
-        headers = response.headers
-        headers["X-Request-Id"] = self.id
-        for name, value in SECURITY_HEADERS.items():
-            headers.setdefault(name, value)
-        if not is_static(self.request):
-            headers.setdefault("Content-Language", self.language)
-            patch_vary_headers(response, ["Accept-Language"])
-            headers.setdefault("Cache-Control", "no-store")
+        response.headers["X-Request-Id"] = self.id
+        if is_static(self.request):
+            add_headers(response, STATIC_HEADERS)
+        else:
+            add_headers(response, headers_in(self.language))
+            add_vary(response, "Accept-Language")
         if response.streaming:
             # What Django closes once the last part is sent, or the client has left.
             response._resource_closers.append(lambda: self.log(response.status_code))  # type: ignore[attr-defined]
@@ -141,6 +129,8 @@ class Visit:
 
     def log(self, status: int) -> None:
         """Write the access line; never the query string, which may hold a secret."""
+        if not access.isEnabledFor(logging.INFO):
+            return
         fields = {
             "method": self.request.method,
             "path": self.path,
@@ -191,23 +181,63 @@ class OnLoop(MiddlewareMixin):
 class PagesOnly(MiddlewareMixin):
     """For middleware that only pages for people need: every other path passes by."""
 
+    def __init__(self, get_response: GetResponse) -> None:
+        super().__init__(get_response)
+        # Django puts a function that turns exceptions into answers around each middleware, also around those that
+        # step aside. A row of these is passed in one step.
+        following = getattr(get_response, "__wrapped__", None)
+        self.past: GetResponse = following.past if isinstance(following, PagesOnly) else get_response
+
     def __call__(self, request: HttpRequest) -> Answer:
-        return super().__call__(request) if is_page(request) else self.get_response(request)
+        return super().__call__(request) if is_page(request) else cast(Answer, self.past(request))
+
+
+class CorsMiddleware(cors.CorsMiddleware):
+    """Answers for programs of other origins. Most requests name none."""
+
+    def add_response_headers(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Add what a browser asks for."""
+        if "HTTP_ORIGIN" in request.META:
+            return super().add_response_headers(request, response)
+        if request._cors_enabled:  # type: ignore[attr-defined]
+            add_vary(response, "origin")
+        return response
 
 
 class SecurityMiddleware(OnLoop, security.SecurityMiddleware):
-    """HTTPS redirect and HSTS for every path; refuses what no view should see."""
+    """HTTPS redirect, HSTS, no framing and Content-Length for every path; refuses what no view should see."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        super().__init__(get_response)
+        self._plain, self._secure = self._headers(secure=False), self._headers(secure=True)
+
+    def _headers(self, *, secure: bool) -> Headers:
+        """What Django adds to each answer, the header of its `XFrameOptionsMiddleware` too."""
+        request, response = HttpRequest(), HttpResponse()
+        request.is_secure = lambda: secure  # type: ignore[method-assign]
+        before = encoded(response.headers)
+        added = encoded(super().process_response(request, response).headers)
+        framing = encoded({"X-Frame-Options": str(settings.X_FRAME_OPTIONS).upper()})
+        return {key: header for key, header in added.items() if key not in before} | framing
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
         return _refusal(request) or super().process_request(request)
 
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:  # type: ignore[override]
+        """Complete the headers."""
+        add_headers(response, self._secure if request.is_secure() else self._plain)
+        if isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
+            response.headers["Content-Length"] = str(len(response.content))
+        return response
+
 
 class CommonMiddleware(OnLoop, common.CommonMiddleware):
-    """Content-Length, for every path."""
+    """What Django's does besides Content-Length, if a setting asks for any of it; else there is no such layer."""
 
-
-class XFrameOptionsMiddleware(OnLoop, clickjacking.XFrameOptionsMiddleware):
-    """No framing, for every path."""
+    def __init__(self, get_response: GetResponse) -> None:
+        if not (settings.PREPEND_WWW or settings.APPEND_SLASH or settings.DISALLOWED_USER_AGENTS):
+            raise MiddlewareNotUsed
+        super().__init__(get_response)
 
 
 class SessionMiddleware(PagesOnly, sessions.SessionMiddleware):

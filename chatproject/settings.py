@@ -92,7 +92,7 @@ INSTALLED_APPS = [
 # (chatproject/middleware.py).
 MIDDLEWARE = [
     "chatproject.middleware.RequestMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
+    "chatproject.middleware.CorsMiddleware",
     "chatproject.middleware.StaticFilesMiddleware",
     "chatproject.middleware.SecurityMiddleware",
     "chatproject.middleware.SessionMiddleware",
@@ -100,7 +100,6 @@ MIDDLEWARE = [
     "chatproject.middleware.CsrfViewMiddleware",
     "chatproject.middleware.AuthenticationMiddleware",
     "chatproject.middleware.MessageMiddleware",
-    "chatproject.middleware.XFrameOptionsMiddleware",
     # Looks at an attribute of the request and hands on; only a lockout costs a thread.
     "axes.middleware.AxesMiddleware",
 ]
@@ -174,7 +173,7 @@ AXES_CLIENT_IP_CALLABLE = "chatproject.logins.address"
 AXES_LOCKOUT_CALLABLE = "chatproject.logins.locked_out"
 AXES_DISABLE_ACCESS_LOG = True  # the audit log tells of logins; a table of them would grow without end
 AXES_VERBOSE = False
-# These look for Django's own middleware by name; chatproject.middleware has subclasses of all of them.
+# These look for Django's own middleware by name; chatproject.middleware does what all of them do.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
 DEFAULT_EXCEPTION_REPORTER_FILTER = "chatproject.error_reports.NoValues"
 if not ON_OWN_MACHINE:

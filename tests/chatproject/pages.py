@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 from django.contrib import admin
@@ -34,6 +36,10 @@ async def cached(_request: HttpRequest) -> HttpResponse:
     return HttpResponse("x", headers={"Cache-Control": "max-age=9"})
 
 
+async def own_headers(_request: HttpRequest) -> HttpResponse:
+    return HttpResponse("x", headers={"x-frame-options": "SAMEORIGIN", "vary": "Cookie", "content-language": "de"})
+
+
 async def stream(_request: HttpRequest) -> StreamingHttpResponse:
     async def parts() -> AsyncIterator[str]:
         yield "one "
@@ -42,12 +48,63 @@ async def stream(_request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts())
 
 
+# What the views that wait tell, in the test that asked them.
+waiting_begun: asyncio.Queue[str] = asyncio.Queue()
+waiting_ended: asyncio.Queue[str] = asyncio.Queue()
+
+
+async def wait() -> None:
+    """Wait until somebody cancels it, and tell so."""
+    waiting_begun.put_nowait("begun")
+    try:
+        await asyncio.get_running_loop().create_future()
+    except asyncio.CancelledError:
+        waiting_ended.put_nowait("cancelled")
+        raise
+
+
+async def waiting(_request: HttpRequest) -> HttpResponse:
+    await wait()
+    return HttpResponse("waited")
+
+
+async def endless(_request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[str]:
+        yield "one "
+        await wait()
+
+    return StreamingHttpResponse(parts())
+
+
+async def failing(_request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[str]:
+        yield "one "
+        raise RuntimeError("a secret of the stream")
+
+    return StreamingHttpResponse(parts())
+
+
+@csrf_exempt
+async def body(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(request.body)
+
+
+def sync(_request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(threading.get_ident()))
+
+
 urlpatterns = [
     path("", views.welcome, name="welcome"),
     path("chat", echo),
     path("broken", broken),
     path("cached", cached),
+    path("own-headers", own_headers),
     path("stream", stream),
+    path("waiting", waiting),
+    path("endless", endless),
+    path("failing", failing),
+    path("body", body),
+    path("sync", sync),
     path("admin/broken", broken),
     path("admin/", admin.site.urls),
     re_path("", views.unknown_path),

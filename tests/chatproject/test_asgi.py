@@ -119,6 +119,7 @@ def test_a_signal_lets_open_streams_end_before_the_server_goes(tmp_path: Path) -
             assert next(parts) == b"begun;"
             process.process.send_signal(signal.SIGTERM)
             assert next(parts) == b"draining;"
+            httpx.get(f"http://127.0.0.1:{port}/release", trust_env=False)
             assert b"".join(parts) == b"ended;"
         process.process.wait(20)
         assert process.output().split()[:2] == ["startup", "shutdown"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
-from asgiref.sync import SyncToAsync
+from asgiref.sync import SyncToAsync, markcoroutinefunction
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.http import HttpRequest
 from django.test import AsyncClient, Client
 from django.test.client import AsyncRequestFactory
 from django.utils import translation
@@ -82,6 +84,17 @@ def test_a_request_leaves_no_language_behind() -> None:
     assert translation.get_language() == before
 
 
+async def test_a_cookies_language_goes_first(browser: AsyncClient) -> None:
+    browser.cookies["django_language"] = "zh-hans"
+    assert (await browser.get("/chat", headers={"Accept-Language": "en"}))["Content-Language"] == "zh-hans"
+
+
+async def test_without_either_the_projects_language_counts(browser: AsyncClient, settings: Any) -> None:
+    assert (await browser.get("/chat"))["Content-Language"] == "en"
+    settings.LANGUAGE_CODE = "zh-hans"
+    assert (await browser.get("/chat"))["Content-Language"] == "zh-hans"
+
+
 # Paths ------------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +128,34 @@ async def test_answers_are_not_stored_unless_they_say_so(browser: AsyncClient) -
     assert (await browser.get("/chat"))["Cache-Control"] == "no-store"
     assert (await browser.get("/nothing"))["Cache-Control"] == "no-store"
     assert (await browser.get("/cached"))["Cache-Control"] == "max-age=9"
+
+
+async def test_each_answer_has_a_headers_name_once_and_its_own_values_stay(browser: AsyncClient) -> None:
+    answer = await browser.get("/own-headers")
+    assert answer["X-Frame-Options"] == "SAMEORIGIN"
+    assert answer["Vary"] == "Cookie, origin, Accept-Language"
+    assert answer["Content-Language"] == "de"
+    assert answer["Content-Length"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/chat", "/stream", "/nothing", "/admin/login/"])
+async def test_over_https_an_answer_says_so_for_the_future(browser: AsyncClient, settings: Any, path: str) -> None:
+    settings.SECURE_HSTS_SECONDS = 60
+    settings.SECURE_HSTS_PRELOAD = True
+    assert (await browser.get(path, secure=True))["Strict-Transport-Security"] == "max-age=60; preload"
+    plain = await browser.get(path)
+    assert "Strict-Transport-Security" not in plain
+    assert plain["Cross-Origin-Opener-Policy"] == "same-origin"
+
+
+async def test_where_https_is_wanted_http_is_redirected(browser: AsyncClient, settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    settings.SECURE_REDIRECT_EXEMPT = ["^cached"]
+    answer = await browser.post("/chat?a=b")
+    assert answer.status_code == 301
+    assert answer["Location"] == "https://testserver/chat?a=b"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert (await browser.get("/cached")).status_code == 200
 
 
 # Errors -----------------------------------------------------------------------------------------------------
@@ -189,6 +230,20 @@ async def test_another_origin_may_not(browser: AsyncClient) -> None:
         answer.close()
 
 
+async def test_a_preflight_is_answered_before_any_view(browser: AsyncClient) -> None:
+    headers = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST"}
+    answer = await browser.options("/broken", headers=headers)
+    assert answer.status_code == 200
+    assert answer["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert "authorization" in answer["Access-Control-Allow-Headers"]
+    assert "POST" in answer["Access-Control-Allow-Methods"]
+
+
+@pytest.mark.parametrize(("path", "varies"), [("/chat", True), ("/admin/login/", False)])
+async def test_caches_are_told_where_the_origin_counts(browser: AsyncClient, path: str, varies: bool) -> None:
+    assert ("origin" in (await browser.get(path))["Vary"].split(", ")) is varies
+
+
 # The access log ---------------------------------------------------------------------------------------------
 
 
@@ -242,6 +297,47 @@ async def test_pages_do(hops: list[Any]) -> None:
     """Or the test above would prove nothing."""
     await ASGIHandler().get_response_async(request("/admin/login/"))
     assert hops != []
+
+
+@pytest.fixture
+def passed() -> list[str]:
+    """The paths that somebody's own middleware saw."""
+    Passed.paths = []
+    return Passed.paths
+
+
+class Passed:
+    """Middleware of the host project."""
+
+    async_capable = True
+    sync_capable = False
+    paths: list[str] = []
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> Any:
+        self.paths.append(request.path)
+        return await self.get_response(request)
+
+
+@pytest.mark.parametrize("place", range(-9, 1))
+async def test_another_middleware_is_passed_wherever_it_stands(
+    browser: AsyncClient, settings: Any, passed: list[str], place: int
+) -> None:
+    """The API goes past those of pages in one step, never past others."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE]
+    settings.MIDDLEWARE.insert(len(settings.MIDDLEWARE) + place, f"{__name__}.Passed")
+    assert (await browser.get("/chat")).status_code == 200
+    assert (await browser.get("/admin/login/")).status_code == 200
+    assert passed == ["/chat", "/admin/login/"]
+
+
+async def test_a_refused_program_is_refused(browser: AsyncClient, settings: Any) -> None:
+    settings.DISALLOWED_USER_AGENTS = [re.compile("^bad")]
+    assert (await browser.get("/chat", headers={"User-Agent": "bad/1"})).status_code == 403
+    assert (await browser.get("/chat", headers={"User-Agent": "good/1"})).status_code == 200
 
 
 # Pages ------------------------------------------------------------------------------------------------------

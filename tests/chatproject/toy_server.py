@@ -37,8 +37,9 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"draining;", "more_body": True})
         await may_end.wait()
         await send({"type": "http.response.body", "body": b"ended;"})
-    else:  # also says that the drain may end
+    else:
         await send({"type": "http.response.body", "body": b"draining" if draining.is_set() else b"serving"})
+    if scope["path"] == "/release":  # the drain may end
         may_end.set()
 
 
