@@ -46,21 +46,22 @@ def get_endpoint(model_type: str) -> Endpoint:
     return endpoint
 
 
-def default_model_type(preferred: str = "") -> str:
-    """Return the model type that answers where nobody chose: ``preferred`` if it is known. One query.
+def preferred_endpoint(preferred: str = "") -> Endpoint:
+    """Return the endpoint that answers where nobody chose: that of type ``preferred`` if it can.
 
-    Else ``default`` if it is configured, ``local`` if it is installed, ``codegeex``, the first that there is.
-    Raises ``UnknownModelType`` when there is none.
+    Else ``default`` if it is configured, ``local`` if it is installed, ``codegeex``, the first that there is. No query
+    where that is the environment's model. Raises ``UnknownModelType`` when there is none.
     """
-    known = [endpoint.model_type for endpoint in list_endpoints()]
-    for model_type in (preferred, *PREFERRED):
-        if model_type in known:
-            return model_type
-    if not known:
-        raise UnknownModelType(
-            _("No model can answer: set LLM_API_URL and LLM_MODEL, enable a preset, or `make install-local-model`.")
-        )
-    return known[0]
+    default = default_endpoint()
+    if default is not None and preferred in ("", DEFAULT):
+        return default
+    endpoints = {endpoint.model_type: endpoint for endpoint in list_endpoints()}
+    for model_type in (preferred, *PREFERRED, *endpoints):
+        if model_type in endpoints:
+            return endpoints[model_type]
+    raise UnknownModelType(
+        _("No model can answer: set LLM_API_URL and LLM_MODEL, enable a preset, or `make install-local-model`.")
+    )
 
 
 def default_endpoint() -> Endpoint | None:

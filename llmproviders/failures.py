@@ -116,7 +116,7 @@ def clean_reason(text: str, *, key: str = "") -> str:
 
 def without_key(text: str, key: str) -> str:
     """``text`` with the key that was sent blotted out."""
-    if not key:
+    if not key or key not in text:
         return text
     # A short key may be part of ordinary words.
     pattern = re.escape(key) if len(key) >= 8 else rf"(?<!\w){re.escape(key)}(?!\w)"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from django.utils.translation import gettext as _
@@ -70,13 +71,22 @@ def validate_model_name(name: str) -> str:
 
 def check_callable(url: str, policy: Policy) -> str:
     """Judge ``url`` at the moment of the call. Raises ``AddressRefused``; the reason goes to the log only."""
+    _judge(url, policy)
+    return url
+
+
+@lru_cache(maxsize=1024)
+def _judge(url: str, policy: Policy) -> None:
+    """Raise ``AddressRefused`` for what may not be called. Only consent is kept: a refusal is logged each time.
+
+    It depends on the two arguments alone: other settings make another policy.
+    """
     try:
         parts = _well_formed(url)
     except InvalidEndpoint as error:
         raise refused(policy, "-", str(error)) from None
     if why := _why_not(parts, policy):
         raise refused(policy, parts.hostname or "-", why)
-    return url
 
 
 def read_key(key: str, policy: Policy) -> str:

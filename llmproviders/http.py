@@ -3,7 +3,8 @@
 One client for each running event loop and each policy (``policy.py``), shared by all calls under it: so a
 connection that the operator's calls opened is never reused for a user's. httpx is the interface and aiohttp the
 transport: httpx's own loses its connection pool when requests are cancelled (httpcore issue 1093) and is
-several times slower.
+several times slower. What httpx does around its transport (redirects, cookies, authentication, hooks) is all off
+here and costs more than the call itself, so that a request is given to the transport as it is.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import asyncio
 import logging
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import cache, partial
+from functools import cache, lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -28,12 +28,12 @@ from httpx_aiohttp import AiohttpTransport
 
 from . import conf
 from .connector import Connector, no_answer
+from .deadline import Deadline
 from .exceptions import (
     AnswerCut,
     AnswerTooLarge,
     ProviderError,
     UpstreamProtocolError,
-    UpstreamTimeout,
 )
 from .policy import Policy
 
@@ -45,105 +45,22 @@ for _name in ("httpx", "httpcore", "aiohttp"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 KEEP_ALIVE_SECONDS = 30.0
+HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "Connection": "keep-alive", "User-Agent": "llmproviders"}
 _NOT_HTTP = (aiohttp.ClientError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
-_clients: WeakKeyDictionary[AbstractEventLoop, dict[Policy, httpx.AsyncClient]] = WeakKeyDictionary()
-
-
-class Deadline:
-    """Bounds the waits of one call, by the loop's monotonic clock. Use it in a ``with`` block.
-
-    ``set`` says until when the next waits may last; none outlasts ``total`` seconds from the start. Between
-    waits nothing is interrupted, so that a slow consumer is not taken for a slow upstream. A wait has no
-    timer of its own, as with ``asyncio.timeout``: one is armed, and sees when it fires whether the deadline
-    has moved (measured: 0.7 µs a wait against 3.5).
-    """
-
-    def __init__(self, total: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ends = self._due = self._loop.time() + total
-        self._message = ""
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting: asyncio.Task[Any] | None = None
-        self._expired = False
-
-    def __enter__(self) -> Deadline:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._disarm()
-
-    def set(self, seconds: float, message: str) -> None:
-        """Let waits last until ``seconds`` from now; ``message`` is what the error says after that."""
-        due = self._loop.time() + seconds
-        if due > self._ends:
-            due, message = self._ends, gettext_noop("The model did not finish its answer in time.")
-        self._due, self._message = due, message
-
-    def check(self) -> None:
-        """Raise ``UpstreamTimeout`` if the deadline has passed: also an upstream that never pauses has one."""
-        if self._loop.time() >= self._due:
-            raise UpstreamTimeout(self._message)
-
-    def leaves(self, seconds: float) -> bool:
-        """Whether the call may go on for more than ``seconds``."""
-        return self._loop.time() + seconds < self._ends
-
-    async def wait(self, awaitable: Awaitable[T]) -> T:
-        """Await it; raise ``UpstreamTimeout`` if the deadline passes first. What needs no waiting is not stopped."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("A deadline needs a task to interrupt.")
-        cancelled_before = task.cancelling()
-        self._arm()
-        self._waiting = task
-        try:
-            return await awaitable
-        except BaseException:
-            if self._expired and task.cancelling() - 1 <= cancelled_before:
-                raise UpstreamTimeout(self._message) from None
-            raise
-        finally:
-            self._waiting = None
-            if self._expired:
-                self._expired = False
-                task.uncancel()
-
-    def _arm(self) -> None:
-        if self._timer is None or self._timer.when() > self._due:
-            self._disarm()
-            self._timer = self._loop.call_at(self._due, self._look)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._waiting is None:
-            return
-        if self._loop.time() < self._due:
-            self._arm()
-        else:
-            self._expired = True
-            self._waiting.cancel()
+_clients: WeakKeyDictionary[AbstractEventLoop, dict[Policy, Client]] = WeakKeyDictionary()
 
 
 class Reply:
     """An upstream's answer whose head has arrived. ``headers`` ignores case; values are as they were sent."""
 
     def __init__(self, response: httpx.Response, deadline: Deadline) -> None:
+        assert isinstance(response.stream, Body)
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self._deadline = deadline
-        self._chunks = response.aiter_raw()
-
-    @property
-    def content_type(self) -> str:
-        """The media type in lower case, without parameters."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._body = response.stream
+        # The media type in lower case, without parameters.
+        self.content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     async def read(self) -> bytes:
         """Return the next bytes of the body as they came, or ``b""`` at its end.
@@ -151,8 +68,10 @@ class Reply:
         Raises ``AnswerCut`` when the connection breaks, ``UpstreamTimeout`` past the deadline.
         """
         self._deadline.check()
+        if self._body.at_end():  # most often, when it is asked for: without a wait, no timer is set for one
+            return b""
         try:
-            return await self._deadline.wait(anext(self._chunks, b""))
+            return await self._deadline.wait(self._body.read())
         except _NOT_HTTP as error:
             raise AnswerCut(gettext_noop("The model's server broke off its answer.")) from error
 
@@ -164,6 +83,68 @@ class Reply:
             if len(body) > limit:
                 raise AnswerTooLarge(gettext_noop("The model's server sent more than it may."))
         return bytes(body)
+
+
+class Body(httpx.AsyncByteStream):
+    """The bytes of an answer, all that are there at a time, without a generator around each layer's generator."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+        self.at_end = answer.content.at_eof
+        self.read = answer.content.readany
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self.read():
+            yield chunk
+
+    async def aclose(self) -> None:
+        self._answer.release()
+        await self._answer.wait_for_close()
+
+
+class Transport(AiohttpTransport):
+    """httpx-aiohttp's transport, with a body that can be read as it comes. Its errors are aiohttp's own."""
+
+    client: aiohttp.ClientSession
+
+    def __init__(self, session: aiohttp.ClientSession, connect_timeout: float) -> None:
+        super().__init__(verify=_tls(), client=session)
+        # Waits for the head and the body are the deadline's; `connect` also bounds a slow name server.
+        self._timeout = aiohttp.ClientTimeout(sock_connect=connect_timeout, connect=connect_timeout)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self.client.request(
+            request.method,
+            str(request.url),
+            headers=_fields(tuple(request.headers.raw)),
+            data=request.content,
+            allow_redirects=False,
+            auto_decompress=False,
+            timeout=self._timeout,
+        )
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=Body(answer), request=request)
+
+
+class Client(httpx.AsyncClient):
+    """The calls of one running loop under one policy. Its requests go to its transport at once."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._straight = Transport(_new_session(policy), conf.get().CONNECT_TIMEOUT)
+        super().__init__(
+            transport=self._straight,
+            trust_env=False,
+            follow_redirects=False,
+            headers=HEADERS,
+            # What one person's upstream sets as a cookie is not sent for the next person.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+
+    async def post_at_once(self, url: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
+        """POST and return the answer, its body unread. Whoever calls closes its stream."""
+        sent = _all_headers(tuple(headers.items()))
+        request = httpx.Request("POST", _parsed(url), headers=sent, stream=httpx.ByteStream(body))
+        request.read()
+        return await self._straight.handle_async_request(request)
 
 
 @asynccontextmanager
@@ -182,12 +163,9 @@ async def post_stream(
     response: httpx.Response | None = None
     try:
         try:
-            request = client.build_request("POST", url, content=body, headers=dict(headers))
-            response = await deadline.wait(client.send(request, stream=True))
+            response = await deadline.wait(client.post_at_once(url, headers, body))
         except _NOT_HTTP as error:
-            # The transport gives ``ConnectTimeout`` for nearly all failures.
-            cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
-            raise no_answer(cause, _host(url), policy) from error
+            raise no_answer(error, _host(url), policy) from error
         outcome = str(response.status_code)
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
@@ -210,13 +188,13 @@ async def close_client() -> None:
         await client.aclose()
 
 
-def _client(policy: Policy) -> httpx.AsyncClient:
+def _client(policy: Policy) -> Client:
     loop = asyncio.get_running_loop()
     if loop not in _clients:
         _forget_closed_loops()
     clients = _clients.setdefault(loop, {})
     if policy not in clients:
-        clients[policy] = _new_client(policy)
+        clients[policy] = Client(policy)
     return clients[policy]
 
 
@@ -224,20 +202,6 @@ def _forget_closed_loops() -> None:
     """A client keeps its loop alive, so that the weak references alone would never let go of either."""
     for loop in [loop for loop in _clients if loop.is_closed()]:
         del _clients[loop]
-
-
-def _new_client(policy: Policy) -> httpx.AsyncClient:
-    settings = conf.get()
-    return httpx.AsyncClient(
-        transport=AiohttpTransport(verify=_tls(), client=partial(_new_session, policy)),
-        trust_env=False,
-        follow_redirects=False,
-        # Waits for the head and the body are the deadline's; `pool` also bounds a slow name server.
-        timeout=httpx.Timeout(None, connect=settings.CONNECT_TIMEOUT, pool=settings.CONNECT_TIMEOUT),
-        headers={"Accept-Encoding": "identity", "User-Agent": "llmproviders"},
-        # What one person's upstream sets as a cookie is not sent for the next person.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-    )
 
 
 def _new_session(policy: Policy) -> aiohttp.ClientSession:
@@ -253,5 +217,24 @@ def _tls() -> SSLContext:
     return httpx.create_ssl_context(trust_env=True)
 
 
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+@lru_cache(maxsize=256)
+def _all_headers(given: tuple[tuple[str, str], ...]) -> httpx.Headers:
+    """The headers of a call. httpx copies them for each request, and keeps them encoded."""
+    headers = httpx.Headers(HEADERS)
+    headers.update(given)
+    return headers
+
+
+@lru_cache(maxsize=256)
+def _fields(raw: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
+    """httpx's headers as aiohttp takes them."""
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
+
+
 def _host(url: str) -> str:
-    return httpx.URL(url).host
+    return _parsed(url).host

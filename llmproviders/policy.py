@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from . import conf
 from .addresses import Address, is_public, is_refused, literal
@@ -53,10 +53,7 @@ class Policy:
 
     def why_not_host(self, scheme: str, host: str, port: int) -> str:
         """Judge what a URL says by itself: scheme, and the address if it is one. A name is judged once resolved."""
-        if scheme != "https" and not (self.plain_http or self._lists(host, port)):
-            return "not https"
-        address = literal(plain(host))
-        return "" if address is None else self.why_not_address(address, host, port)
+        return _why_not_host(self, scheme, host, port)
 
     def why_not_address(self, address: Address, host: str, port: int) -> str:
         """Judge one address of ``host``."""
@@ -74,11 +71,16 @@ class Policy:
 def policy_for(set_by: SetBy) -> Policy:
     """Return the policy in force for URLs set by ``set_by``."""
     settings = conf.get()
-    listed = _listed(tuple(settings.ALLOWED_UPSTREAM_HOSTS))
+    return _policy(set_by, settings.ALLOW_PRIVATE_UPSTREAMS, tuple(settings.ALLOWED_UPSTREAM_HOSTS))
+
+
+@lru_cache(maxsize=64)
+def _policy(set_by: SetBy, allow_private: bool, allowed: tuple[str, ...]) -> Policy:
+    listed = _listed(allowed)
     if set_by == "program":
         return Policy("program", plain_http=True, private=True)
     if set_by == "operator":
-        return Policy("operator", plain_http=True, private=settings.ALLOW_PRIVATE_UPSTREAMS, listed=listed)
+        return Policy("operator", plain_http=True, private=allow_private, listed=listed)
     return Policy("user", plain_http=False, private=False, listed=listed)
 
 
@@ -109,6 +111,15 @@ def canonical(host: str) -> str:
 def is_host_name(name: str) -> bool:
     """Whether ``name``, in small letters, can be looked up."""
     return _NAME.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _why_not_host(policy: Policy, scheme: str, host: str, port: int) -> str:
+    """The judgement of ``Policy.why_not_host``: kept, as every call asks for it twice and nothing can change it."""
+    if scheme != "https" and not (policy.plain_http or policy._lists(host, port)):
+        return "not https"
+    address = literal(plain(host))
+    return "" if address is None else policy.why_not_address(address, host, port)
 
 
 @cache

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 
 from . import conf
+from .deadline import Deadline
 from .exceptions import AddressRefused, LocalModelMissing, ProviderError, UpstreamRateLimited, UpstreamUnavailable
-from .http import Deadline
 from .types import Delta
 
 FIRST_WAIT = 0.25
@@ -19,25 +18,22 @@ _LASTING = (LocalModelMissing, AddressRefused)
 
 async def with_retries(
     attempt: Callable[[], AsyncGenerator[Delta, None]], deadline: Deadline
-) -> AsyncGenerator[Delta, None]:
-    """Yield the deltas of ``attempt()``, called again after a passing failure before the first of them.
+) -> tuple[Delta, AsyncGenerator[Delta, None]]:
+    """Return the first delta of ``attempt()``, called again after a passing failure, and what gives the others.
 
+    Whoever calls closes that. It is not in between any more: each generator that is costs something a delta.
     Waits as long as the upstream asked for, else a growing, random time. Gives up, with the last error,
     after ``MAX_RETRIES``, when the upstream asks for more than ``MAX_RETRY_WAIT`` or more than the deadline
     leaves.
     """
     failures = 0
     while True:
-        begun = False
+        deltas = attempt()
         try:
-            async with aclosing(attempt()) as deltas:
-                async for delta in deltas:
-                    begun = True
-                    yield delta
-            return
+            return await anext(deltas), deltas
         except _PASSING as error:
             wait = _wait(error, failures)
-            if begun or wait is None or not deadline.leaves(wait):
+            if wait is None or not deadline.leaves(wait):
                 raise
         failures += 1
         await asyncio.sleep(wait)

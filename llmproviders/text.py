@@ -17,6 +17,11 @@ class TextCleaner:
     def __init__(self) -> None:
         self._high = ""
 
+    @property
+    def waits(self) -> bool:
+        """Whether something waits for the next piece."""
+        return self._high != ""
+
     def feed(self, text: str) -> str:
         """Return what of ``text`` is sure; a high surrogate at its end waits for the next piece."""
         if not self._high and not _UNCLEAN.search(text):
@@ -27,6 +32,8 @@ class TextCleaner:
 
     def flush(self) -> str:
         """Return what still waits. The cleaner can be used again."""
+        if not self._high:
+            return ""
         text, self._high = _joined(self._high), ""
         return text
 

@@ -52,13 +52,12 @@ PLACES = (
     "dumps",
     "error pages",
     "logs",
-    "logs of httpx",
     "mails",
     "reprs",
 )
 # Of each model, so many rows are shown in admin.
 ROWS = 4
-# httpx names whole URLs at INFO; llmproviders/http.py keeps it silent below WARNING.
+# These may name whole URLs at INFO; llmproviders/http.py keeps them silent below WARNING.
 SILENCED = ("httpx", "httpcore", "aiohttp")
 
 
@@ -237,7 +236,7 @@ SECRETS = [
     Secret("REDIS_URL", redis_url),
     Secret("EMAIL_HOST_PASSWORD", of_settings("EMAIL_HOST_PASSWORD")),
     Secret("LLM_API_KEY", llm_api_key),
-    Secret("the query of LLM_API_URL", query_of_llm_api_url, shown_in=frozenset({"logs of httpx"})),
+    Secret("the query of LLM_API_URL", query_of_llm_api_url),
     Secret("an account's password", login_form),
     Secret("an API key of ours", api_key),
     Secret("a user's key, by API", config_api),
@@ -251,7 +250,7 @@ SECRETS = [
     Secret(
         "the query of a preset's URL",
         query_of_a_preset_url,
-        shown_in=frozenset({"database", "admin pages", "dumps", "logs of httpx", "logs of SQL"}),
+        shown_in=frozenset({"database", "admin pages", "dumps", "logs of SQL"}),
     ),
     Secret("what was typed into a form whose view fails", posted_to_a_failing_view),
 ]
@@ -410,8 +409,7 @@ class Logs(logging.Handler):
     def by_place(self) -> dict[str, bytes]:
         places: dict[str, list[str]] = {}
         for name, text in self.records:
-            apart = {"httpx": "logs of httpx", "django.db.backends": "logs of SQL"}
-            places.setdefault(apart.get(name, "logs"), []).append(text)
+            places.setdefault("logs of SQL" if name == "django.db.backends" else "logs", []).append(text)
         return {place: "\n".join(texts).encode("utf-8", "replace") for place, texts in places.items()}
 
 

@@ -18,9 +18,10 @@ from django.utils.translation import gettext_noop
 
 from .. import conf, failures
 from ..base import Provider
+from ..deadline import Deadline
 from ..exceptions import AnswerCut, UpstreamProtocolError, UpstreamTimeout
 from ..guard import check_callable, read_key, refused
-from ..http import Deadline, Reply, post_stream
+from ..http import Reply, post_stream
 from ..policy import Policy, policy_for
 from ..retry import with_retries
 from ..sse import SSEDecoder
@@ -45,7 +46,9 @@ class OpenAICompatible(Provider):
         key = read_key(self.endpoint.api_key, policy)
         with Deadline(conf.get().TOTAL_TIMEOUT) as deadline:
             call = _Call(url, key, policy, request_body(self.endpoint.model, request), deadline)
-            async with aclosing(with_retries(call.attempt, deadline)) as deltas:
+            first, deltas = await with_retries(call.attempt, deadline)
+            async with aclosing(deltas):
+                yield first
                 async for delta in deltas:
                     yield delta
 
@@ -84,9 +87,8 @@ class _Call:
                 events = SSEDecoder(max_line_bytes=self._settings.MAX_LINE_BYTES)
                 pace = _Pace(self._deadline, answer)
                 while chunk := await pace.read(reply):
-                    for event in events.feed(chunk):
-                        for delta in answer.read(event):
-                            yield delta
+                    for delta in answer.read(events.feed(chunk)):
+                        yield delta
             for delta in answer.flush():
                 yield delta
             last = answer.finished()

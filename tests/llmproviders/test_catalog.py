@@ -86,27 +86,33 @@ def test_each_call_is_one_query(installed: Any, default: None, django_assert_num
     with django_assert_num_queries(1):
         catalog.get_endpoint("glm4")
     with django_assert_num_queries(1):
-        catalog.default_model_type("glm4")
+        catalog.preferred_endpoint("glm4")
+
+
+def test_the_environments_model_needs_no_query(default: None, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
+        assert catalog.preferred_endpoint().model_type == "default"
+        assert catalog.preferred_endpoint("default").model_type == "default"
 
 
 def test_the_preferred_type_answers_if_it_is_known(installed: Any, default: None) -> None:
-    assert catalog.default_model_type("glm4") == "glm4"
-    assert catalog.default_model_type("gone") == "default"
+    assert catalog.preferred_endpoint("glm4").model_type == "glm4"
+    assert catalog.preferred_endpoint("gone").model_type == "default"
 
 
 def test_else_default_then_local_then_codegeex_then_the_first(installed: Callable[[bool], None]) -> None:
-    assert catalog.default_model_type() == "local"
+    assert catalog.preferred_endpoint().model_type == "local"
     installed(False)
-    assert catalog.default_model_type() == "codegeex"
+    assert catalog.preferred_endpoint().model_type == "codegeex"
     Preset.objects.filter(type="codegeex").update(is_enabled=False)
-    assert catalog.default_model_type() == "glm4"
+    assert catalog.preferred_endpoint().model_type == "glm4"
 
 
 def test_with_no_model_at_all_the_error_says_what_to_do() -> None:
     Preset.objects.update(is_enabled=False)
 
     with pytest.raises(UnknownModelType, match="LLM_API_URL"):
-        catalog.default_model_type()
+        catalog.preferred_endpoint()
 
 
 def test_a_users_own_endpoint_is_marked_as_theirs() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmproviders import http
+from llmproviders.deadline import Deadline
 from llmproviders.exceptions import (
     AnswerCut,
     AnswerTooLarge,
@@ -21,7 +22,7 @@ from llmproviders.exceptions import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from llmproviders.http import Deadline, close_client, post_stream
+from llmproviders.http import close_client, post_stream
 from llmproviders.policy import policy_for
 from tests.llmproviders.certificates import self_signed
 from tests.llmproviders.conftest import KEY, Ask
@@ -258,7 +259,7 @@ async def test_proxies_of_the_environment_are_not_used(
 def test_every_loop_has_its_client_and_those_of_closed_loops_are_forgotten() -> None:
     closed = asyncio.new_event_loop()
     closed.close()
-    http._clients[closed] = {OPERATOR: http._new_client(OPERATOR)}
+    http._clients[closed] = {}
 
     async def use() -> None:
         async with ScriptedUpstream() as upstream:

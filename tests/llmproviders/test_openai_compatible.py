@@ -67,6 +67,9 @@ async def test_a_key_of_the_environment(ask: Ask, upstream: ScriptedUpstream, mo
     monkeypatch.setenv("MY_KEY", "from-outside")
     await ask(key="env:MY_KEY")
     assert upstream.requests[0].headers["authorization"] == "Bearer from-outside"
+    monkeypatch.setenv("MY_KEY", "another")
+    await ask(key="env:MY_KEY")
+    assert upstream.requests[1].headers["authorization"] == "Bearer another"
 
 
 async def test_a_missing_key_of_the_environment_calls_nobody(ask: Ask, upstream: ScriptedUpstream) -> None:
@@ -105,13 +108,47 @@ async def test_it_is_asked_without_only_once(ask: Ask, upstream: ScriptedUpstrea
 
 # Answers --------------------------------------------------------------------------------------------------------
 async def test_deltas_come_one_by_one_then_the_end(ask: Ask, upstream: ScriptedUpstream) -> None:
-    upstream.script = [answer("Hel", "lo", finish="length", model="real-name")]
+    upstream.script = [answer("Hel", "lo", finish="length", model="real-name", delay=0.02)]
     outcome = await ask("one two three")
     assert outcome.deltas == [
         ContentDelta("Hel"),
         ContentDelta("lo"),
         CompletionFinished("length", Usage(3, 2, 5), "real-name"),
     ]
+
+
+async def test_text_of_one_kind_that_comes_together_is_one_delta(ask: Ask, upstream: ScriptedUpstream) -> None:
+    thought = [chunk(reasoning="h"), chunk(reasoning="m")]
+    upstream.script = [
+        events(*thought, chunk("a"), chunk("\n"), chunk("b"), *thought, chunk("c"), chunk(finish="stop"), "[DONE]")
+    ]
+    assert (await ask()).deltas == [
+        ReasoningDelta("hm"),
+        ContentDelta("a\nb"),
+        ReasoningDelta("hm"),
+        ContentDelta("c"),
+        CompletionFinished("stop", None, "m"),
+    ]
+
+
+async def test_text_that_comes_with_an_error_is_given_before_it(ask: Ask, upstream: ScriptedUpstream) -> None:
+    upstream.script = [events(chunk("a"), chunk("b"), '{"error": {"message": "m", "code": 503}}', chunk("c"))]
+    outcome = await ask()
+    assert (type(outcome.error), outcome.deltas) == (e.UpstreamUnavailable, [ContentDelta("ab")])
+
+
+async def test_a_chunked_answer_that_is_read_slowly_is_whole(upstream: ScriptedUpstream) -> None:
+    """It has more parts, and more bytes, than are read ahead: the connection is paused and goes on."""
+    event = f"data: {chunk('x' * 50)}\n\n".encode()
+    last = f"data: {chunk(finish='stop')}\n\ndata: [DONE]\n\n".encode()
+    body = (b"%x\r\n%s\r\n" % (len(event), event)) * 20_000 + b"%x\r\n%s\r\n0\r\n\r\n" % (len(last), last)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    upstream.script = [raw(head, body)]
+    length = 0
+    async for delta in OpenAICompatible(endpoint(upstream.url)).stream(request()):
+        await asyncio.sleep(0.01)
+        length += len(getattr(delta, "text", ""))
+    assert length == 1_000_000
 
 
 async def test_a_delta_is_given_while_the_next_is_not_there(upstream: ScriptedUpstream) -> None:
@@ -231,7 +268,7 @@ ODDITIES: list[str | bytes] = [
 async def test_what_is_unknown_or_empty_is_dropped(ask: Ask, upstream: ScriptedUpstream) -> None:
     upstream.script = [events(*ODDITIES, chunk("a"), *ODDITIES, chunk("b", finish="stop"), *ODDITIES, "[DONE]")]
     outcome = await ask()
-    assert outcome.deltas == [ContentDelta("a"), ContentDelta("b"), CompletionFinished("stop", None, "m")]
+    assert (outcome.content, outcome.finished) == ("ab", CompletionFinished("stop", None, "m"))
 
 
 async def test_a_whole_answer_as_json(ask: Ask, upstream: ScriptedUpstream) -> None:
@@ -630,8 +667,82 @@ def test_any_json_gives_deltas_or_a_typed_error(documents: Sequence[object]) -> 
     reader = AnswerReader(max_bytes=1000)
     with suppress(e.ProviderError):
         for document in documents:
-            for delta in reader.read(Event("message", json.dumps(document), "")):
+            for delta in reader.read([Event("message", json.dumps(document), "")]):
                 assert isinstance(delta, ContentDelta | ReasoningDelta)
                 assert delta.text
         reader.flush()
         reader.finished()
+
+
+# Events that differ in their text only are not parsed ------------------------------------------------------------
+def what_is_read(lines: Sequence[str], cuts: int, *, parses_all: bool) -> tuple[object, ...]:
+    reader = AnswerReader(max_bytes=60, key="secret")
+    reader._pattern_pays = not parses_all
+    texts: dict[type, str] = {ContentDelta: "", ReasoningDelta: ""}
+    order: list[type] = []
+    error: type | None = None
+    try:
+        for start in range(0, len(lines), cuts):
+            for delta in reader.read(Event("message", line, "") for line in lines[start : start + cuts]):
+                assert isinstance(delta, ContentDelta | ReasoningDelta)
+                texts[type(delta)] += delta.text
+                order += [] if order[-1:] == [type(delta)] else [type(delta)]
+    except e.ProviderError as raised:
+        error = type(raised)
+    return texts, order, error, reader.events, reader.finish_reason, reader.usage, reader.model, reader.whole
+
+
+TEXTS = st.one_of(
+    st.sampled_from(["a", ":", ",", "content", "delta", "好", "<think>", "</think>", "\"", "\\", "\n", "\0", "",
+                     "\x7f", "\ud83d", "\ude00", "\ud800", "\u2028"]),
+    st.text(max_size=3),
+)  # fmt: skip
+FRAMES = [
+    '{"choices": [{"delta": {"content": %s}}], "model": "m"}',
+    '{"model": "content", "choices": [{"index": 0, "delta": {"role": "a", "content": %s}, "finish_reason": null}]}',
+    '{"choices": [{"delta": {"content": "a", "content": %s}}]}',
+    '{"choices": [{"delta": {"content": %s, "content": "a"}}]}',
+    '{"choices": [{"delta": {"content": %s}}], "choices": [{"delta": {"content": "a"}}]}',
+    '{"a":"a", "choices": [{"delta": {"content": "a", "x": %s}}], "n": NaN}',
+    '{"choices": [{"delta": {"content": %s, "reasoning": "a"}}]}',
+    '{"choices": [{"delta": {"reasoning_content": %s}}]}',
+    '{"choices": [{"delta": {"content": %s}}], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}',
+    '{"choices": [{"delta": {"content": %s}, "finish_reason": "stop"}]}',
+    '{"choices": [{"delta": {"content": %s}, "index": 1}]}',
+    '{"choices": [{"delta": {"content": %s}}, {"delta": {"content": "b"}}]}',
+    '{"choices": [{"message": {"content": %s}}]}',
+    '{"error": {"message": %s}}',
+    '{"choices": [{"delta": {"content": %s}}]',
+    "[DONE]%.0s",
+]
+
+
+def run_of(frame: str, texts: Sequence[str], is_ascii: bool) -> list[str]:
+    """Events of one kind; a lone surrogate can only be sent escaped."""
+    quoted = [json.dumps(text, ensure_ascii=is_ascii).encode("utf-8", "replace").decode() for text in texts]
+    return [frame % text for text in quoted]
+
+
+RUNS = st.builds(
+    run_of, st.sampled_from(FRAMES[:2]) | st.sampled_from(FRAMES), st.lists(TEXTS, max_size=8), st.booleans()
+)
+LINES = st.lists(RUNS, max_size=6).map(lambda runs: [line for run in runs for line in run])
+
+
+@given(lines=LINES, cuts=st.integers(1, 25))
+def test_the_same_is_read_whether_each_event_is_parsed_or_not(lines: Sequence[str], cuts: int) -> None:
+    assert what_is_read(lines, cuts, parses_all=False) == what_is_read(lines, cuts, parses_all=True)
+
+
+def test_events_that_differ_in_their_text_only_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = AnswerReader(max_bytes=1000)
+    assert list(reader.read([Event("message", chunk("a"), "")])) == [ContentDelta("a")]
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("parsed"))
+    assert list(reader.read(Event("message", chunk(text), "") for text in "bcd")) == [ContentDelta("bcd")]
+
+
+def test_an_event_of_another_kind_is_not_taken_for_one_of_the_pattern() -> None:
+    reader = AnswerReader(max_bytes=1000)
+    assert list(reader.read(Event(kind, chunk("a"), "") for kind in ("message", "ping", "message"))) == [
+        ContentDelta("aa")
+    ]

@@ -28,9 +28,10 @@ from conversations.admin.user_configs import UserConfigForm
 from conversations.api.serializers import ConfigUpdateSerializer
 from conversations.exceptions import UnknownModel
 from conversations.models import UserConfig
-from llmproviders import ContentDelta, Endpoint, ProviderError, get_provider, http, local
+from llmproviders import ContentDelta, Endpoint, ProviderError, get_provider, guard, http, local
+from llmproviders.deadline import Deadline
 from llmproviders.exceptions import AddressRefused, UpstreamUnavailable
-from llmproviders.http import Deadline, close_client, post_stream
+from llmproviders.http import close_client, post_stream
 from llmproviders.models import Preset
 from llmproviders.policy import Policy, policy_for
 from llmproviders.types import SetBy
@@ -289,6 +290,13 @@ async def refusal(url: str, key: str = "") -> tuple[str, str]:
     return caught.value.code, str(caught.value)
 
 
+@pytest.fixture(autouse=True)
+def no_judgements_are_kept() -> Iterator[None]:
+    """Some of these tests change the judge."""
+    yield
+    guard._judge.cache_clear()
+
+
 def judges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Policy, "why_not_host", lambda *_: "")
     monkeypatch.setattr(Policy, "why_not_address", lambda *_: "")
@@ -405,6 +413,12 @@ async def test_proxies_of_the_environment_are_not_used(
     assert await ask_own(upstream.url)
     assert await refusal(f"https://public.test{PATH}") == (CODE, TEXT)
     assert canary.connections == 0
+
+
+async def test_each_refusal_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        await refusal("https://127.0.0.1/v1")
+    assert caplog.text.count("upstream call refused host=127.0.0.1 set_by=user") == 2
 
 
 # What is told, and to whom --------------------------------------------------------------------------------------
