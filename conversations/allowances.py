@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Q
+from django.contrib.auth import get_user_model
+from django.db.models import Q, QuerySet
 
 from . import conf
+from .compiled import Select, given
 from .models import Allowance
 
 if TYPE_CHECKING:
@@ -49,15 +51,27 @@ def limits_of(user: User) -> Limits:
 
 def look_up(user: User) -> Limits:
     """Return an account's limits as they are now: one query."""
-    # A project's own user model may have no groups.
-    groups = user.groups.order_by().values("pk") if hasattr(user, "groups") else []
-    rows = list(Allowance.objects.filter(Q(user=user.pk) | Q(group__in=groups)))
+    rows = _rows.all(user=user.pk)
     limits = _in_force([row for row in rows if row.user_id], [row for row in rows if row.group_id])
     with _lock:
         if len(_kept) >= MAX_KEPT:
             _kept.clear()
         _kept[user.pk] = (time.monotonic(), limits)
     return limits
+
+
+def _of_an_account() -> QuerySet[Allowance]:
+    account = given(Allowance, "user")
+    mine = Q(user=account)
+    # A project's own user model may have no groups.
+    if hasattr(get_user_model(), "groups"):
+        groups: Any = get_user_model()._meta.get_field("groups")
+        memberships = groups.remote_field.through._default_manager.filter(**{groups.m2m_field_name(): account})
+        mine |= Q(group__in=memberships.values(groups.m2m_reverse_field_name()))
+    return Allowance.objects.filter(mine)
+
+
+_rows = Select(_of_an_account)
 
 
 def _in_force(own: list[Allowance], groups: list[Allowance]) -> Limits:

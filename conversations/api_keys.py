@@ -19,6 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .access import Action, Caller, Scope, authorize
+from .compiled import Select, given
 from .exceptions import NotAuthenticated, NotFound, PermissionRefused, TooManyKeys
 from .models import ApiKey
 
@@ -35,6 +36,7 @@ MAX_DAYS = 3650
 
 audit = logging.getLogger("conversations.audit")
 
+_by_hash = Select(lambda: ApiKey.objects.select_related("user").filter(hash=given(ApiKey, "hash")))
 _used: dict[int, datetime] = {}
 _used_lock = Lock()
 
@@ -42,7 +44,7 @@ _used_lock = Lock()
 def find(token: str) -> ApiKey:
     """Return the key that ``token`` is, with its user; raises ``NotAuthenticated`` unless it lets in."""
     if len(token) <= MAX_LENGTH:
-        key = ApiKey.objects.select_related("user").filter(hash=hash_of(token)).first()
+        key = _by_hash.first(hash=hash_of(token))
         if key is not None and key.is_usable:
             with _used_lock:
                 _used[key.pk] = timezone.now()

@@ -12,9 +12,11 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
+from django.db import connection
 from django.db.models import F
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
@@ -22,6 +24,7 @@ from django.utils import timezone
 
 from . import allowances, conf
 from .access import Caller
+from .compiled import Delete, InsertMany, Select, Update, given
 from .context import HIGHEST, estimate
 from .exceptions import BudgetExhausted, TooManyAnswers
 from .generation.events import FAILED, STOPPED
@@ -34,6 +37,45 @@ if TYPE_CHECKING:
 KEPT_DAYS = 35
 # When to try again for whom too many answers are being made.
 ANSWER_SECONDS = 5
+
+
+_lock = Select(
+    lambda: (
+        get_user_model()
+        ._default_manager.select_for_update()
+        .filter(pk=given(get_user_model(), get_user_model()._meta.pk.name, "id"))
+        .order_by("pk")
+        .values_list("pk", flat=True)
+    )
+)
+_count_running = Select(
+    lambda: (
+        Generation.objects.running()
+        .filter(user_identifier=given(Generation, "user_identifier"))
+        .values_list("pk", flat=True)
+    )
+)
+_reserve = Update(
+    lambda: TokenBudget.objects.filter(pk=given(TokenBudget, "id"), spent__lt=given(TokenBudget, "spent", "limit")),
+    lambda: {"spent": F("spent") + given(TokenBudget, "spent", "tokens")},
+)
+_add = Update(
+    lambda: TokenBudget.objects.filter(pk=given(TokenBudget, "id")),
+    lambda: {"spent": F("spent") + given(TokenBudget, "spent", "tokens")},
+)
+_charges_of = Select(
+    lambda: TokenCharge.objects.filter(generation=given(TokenCharge, "generation")).order_by("budget_id", "pk")
+)
+_delete_charge = Delete(lambda: TokenCharge.objects.filter(pk=given(TokenCharge, "id")))
+_charges = InsertMany(TokenCharge)
+
+
+@cache
+def _rows_of(subjects: int) -> Select[tuple[str, int, int]]:
+    """Find the budgets of so many subjects on a day."""
+    names = [given(TokenBudget, "subject", f"subject_{index}") for index in range(subjects)]
+    rows = TokenBudget.objects.filter(subject__in=names, day=given(TokenBudget, "day"))
+    return Select(lambda: rows.values_list("subject", "pk", "spent"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +102,26 @@ class Account:
         First, because the rows that are inserted later take a lock on the account's row of their own: two that
         both had theirs would wait for each other.
         """
-        if self.max_answers:
-            users = get_user_model()._default_manager.select_for_update().filter(pk=self.user_id)
-            list(users.order_by("pk").values_list("pk", flat=True))
+        if self.max_answers and connection.features.has_select_for_update:  # SQLite has one writer anyway
+            _lock.all(id=self.user_id)
 
     def check_answers(self) -> None:
         """Raise ``TooManyAnswers`` where as many as may be are being made, by any process."""
-        running = Generation.objects.running().filter(user_identifier=self.user_identifier)
-        if self.max_answers and running.count() >= self.max_answers:
+        if not self.max_answers:
+            return
+        if len(_count_running.all(user_identifier=self.user_identifier)) >= self.max_answers:
             raise TooManyAnswers(retry_after=ANSWER_SECONDS)
 
-    def reserve(self, generation: Generation, *, prompt_tokens: int, max_tokens: int) -> tuple[int, ...]:
+    def reserve(self, generation_id: uuid.UUID, *, prompt_tokens: int, max_tokens: int) -> tuple[int, ...]:
         """Reserve what an answer may cost, in every budget; return their ids. Raises ``BudgetExhausted``."""
         tokens = prompt_tokens + max_tokens
         for budget in self.budgets:
-            left = TokenBudget.objects.filter(pk=budget.pk, spent__lt=budget.limit)
-            if not left.update(spent=F("spent") + tokens):
+            if not _reserve.run(id=budget.pk, limit=budget.limit, tokens=tokens):
                 raise exhausted()
         ids = tuple(budget.pk for budget in self.budgets)
-        TokenCharge.objects.bulk_create(
-            TokenCharge(generation=generation, budget_id=pk, tokens=tokens, prompt_tokens=prompt_tokens) for pk in ids
+        _charges.run(
+            {"generation_id": generation_id, "budget_id": pk, "tokens": tokens, "prompt_tokens": prompt_tokens}
+            for pk in ids
         )
         return ids
 
@@ -118,10 +160,10 @@ def budgets_of(wanted: Mapping[str, int], day: date) -> list[OpenBudget]:
     """Return the subjects' budgets of a day, in the order of their ids; one that is missing has id 0."""
     if not wanted:
         return []
-    rows = {row.subject: row for row in TokenBudget.objects.filter(subject__in=wanted, day=day)}
+    subjects = {f"subject_{index}": subject for index, subject in enumerate(wanted)}
+    rows = {subject: (pk, spent) for subject, pk, spent in _rows_of(len(wanted)).all(day=day, **subjects)}
     found = [
-        OpenBudget(row.pk, limit, row.spent) if (row := rows.get(subject)) else OpenBudget(0, limit, 0)
-        for subject, limit in wanted.items()
+        OpenBudget(pk, limit, spent) for subject, limit in wanted.items() for pk, spent in [rows.get(subject, (0, 0))]
     ]
     return sorted(found, key=lambda budget: budget.pk)
 
@@ -185,18 +227,16 @@ def cost(total_tokens: int | None, text: str, prompt_tokens: int, max_tokens: in
 
 def settle(outcomes: Sequence[Outcome]) -> None:
     """Replace what ended answers had reserved by what they cost; in the transaction that ends them. Idempotent."""
-    by_id = {outcome.generation_id: outcome for outcome in outcomes}
-    for charge in TokenCharge.objects.filter(generation__in=list(by_id)).order_by("budget_id", "pk"):
-        deleted, _rows = TokenCharge.objects.filter(pk=charge.pk).delete()
-        if deleted:
-            difference = by_id[charge.generation_id].cost(charge) - charge.tokens
-            TokenBudget.objects.filter(pk=charge.budget_id).update(spent=F("spent") + difference)
+    found = [(charge, outcome) for outcome in outcomes for charge in _charges_of.all(generation=outcome.generation_id)]
+    for charge, outcome in sorted(found, key=lambda pair: (pair[0].budget_id, pair[0].pk)):
+        if _delete_charge.run(id=charge.pk):
+            _add.run(id=charge.budget_id, tokens=outcome.cost(charge) - charge.tokens)
 
 
 def add(budget_ids: Iterable[int], tokens: int) -> None:
     """Add what was spent beside an answer, as for a title."""
     for pk in sorted(budget_ids):
-        TokenBudget.objects.filter(pk=pk).update(spent=F("spent") + tokens)
+        _add.run(id=pk, tokens=tokens)
 
 
 @receiver(pre_delete, sender=Generation, dispatch_uid="conversations.budgets")

@@ -90,7 +90,7 @@ def endpoint_for(*, asked: str, conversation: str, config: UserConfig | None) ->
         except UnknownModel:
             continue
     try:
-        return catalog.get_endpoint(catalog.default_model_type(conf.get().DEFAULT_MODEL_TYPE))
+        return catalog.preferred_endpoint(conf.get().DEFAULT_MODEL_TYPE)
     except UnknownModelType as error:
         raise UnknownModel() from error
 

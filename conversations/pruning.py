@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 
 from django.db import transaction
+from django.db.models import Count
 
+from .compiled import Select, given
 from .models import Conversation
 from .querysets import ConversationQuerySet
 
 BATCH = 200
+
+
+_number_of = Select(
+    lambda: (
+        Conversation.objects.filter(user_identifier=given(Conversation, "user_identifier"))
+        .order_by()
+        .values("user_identifier")
+        .annotate(number=Count("pk"))
+        .values_list("number", flat=True)
+    )
+)
 
 
 def prunable(*, user_identifier: str, keep: int, before: datetime | None = None) -> list[int]:
@@ -17,14 +31,28 @@ def prunable(*, user_identifier: str, keep: int, before: datetime | None = None)
 
     Those beyond the newest ``keep``, and those that were last active before ``before``.
     """
-    mine = Conversation.objects.filter(user_identifier=user_identifier, is_pinned=False)
-    beyond = _ids(mine.newest_activity_first()[keep:])
-    old = _ids(mine.filter(updated_at__lt=before)) if before else []
-    doomed = dict.fromkeys([*beyond, *old])
-    if not doomed:
+    # Mostly nobody is to go: counting looks at an index alone, the rest at every conversation.
+    number = _number_of.first(user_identifier=user_identifier) or 0
+    if number <= keep and before is None:
         return []
+    doomed = dict.fromkeys(_beyond(keep).all(user_identifier=user_identifier))
+    mine = Conversation.objects.filter(user_identifier=user_identifier, is_pinned=False)
+    if before is not None:
+        doomed |= dict.fromkeys(_ids(mine.filter(updated_at__lt=before)))
     running = set(mine.filter(active_generation__isnull=False).values_list("pk", flat=True))
     return [pk for pk in doomed if pk not in running]
+
+
+@cache
+def _beyond(keep: int) -> Select[int]:
+    """Find the ids of an owner's conversations after the newest ``keep``."""
+    return Select(
+        lambda: (
+            Conversation.objects.filter(user_identifier=given(Conversation, "user_identifier"), is_pinned=False)
+            .newest_activity_first()
+            .values_list("pk", flat=True)[keep:]
+        )
+    )
 
 
 def _ids(rows: ConversationQuerySet) -> list[int]:

@@ -58,6 +58,7 @@ LAYERS: list[tuple[str, list[str]]] = [
         "what all of them need",
         [
             "conversations.access",
+            "conversations.compiled",
             "conversations.problems",
             "conversations.exceptions",
             "conversations.conf",

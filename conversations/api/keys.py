@@ -89,7 +89,7 @@ class ApiKeyViewSet(ApiViewSet):
     )
     def create(self, request: Request) -> Response:
         """Make a key. It is in this answer and nowhere else: keep it."""
-        data = validated(ApiKeyCreateSerializer, request.data).validated_data
+        data = validated(ApiKeyCreateSerializer, request.data)
         key, token = api_keys.create_key(
             caller=caller_of(request),
             name=data["name"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
@@ -67,14 +68,14 @@ class ReplyOptionsSerializer(StrictSerializer):
     max_tokens = max_tokens_field()
     stream = BooleanField(default=True, help_text="false: one JSON answer when it is whole; true: SSE.")
 
-    @property
-    def options(self) -> ReplyOptions:
-        data = self.validated_data
-        return ReplyOptions(
-            model_type=data.get("model_type") or "",
-            temperature=data.get("temperature"),
-            max_tokens=data.get("max_tokens"),
-        )
+
+def options_of(data: Mapping[str, Any]) -> ReplyOptions:
+    """Return how the answer is to be made that ``data``, which is valid, asks for."""
+    return ReplyOptions(
+        model_type=data.get("model_type") or "",
+        temperature=data.get("temperature"),
+        max_tokens=data.get("max_tokens"),
+    )
 
 
 class ChatSerializer(ReplyOptionsSerializer):

@@ -98,6 +98,8 @@ def payload(event: Piece | ErrorEvent | DoneEvent) -> dict[str, Any]:
 
 def cut(position: int, kind: str, text: str) -> list[Piece]:
     """Cut ``text``, which begins at ``position``, into pieces of at most ``MAX_PIECE`` characters."""
+    if 0 < len(text) <= MAX_PIECE:  # nearly every text
+        return [Piece(position + len(text), kind, text)]
     return [
         Piece(position + start + len(part), kind, part)
         for start in range(0, len(text), MAX_PIECE)
@@ -112,6 +114,8 @@ def pieces_of_row(reasoning: str, content: str) -> list[Piece]:
 
 def beyond_position(pieces: list[Piece], position: int) -> list[Piece]:
     """Drop the first ``position`` characters."""
+    if pieces and pieces[0].position - len(pieces[0].text) >= position:  # nearly always
+        return pieces
     return [
         piece._replace(text=piece.text[-(piece.position - position) :])
         if piece.position - len(piece.text) < position

@@ -19,6 +19,7 @@ from django.db import transaction
 from django.db.models import F
 
 from .. import conf
+from ..compiled import Select, given
 from ..models import Generation, Worker
 from .storage import INTERRUPTED_ENDING, finish
 
@@ -34,6 +35,7 @@ def _host() -> str:
 
 
 HOST = _host()
+_worker = Select(lambda: Worker.objects.filter(pk=given(Worker, "id")).values_list("pk", flat=True))
 
 
 @dataclass(slots=True)
@@ -48,7 +50,8 @@ class Pulse:
 
 def ensure_registered(worker_id: uuid.UUID) -> None:
     """See that the worker has a row, in the caller's transaction."""
-    Worker.objects.get_or_create(pk=worker_id, defaults={"host": HOST, "pid": os.getpid()})
+    if _worker.first(id=worker_id) is None:
+        Worker.objects.get_or_create(pk=worker_id, defaults={"host": HOST, "pid": os.getpid()})
 
 
 def beat(pulse: Pulse) -> int:

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
@@ -33,7 +35,8 @@ class Run:
     def __init__(self, ids: AnswerIds, *, on_abandoned: Callable[[], None] | None = None) -> None:
         self.ids = ids
         self.transcript = Transcript(ids, on_abandoned=on_abandoned)
-        self.producer: asyncio.Task[Ending] | None = None
+        # The task that makes it, while it can be cancelled.
+        self.producer: asyncio.Task[None] | None = None
         self.requested_ending: Ending | None = None
         self.first_token_at: datetime | None = None
         self.finished = asyncio.Event()
@@ -44,6 +47,8 @@ class Run:
         self._room = asyncio.Event()
         self._streamed = 0
         self._answering = False
+        # Whether the log may hold rows of this answer.
+        self._has_rows = False
 
     def add(self, kind: str, text: str) -> bool:
         """Take text in; reasoning that comes after the answer began is dropped and only counted."""
@@ -69,18 +74,19 @@ class Run:
     def take(self) -> Entry:
         """Move what is pending into an entry for the database, neighbours of one kind joined."""
         pieces: list[Piece] = []
-        joined: list[str] = []
-        for index, (kind, text) in enumerate(self._pending):
-            joined.append(text)
-            if index + 1 == len(self._pending) or self._pending[index + 1][0] != kind:
-                whole = "".join(joined)
-                pieces += cut(self._streamed, kind, whole)
-                self._streamed += len(whole)
-                joined.clear()
+        for kind, group in groupby(self._pending, itemgetter(0)):
+            whole = "".join([text for _kind, text in group])
+            pieces += cut(self._streamed, kind, whole)
+            self._streamed += len(whole)
         self._pending.clear()
         self._pending_size = 0
         self._room.set()
-        return Entry(self.ids.generation_id, pieces, self.ending, self.first_token_at)
+        if self.ending:
+            # Every append of ours that is not in this entry is committed, and nobody else adds any.
+            before = list(self.transcript.pieces) if self._has_rows else []
+            return Entry(self.ids.generation_id, pieces, self.ending, self.first_token_at, before)
+        self._has_rows = self._has_rows or bool(pieces)
+        return Entry(self.ids.generation_id, pieces)
 
     def settle(self, ending: Ending) -> None:
         """Nothing more will come: tell readers and whoever waits for the end."""
@@ -113,13 +119,11 @@ class ChunkLog:
         if run.add(kind, text):
             self._touch(run)
 
-    async def finish(self, run: Run, ending: Ending) -> None:
-        """End an answer with what is pending, and return when that is committed."""
-        if run.finished.is_set():
-            return
-        run.ending = ending
-        self._touch(run)
-        await run.finished.wait()
+    def end(self, run: Run, ending: Ending) -> None:
+        """End an answer with what is pending. The first ending stays; it is committed by the next batch."""
+        if run.ending is None and not run.finished.is_set():
+            run.ending = ending
+            self._touch(run)
 
     def _touch(self, run: Run) -> None:
         self._dirty[run] = None

@@ -6,13 +6,15 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 
-from django.db import transaction
-from django.db.models import Q
+from django.db import connection, transaction
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from .. import budgets
 from ..budgets import Outcome
+from ..compiled import Delete, InsertMany, Select, Update, given
 from ..models import Conversation, Generation, GenerationChunk, Message
 from .events import INTERRUPTED, REASONING, STOPPED, AnswerIds, Ending, Piece, beyond_position, pieces_of_row
 
@@ -22,14 +24,84 @@ STOPPED_ENDING = Ending(STOPPED)
 DELETED_ENDING = STOPPED_ENDING
 
 
+_end_running = Update(
+    lambda: Generation.objects.running().filter(pk=given(Generation, "id")),
+    lambda: {
+        "active_for": None,
+        **{
+            name: given(Generation, name)
+            for name in (
+                "status",
+                "finish_reason",
+                "error_code",
+                "error_message",
+                "retry_after",
+                "prompt_tokens",
+                "completion_tokens",
+                "total_tokens",
+                "first_token_at",
+                "ended_at",
+            )
+        },
+    },
+)
+_place_of = Select(
+    lambda: Generation.objects.filter(pk=given(Generation, "id")).values_list("message_id", "message__conversation_id")
+)
+_chunks_of = Select(
+    lambda: (
+        GenerationChunk.objects.filter(generation=given(GenerationChunk, "generation"))
+        .order_by("position")
+        .values_list("position", "kind", "text")
+    )
+)
+_fill = Update(
+    lambda: Message.objects.filter(pk=given(Message, "id")),
+    lambda: {name: given(Message, name) for name in ("reasoning", "content")},
+)
+_fill_and_name = Update(
+    lambda: Message.objects.filter(pk=given(Message, "id")),
+    lambda: {name: given(Message, name) for name in ("reasoning", "content", "model")},
+)
+_delete_chunks = Delete(lambda: GenerationChunk.objects.filter(generation=given(GenerationChunk, "generation")))
+_insert_chunks = InsertMany(GenerationChunk)
+_touch_conversation = Update(
+    lambda: Conversation.objects.filter(pk=given(Conversation, "id")),
+    lambda: {"updated_at": given(Conversation, "updated_at")},
+)
+
+
+@cache
+def _running(number: int) -> Select[uuid.UUID]:
+    """Lock, and find, those of so many answers that still run."""
+    return Select(lambda: _among(number).order_by("pk").select_for_update().values_list("pk", flat=True))
+
+
+@cache
+def _count_running(number: int) -> Select[int]:
+    """Count those of so many answers that still run."""
+    return Select(
+        lambda: _among(number).values("status").annotate(number=Count("pk")).values_list("number", flat=True)
+    )
+
+
+def _among(number: int) -> QuerySet[Generation]:
+    ids = [given(Generation, "id", f"id_{index}") for index in range(number)]
+    return Generation.objects.running().filter(pk__in=ids)
+
+
 @dataclass(slots=True)
 class Entry:
-    """What one answer adds to a batch: text, and its ending if it ends here."""
+    """What one answer adds to a batch: text, and its ending if it ends here.
+
+    ``before`` is the text that is stored already, where whoever makes the entry knows.
+    """
 
     generation_id: uuid.UUID
     pieces: list[Piece]
     ending: Ending | None = None
     first_token_at: datetime | None = None
+    before: list[Piece] | None = None
 
 
 @dataclass(slots=True)
@@ -45,28 +117,35 @@ class Progress:
 def store(entries: Sequence[Entry], *, again: bool = False) -> set[uuid.UUID]:
     """Commit the entries of answers that still run, and return which those were.
 
-    The rows are locked first, so an answer that another process ended gets nothing more. ``again``: the same entries
-    were tried before and the connection failed, perhaps after the commit: rows that are there count as written.
+    The rows are locked first, so an answer that another process ended gets nothing more; an end locks its own by
+    its conditional UPDATE. ``again``: the same entries were tried before and the connection failed, perhaps after
+    the commit: rows that are there count as written.
     """
     with transaction.atomic():
-        running = set(
-            Generation.objects.running()
-            .filter(pk__in=[entry.generation_id for entry in entries])
-            .order_by("pk")
-            .select_for_update()
-            .values_list("pk", flat=True)
-        )
-        alive = [entry for entry in entries if entry.generation_id in running]
-        growing = [entry for entry in alive if entry.ending is None]
-        _insert_chunks(growing, written=_written(growing) if again else frozenset())
-        _end(entry for entry in alive if entry.ending)
-    return running
+        growing = _alive([entry for entry in entries if entry.ending is None])
+        _insert(growing, written=_written(growing) if again else frozenset())
+        ended = _end(entry for entry in entries if entry.ending)
+    return {entry.generation_id for entry in growing} | ended
 
 
-def _insert_chunks(entries: Iterable[Entry], *, written: Collection[tuple[uuid.UUID, Piece]]) -> None:
+def _alive(entries: Sequence[Entry]) -> list[Entry]:
+    """Lock the answers that still run, and return the entries of those."""
+    if not entries:
+        return []
+    # As many places as the next power of two: few statements do for batches of any size.
+    places = 1 << (len(entries) - 1).bit_length()
+    ids = {f"id_{index}": entries[min(index, len(entries) - 1)].generation_id for index in range(places)}
+    # SQLite has no rows to lock, and nobody else writes now. It gives up Python's lock for each row that it finds.
+    if not connection.features.has_select_for_update and _count_running(places).first(**ids) == len(entries):
+        return list(entries)
+    running = set(_running(places).all(**ids))
+    return [entry for entry in entries if entry.generation_id in running]
+
+
+def _insert(entries: Iterable[Entry], *, written: Collection[tuple[uuid.UUID, Piece]]) -> None:
     """Insert what is not ``written``. Another text at a position that is taken is an IntegrityError."""
-    GenerationChunk.objects.bulk_create(
-        GenerationChunk(generation_id=entry.generation_id, position=piece.position, kind=piece.kind, text=piece.text)
+    _insert_chunks.run(
+        {"generation_id": entry.generation_id, "position": piece.position, "kind": piece.kind, "text": piece.text}
         for entry in entries
         for piece in entry.pieces
         if (entry.generation_id, piece) not in written
@@ -102,38 +181,34 @@ def finish(
         return bool(_end([Entry(generation_id, list(tail), ending, first_token_at)]))
 
 
-def _end(entries: Iterable[Entry]) -> int:
-    """End those of the answers that still run, and settle what they cost; return how many."""
+def _end(entries: Iterable[Entry]) -> set[uuid.UUID]:
+    """End those of the answers that still run, and settle what they cost; return which those were."""
     outcomes = [outcome for entry in entries if (outcome := _end_one(entry))]
     if outcomes:
         budgets.settle(outcomes)
-    return len(outcomes)
+    return {outcome.generation_id for outcome in outcomes}
 
 
 def _end_one(entry: Entry) -> Outcome | None:
     ending = entry.ending
     assert ending is not None
     usage = ending.usage or {}
-    won = (
-        Generation.objects.running()
-        .filter(pk=entry.generation_id)
-        .update(
-            status=ending.status,
-            active_for=None,
-            finish_reason=ending.finish_reason[:64],
-            error_code=ending.error_code,
-            error_message=ending.error_message[:500],
-            retry_after=ending.retry_after,
-            prompt_tokens=usage.get("prompt_tokens"),
-            completion_tokens=usage.get("completion_tokens"),
-            total_tokens=usage.get("total_tokens"),
-            first_token_at=entry.first_token_at,
-            ended_at=timezone.now(),
-        )
+    won = _end_running.run(
+        id=entry.generation_id,
+        status=ending.status,
+        finish_reason=ending.finish_reason[:64],
+        error_code=ending.error_code,
+        error_message=ending.error_message[:500],
+        retry_after=ending.retry_after,
+        prompt_tokens=usage.get("prompt_tokens"),
+        completion_tokens=usage.get("completion_tokens"),
+        total_tokens=usage.get("total_tokens"),
+        first_token_at=entry.first_token_at,
+        ended_at=timezone.now(),
     )
     if not won:
         return None
-    text = _fold(entry.generation_id, entry.pieces, ending.model)
+    text = _fold(entry, ending.model)
     return Outcome(entry.generation_id, ending.status, usage.get("total_tokens"), text)
 
 
@@ -144,22 +219,25 @@ def finish_elsewhere(generation_id: uuid.UUID, ending: Ending) -> uuid.UUID | No
     return Generation.objects.filter(pk=generation_id).values_list("worker", flat=True).first()
 
 
-def _fold(generation_id: uuid.UUID, tail: Iterable[Piece], model: str) -> str:
+def _fold(entry: Entry, model: str) -> str:
     """Move an answer's text into its message, and return all of it."""
-    chunks = GenerationChunk.objects.filter(generation_id=generation_id)
-    texts: list[tuple[str, str]] = list(chunks.order_by("position").values_list("kind", "text"))
-    texts += [(piece.kind, piece.text) for piece in tail]
-    changed = {
-        "reasoning": "".join(text for kind, text in texts if kind == REASONING),
-        "content": "".join(text for kind, text in texts if kind != REASONING),
-    }
+    before = entry.before
+    if before is None:
+        before = [Piece(*row) for row in _chunks_of.all(generation=entry.generation_id)]
+    pieces = [*before, *entry.pieces]
+    reasoning = "".join(piece.text for piece in pieces if piece.kind == REASONING)
+    content = "".join(piece.text for piece in pieces if piece.kind != REASONING)
+    place = _place_of.first(id=entry.generation_id)
+    assert place is not None, "the row was just updated"
+    message_id, conversation_id = place
     if model:
-        changed["model"] = model[:255]
-    message = Message.objects.filter(generation=generation_id)
-    message.update(**changed)
-    chunks.delete()
-    Conversation.objects.filter(messages__generation=generation_id).update(updated_at=timezone.now())
-    return changed["reasoning"] + changed["content"]
+        _fill_and_name.run(id=message_id, reasoning=reasoning, content=content, model=model[:255])
+    else:
+        _fill.run(id=message_id, reasoning=reasoning, content=content)
+    if before:
+        _delete_chunks.run(generation=entry.generation_id)
+    _touch_conversation.run(id=conversation_id, updated_at=timezone.now())
+    return reasoning + content
 
 
 def ending_of(generation: Generation) -> Ending | None:

@@ -53,7 +53,7 @@ class Supervisor:
         self.follower = Follower(self.post)
         self._look_now = asyncio.Event()
         self._unsettled: dict[uuid.UUID, Run] = {}
-        self._owners: set[asyncio.Task[None]] = set()
+        self._producers: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
 
     # Starting -----------------------------------------------------------------------------------------------
@@ -76,10 +76,9 @@ class Supervisor:
         generation_id = plan.ids.generation_id
         run = Run(plan.ids, on_abandoned=lambda: self._abandoned(generation_id))
         self.runs[generation_id] = run
-        run.producer = self._task(produce(run, plan, self.log), f"producer {generation_id}", plan.request_id)
-        owner = self._task(self._own(run, plan), f"owner {generation_id}", plan.request_id)
-        self._owners.add(owner)
-        owner.add_done_callback(self._owners.discard)
+        run.producer = self._task(self._make(run, plan), f"producer {generation_id}", plan.request_id)
+        self._producers.add(run.producer)
+        run.producer.add_done_callback(self._producers.discard)
         loop = asyncio.get_running_loop()
         loop.call_later(FIRST_READER_SECONDS, run.transcript.tell_if_abandoned, context=contextvars.Context())
 
@@ -90,17 +89,22 @@ class Supervisor:
         context.run(problems.request_id.set, request_id)
         return asyncio.get_running_loop().create_task(coroutine, name=name, context=context)
 
-    async def _own(self, run: Run, plan: Plan) -> None:
-        """Wait for the producer, write down how it ended, and name the conversation."""
-        assert run.producer is not None
-        await asyncio.wait({run.producer})
-        ending = _ending_of(run)
-        await self.log.finish(run, ending)
+    async def _make(self, run: Run, plan: Plan) -> None:
+        """Make an answer, see that its end is written down, and name the conversation."""
+        try:
+            ending = await produce(run, plan, self.log)
+        except asyncio.CancelledError:
+            ending = run.requested_ending or INTERRUPTED_ENDING
+        except Exception:
+            logger.exception("generation %s failed", run.ids.generation_id)
+            ending = Ending(FAILED, error_code="internal_error")
+        run.producer = None  # what follows is not to be cancelled with the making
+        self.log.end(run, ending)
+        await run.finished.wait()
         self.runs.pop(run.ids.generation_id, None)
-        logger.info(
-            "generation %s %s, %d characters", *(run.ids.generation_id, ending.status, run.transcript.position)
-        )
-        if plan.naming and ending.status == COMPLETED and not self.draining:
+        ended = run.transcript.ending or ending  # another process may have ended it otherwise
+        logger.info("generation %s %s, %d characters", run.ids.generation_id, ended.status, run.transcript.position)
+        if plan.naming and ended.status == COMPLETED and not self.draining:
             await titles.improve(plan.naming, run.transcript.content)
 
     # Stopping -----------------------------------------------------------------------------------------------
@@ -223,9 +227,9 @@ class Supervisor:
                         await run.finished.wait()
         await asyncio.gather(*(self.stop(key, INTERRUPTED_ENDING) for key in list(self.runs)))
         await _deserted(transcripts)
-        for task in [*self._owners, *self._services]:
+        for task in [*self._producers, *self._services]:
             task.cancel()
-        await asyncio.gather(*self._owners, *self._services, return_exceptions=True)
+        await asyncio.gather(*self._producers, *self._services, return_exceptions=True)
         if self._services:
             self._services = []
             await self._guarded(db.write(self._sign_off))
@@ -238,16 +242,6 @@ async def _deserted(transcripts: list[Transcript]) -> None:
             for transcript in transcripts:
                 if transcript.ending:
                     await transcript.deserted()
-
-
-def _ending_of(run: Run) -> Ending:
-    assert run.producer is not None
-    if run.producer.cancelled():
-        return run.requested_ending or INTERRUPTED_ENDING
-    if error := run.producer.exception():
-        logger.error("generation %s failed", run.ids.generation_id, exc_info=error)
-        return Ending(FAILED, error_code="internal_error")
-    return run.producer.result()
 
 
 _supervisors: WeakKeyDictionary[asyncio.AbstractEventLoop, Supervisor] = WeakKeyDictionary()

@@ -24,7 +24,7 @@ class Transcript:
         self.ids = ids
         self.pieces: list[Piece] = pieces or []
         self.ending: Ending | None = None
-        self._changed = asyncio.Event()
+        self._waiting: set[asyncio.Future[bool]] = set()
         self._readers = 0
         self._left = asyncio.Event()
         self._on_abandoned = on_abandoned
@@ -68,13 +68,16 @@ class Transcript:
 
     async def wait(self, seconds: float) -> bool:
         """Wait until there is more, or for ``seconds``; tell whether there is."""
-        changed = self._changed
+        loop = asyncio.get_running_loop()
+        # Every event of a stream waits here once: a future and a timer cost a third of an Event in a timeout.
+        changed: asyncio.Future[bool] = loop.create_future()
+        self._waiting.add(changed)
+        timer = loop.call_later(seconds, _settle, changed, False)
         try:
-            async with asyncio.timeout(seconds):
-                await changed.wait()
-        except TimeoutError:
-            return False
-        return True
+            return await changed
+        finally:
+            timer.cancel()
+            self._waiting.discard(changed)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -100,5 +103,10 @@ class Transcript:
             await self._left.wait()
 
     def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        for changed in self._waiting:
+            _settle(changed, True)
+
+
+def _settle(changed: asyncio.Future[bool], value: bool) -> None:
+    if not changed.done():
+        changed.set_result(value)

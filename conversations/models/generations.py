@@ -61,6 +61,7 @@ class Generation(Owned):
         verbose_name=_("worker"),
         on_delete=models.DO_NOTHING,
         db_constraint=False,
+        db_index=False,  # `generation_worker_status` begins with it
         null=True,
         blank=True,
         related_name="generations",
@@ -123,7 +124,11 @@ class GenerationChunk(models.Model):
         CONTENT = "content", _("content")
 
     generation = models.ForeignKey(
-        Generation, verbose_name=_("generation"), on_delete=models.CASCADE, related_name="chunks"
+        Generation,
+        verbose_name=_("generation"),
+        on_delete=models.CASCADE,
+        db_index=False,  # `chunk_position` begins with it
+        related_name="chunks",
     )
     position = models.PositiveIntegerField(
         _("position"), help_text=_("Characters streamed up to and with this chunk, reasoning first.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import completions, conf, pruning
 from ..access import Action, Caller, authorize
+from ..compiled import Insert
 from ..exceptions import NotFound, UnknownModel
 from ..models import Conversation, Generation, Message
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BRANCH_CHUNK = 100
+
+_conversations = Insert(Conversation)
 
 
 def create_conversation(
@@ -24,7 +27,7 @@ def create_conversation(
     authorize(caller, Action.CREATE)
     if model_type:
         check_model_type(model_type)
-    conversation = Conversation.objects.create(
+    conversation = _conversations.create(
         owner=caller.user,
         user_identifier=caller.user_identifier,
         title=title.strip(),

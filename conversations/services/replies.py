@@ -11,6 +11,7 @@ from django.utils import timezone
 from .. import budgets, completions, conf, context, problems, titles
 from ..access import Action, Caller, authorize
 from ..budgets import Account
+from ..compiled import Insert, Select, Update, given
 from ..completions import CompletionRequest, Endpoint
 from ..exceptions import (
     BudgetExhausted,
@@ -27,6 +28,20 @@ from ..generation.storage import ids_of
 from ..models import Conversation, Generation, Message, UserConfig
 from ..titles import Naming
 from .conversations import branch, create_conversation, get_conversation
+
+_messages = Insert(Message)
+_generations = Insert(Generation)
+_config_of = Select(lambda: UserConfig.objects.owned_by(given(UserConfig, "user_identifier")))
+_running_in = Select(
+    lambda: Generation.objects.filter(active_for=given(Generation, "active_for")).values_list("pk", flat=True)
+)
+_advance = Update(
+    lambda: Conversation.objects.filter(pk=given(Conversation, "id")),
+    lambda: {
+        name: given(Conversation, name)
+        for name in ("active_leaf", "updated_at", "message_count", "title", "title_source")
+    },
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +78,7 @@ def start_reply(
     ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
     """
     authorize(caller, Action.CHAT)
-    whose = _whose(caller, session_id, user_id)
-    if ids := _stored(whose, idempotency):
+    if ids := _stored(caller, session_id, user_id, idempotency):
         return ids
     try:
         account = budgets.account_of(caller)
@@ -78,7 +92,7 @@ def start_reply(
             return _ask(conversation, message, label, options or ReplyOptions(), idempotency, account)
     except (IntegrityError, ReplyInProgress, TooManyAnswers, BudgetExhausted) as error:
         # Another was quicker: with the same key, or in the same conversation, or with what was left.
-        if ids := _stored(whose, idempotency):
+        if ids := _stored(caller, session_id, user_id, idempotency):
             return ids
         if isinstance(error, IntegrityError):
             raise ReplyInProgress() from error
@@ -93,10 +107,13 @@ def _whose(caller: Caller, session_id: uuid.UUID | None, user_id: str | None) ->
     return whose
 
 
-def _stored(whose: str, idempotency: Idempotency | None) -> AnswerIds | None:
+def _stored(
+    caller: Caller, session_id: uuid.UUID | None, user_id: str | None, idempotency: Idempotency | None
+) -> AnswerIds | None:
     """Return the answer that this key already has; raises ``IdempotencyMismatch`` if it was for something else."""
     if idempotency is None:
         return None
+    whose = _whose(caller, session_id, user_id)
     earlier = Generation.objects.with_ids().filter(user_identifier=whose, idempotency_key=idempotency.key).first()
     if earlier is None:
         return None
@@ -114,12 +131,12 @@ def _ask(
     account: Account,
 ) -> AnswerIds:
     endpoint, prompt = _prepare(conversation, message, conversation.active_leaf_id, label, options)
-    question = Message.objects.create(
-        conversation=conversation, parent_id=conversation.active_leaf_id, role=Message.Role.USER, content=message
+    question_id = _messages.add(
+        conversation_id=conversation.pk, parent_id=conversation.active_leaf_id, role=Message.Role.USER, content=message
     )
     conversation.message_count += 2
     naming = _name(conversation, message, endpoint)
-    return _begin(conversation, question, endpoint, prompt, account, naming=naming, idempotency=idempotency)
+    return _begin(conversation, question_id, endpoint, prompt, account, naming=naming, idempotency=idempotency)
 
 
 def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None = None) -> tuple[AnswerIds, str]:
@@ -146,7 +163,7 @@ def _regenerate(caller: Caller, message_id: int, options: ReplyOptions, account:
         raise InvalidRequest()
     endpoint, prompt = _prepare(conversation, question.content, question.parent_id, None, options)
     conversation.message_count = 1 + sum(1 for _ in branch(question.pk, conversation))
-    return _begin(conversation, question, endpoint, prompt, account), question.content
+    return _begin(conversation, question.pk, endpoint, prompt, account), question.content
 
 
 def _label(caller: Caller, user_id: str | None) -> str | None:
@@ -160,7 +177,7 @@ def _locked(*, caller: Caller, session_id: uuid.UUID) -> Conversation:
     if conversation is None:
         raise NotFound()
     authorize(caller, Action.CHAT, conversation)
-    if Generation.objects.filter(active_for=conversation).exists():
+    if _running_in.first(active_for=conversation.pk):
         raise ReplyInProgress()
     return conversation
 
@@ -170,7 +187,7 @@ def _prepare(
 ) -> tuple[Endpoint, CompletionRequest]:
     """Decide which model answers, and what it gets to see."""
     identifier = conversation.user_identifier if label is None else label
-    config = UserConfig.objects.owned_by(identifier).first()
+    config = _config_of.first(user_identifier=identifier)
     endpoint = completions.endpoint_for(asked=options.model_type, conversation=conversation.model_type, config=config)
     settings = conf.get()
     wished = (
@@ -213,7 +230,7 @@ def _was_answered(conversation: Conversation) -> bool:
 
 def _begin(
     conversation: Conversation,
-    question: Message,
+    question_id: int,
     endpoint: Endpoint,
     request: CompletionRequest,
     account: Account,
@@ -225,16 +242,16 @@ def _begin(
     worker_id = jobs.worker_id_for_job()
     account.check_answers()
     liveness.ensure_registered(worker_id)
-    answer = Message.objects.create(
-        conversation=conversation,
-        parent=question,
+    answer_id = _messages.add(
+        conversation_id=conversation.pk,
+        parent_id=question_id,
         role=Message.Role.ASSISTANT,
         model=endpoint.model,
         model_type=endpoint.model_type,
     )
-    generation = Generation.objects.create(
-        message=answer,
-        active_for=conversation,
+    generation_id = _generations.add(
+        message_id=answer_id,
+        active_for_id=conversation.pk,
         worker_id=worker_id,
         owner_id=conversation.owner_id,
         user_identifier=conversation.user_identifier,
@@ -242,11 +259,16 @@ def _begin(
         idempotency_hash=idempotency.hash if idempotency else "",
     )
     prompt_tokens = context.prompt_tokens(endpoint, request.messages)
-    spent_from = account.reserve(generation, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
-    conversation.active_leaf = answer
-    conversation.updated_at = timezone.now()
-    conversation.save(update_fields=["active_leaf", "updated_at", "message_count", "title", "title_source"])
-    ids = AnswerIds(generation.pk, conversation.session_id, answer.pk)
+    spent_from = account.reserve(generation_id, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
+    _advance.run(
+        id=conversation.pk,
+        active_leaf=answer_id,
+        updated_at=timezone.now(),
+        message_count=conversation.message_count,
+        title=conversation.title,
+        title_source=conversation.title_source,
+    )
+    ids = AnswerIds(generation_id, conversation.session_id, answer_id)
     plan = Plan(
         ids=ids,
         endpoint=endpoint,

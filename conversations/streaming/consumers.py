@@ -20,7 +20,7 @@ from .. import conf, db, problems, services
 from ..access import OPEN, Action, Caller, Credential
 from ..api.fields import StrictSerializer
 from ..api.parsers import loads
-from ..api.serializers import ChatSerializer
+from ..api.serializers import ChatSerializer, options_of
 from ..api.views import validated
 from ..credentials import KEY_PROTOCOL, Connection, caller_of, check_origin, credential_of
 from ..exceptions import ChatError, InvalidRequest, NotAuthenticated, PermissionRefused, RateLimited
@@ -165,7 +165,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _authenticate(self, frame_id: Any, frame: Frame) -> None:
         """Let in by a key; on an open server, and for who is in already, there is nothing left to say."""
-        key = validated(AuthenticateFrame, frame).validated_data["key"]
+        key = validated(AuthenticateFrame, frame)["key"]
         if self.caller is None:
             self.caller = await db.read(self._counted, Credential("key", key))
         elif self.caller.credential != OPEN:
@@ -199,21 +199,19 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     def _start_chat(self, frame: Frame) -> AnswerIds:
         caller = self._judged()
-        serializer = validated(ChatSerializer, frame)
-        data = serializer.validated_data
+        data = validated(ChatSerializer, frame)
         return services.start_reply(
             caller=caller,
             message=data["message"],
             session_id=data.get("session_id"),
             user_id=data.get("user_id"),
-            options=serializer.options,
+            options=options_of(data),
         )
 
     def _start_regenerate(self, frame: Frame) -> AnswerIds:
         caller = self._judged()
-        serializer = validated(RegenerateFrame, frame)
-        message_id = serializer.validated_data["message_id"]
-        return services.regenerate(caller=caller, message_id=message_id, options=serializer.options)[0]
+        data = validated(RegenerateFrame, frame)
+        return services.regenerate(caller=caller, message_id=data["message_id"], options=options_of(data))[0]
 
     async def _attach(self, frame_id: Any, frame: Frame) -> None:
         data = await self._authorized(AttachFrame, frame, Action.READ)
@@ -226,7 +224,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _authorized(self, serializer_class: type[StrictSerializer], frame: Frame, action: Action) -> Frame:
         def job() -> Frame:
             caller = self._judged()
-            data: Frame = validated(serializer_class, frame).validated_data
+            data = validated(serializer_class, frame)
             services.get_generation(caller=caller, generation_id=data["generation_id"], action=action)
             return data
 

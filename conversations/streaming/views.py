@@ -56,15 +56,14 @@ class ChatView(ApiView):
     )
     def post(self, request: Request) -> HttpResponseBase:
         """Say something: the answer comes as SSE, or with `"stream": false` as one JSON object."""
-        serializer = validated(s.ChatSerializer, request.data)
-        data = serializer.validated_data
+        data = validated(s.ChatSerializer, request.data)
         caller = caller_of(request)
         ids = services.start_reply(
             caller=caller,
             message=data["message"],
             session_id=data.get("session_id"),
             user_id=data.get("user_id"),
-            options=serializer.options,
+            options=s.options_of(data),
             idempotency=idempotency_of(request.headers.get(IDEMPOTENCY_KEY), data),
         )
         return reply(caller, ids, data["message"], stream=data["stream"])
@@ -80,10 +79,10 @@ class RegenerateView(ApiView):
     )
     def post(self, request: Request, message_id: int) -> HttpResponseBase:
         """Answer again: beside an answer, or to a user's message. It becomes the active branch."""
-        serializer = validated(s.RegenerateSerializer, request.data)
+        data = validated(s.RegenerateSerializer, request.data)
         caller = caller_of(request)
-        ids, question = services.regenerate(caller=caller, message_id=message_id, options=serializer.options)
-        return reply(caller, ids, question, stream=serializer.validated_data["stream"])
+        ids, question = services.regenerate(caller=caller, message_id=message_id, options=s.options_of(data))
+        return reply(caller, ids, question, stream=data["stream"])
 
 
 class GenerationStreamView(ApiView):

@@ -68,7 +68,7 @@ def running(user: User, *pieces: Piece) -> Generation:
         message=message, active_for=conversation, worker=Worker.objects.create(host="h", pid=1), owner=user
     )
     account = budgets.account_of(Caller.of(user))
-    account.reserve(generation, prompt_tokens=PROMPT, max_tokens=LONGEST)
+    account.reserve(generation.pk, prompt_tokens=PROMPT, max_tokens=LONGEST)
     store([Entry(generation.pk, list(pieces))])
     return generation
 
@@ -161,11 +161,11 @@ def test_who_looked_before_another_spent_finds_nothing_left(kim: User) -> None:
     first, second = (budgets.account_of(Caller.of(kim)) for _ in range(2))
     generation = running(kim)
     with pytest.raises(BudgetExhausted):
-        second.reserve(generation, prompt_tokens=1, max_tokens=1)
+        second.reserve(generation.pk, prompt_tokens=1, max_tokens=1)
     with pytest.raises(BudgetExhausted):
         budgets.account_of(Caller.of(kim))
     finish(generation.pk, Ending("failed"))
-    assert first.reserve(generation, prompt_tokens=1, max_tokens=1)
+    assert first.reserve(generation.pk, prompt_tokens=1, max_tokens=1)
     assert spent() == 2
 
 
@@ -238,7 +238,7 @@ def test_one_key_sent_at_once_on_a_budget_of_one_is_one_answer(
 class Spent(budgets.Account):
     """An account whose budget another spends between the look at it and the transaction."""
 
-    def reserve(self, generation: Generation, *, prompt_tokens: int, max_tokens: int) -> tuple[int, ...]:
+    def reserve(self, generation_id: uuid.UUID, *, prompt_tokens: int, max_tokens: int) -> tuple[int, ...]:
         raise budgets.exhausted()
 
 

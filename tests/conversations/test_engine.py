@@ -14,7 +14,7 @@ from conversations import completions, db, services
 from conversations.access import Caller
 from conversations.completions import CompletionRequest, Delta, Endpoint
 from conversations.exceptions import InvalidPosition, NotFound, ReplyInProgress, ShuttingDown
-from conversations.generation import jobs, liveness
+from conversations.generation import jobs, liveness, storage
 from conversations.generation.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
 from conversations.generation.liveness import Pulse
 from conversations.generation.reader import open_reader
@@ -225,15 +225,15 @@ async def test_a_failing_row_loses_no_other_answers_text(
     upstream: ScriptedUpstream, engine: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One answer's batch is refused by the database for its own rows; the other goes on."""
-    real = GenerationChunk.objects.bulk_create
+    real = storage._insert_chunks.run
 
-    def refuse(rows: Any) -> Any:
+    def refuse(rows: Any) -> None:
         rows = list(rows)
-        if any("poison" in chunk.text for chunk in rows):
+        if any("poison" in row["text"] for row in rows):
             raise ValueError("refused")
-        return real(rows)
+        real(rows)
 
-    monkeypatch.setattr(GenerationChunk.objects, "bulk_create", refuse)
+    monkeypatch.setattr(storage._insert_chunks, "run", refuse)
     upstream.default = lambda request: (  # type: ignore[assignment]
         answer("poison", "rest", gate="g", gate_at=1)
         if "bad" in str(request.body)

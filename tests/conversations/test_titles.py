@@ -130,7 +130,7 @@ class Chats:
     async def settled(self) -> None:
         """Wait until nobody is about to name anything any more."""
         async with asyncio.timeout(10):
-            await asyncio.gather(*self.engine._owners)
+            await asyncio.gather(*self.engine._producers)
 
     async def row(self, ids: AnswerIds) -> Conversation:
         return await db.read(Conversation.objects.get, session_id=ids.session_id)

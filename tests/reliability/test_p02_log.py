@@ -13,6 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from conversations import db, services
 from conversations.access import Caller
 from conversations.generation import log as chunk_log
+from conversations.generation import storage
 from conversations.generation.events import AnswerIds, Piece
 from conversations.generation.reader import open_reader
 from conversations.generation.storage import INTERRUPTED_ENDING, Entry, finish, load, store
@@ -50,15 +51,15 @@ async def test_p2_an_error_in_one_answers_rows_loses_no_others_text_of_the_same_
 ) -> None:
     together: list[int] = []
 
-    def refuse(rows: Any) -> Any:
+    def refuse(rows: Any) -> None:
         rows = list(rows)
-        together.append(len({row.generation_id for row in rows}))
-        if any("poison" in row.text for row in rows):
+        together.append(len({row["generation_id"] for row in rows}))
+        if any("poison" in row["text"] for row in rows):
             raise ValueError("refused")
-        return real(rows)
+        real(rows)
 
-    real = GenerationChunk.objects.bulk_create
-    monkeypatch.setattr(GenerationChunk.objects, "bulk_create", refuse)
+    real = storage._insert_chunks.run
+    monkeypatch.setattr(storage._insert_chunks, "run", refuse)
     upstream.default = answer("end", gate="end", gate_at="headers")
     answers = {name: await start(name) for name in ("bad", "good", "better")}
     runs = {name: engine.runs[ids.generation_id] for name, ids in answers.items()}

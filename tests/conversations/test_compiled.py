@@ -1,0 +1,162 @@
+"""Compiled statements do what the ORM does with the same querysets, on whatever database the tests run."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.db.models.signals import post_save, pre_save
+
+from conversations import api_keys
+from conversations.compiled import Delete, Insert, InsertMany, Select, Update, given
+from conversations.models import ApiKey, Conversation, Generation, GenerationChunk, Message
+
+pytestmark = pytest.mark.django_db
+
+TEXT = "你好 👩‍👩‍👧 % %s ' \" \\"
+
+
+@pytest.fixture
+def kim() -> User:
+    return User.objects.create_user("kim")
+
+
+@pytest.fixture
+def conversation(kim: User) -> Conversation:
+    return Conversation.objects.create(owner=kim, user_identifier="user:1", title=TEXT)
+
+
+@pytest.fixture
+def generation(conversation: Conversation) -> Generation:
+    message = Message.objects.create(conversation=conversation, role="assistant")
+    return Generation.objects.create(message=message, active_for=conversation)
+
+
+def fields_of(row: Any) -> dict[str, Any]:
+    return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+
+
+def test_select_gives_instances_with_their_relations(kim: User, django_assert_num_queries: Any) -> None:
+    key, token = api_keys.make(user=kim, name="n")
+    find = Select(lambda: ApiKey.objects.select_related("user").filter(hash=given(ApiKey, "hash")))
+    for _again in range(2):
+        with django_assert_num_queries(1):
+            found = find.first(hash=api_keys.hash_of(token))
+            assert found is not None
+            assert found.user.username == "kim"
+        assert fields_of(found) == fields_of(ApiKey.objects.get(pk=key.pk))
+        assert not found._state.adding
+    assert find.first(hash="none") is None
+    assert find.all(hash="none") == []
+
+
+def test_select_gives_values_converted_as_the_orm_does(conversation: Conversation) -> None:
+    rows = Conversation.objects.filter(pk=given(Conversation, "id"))
+    names = ("session_id", "title", "is_pinned", "created_at", "active_leaf_id")
+    assert Select(lambda: rows.values_list(*names)).all(id=conversation.pk) == [
+        tuple(getattr(conversation, name) for name in names)
+    ]
+    assert Select(lambda: rows.values_list("session_id", flat=True)).first(id=conversation.pk) == (
+        conversation.session_id
+    )
+
+
+def test_select_takes_a_place_twice_and_several_of_one_field(conversation: Conversation) -> None:
+    places = [given(Conversation, "title", name) for name in ("first", "second")]
+    find = Select(lambda: Conversation.objects.filter(title__in=places).values_list("pk", flat=True))
+    assert find.all(first="no", second=TEXT) == [conversation.pk]
+    assert find.all(first="no", second="no") == []
+    with pytest.raises(KeyError):
+        find.all(first="no")
+
+
+def test_update_changes_what_it_meets_and_counts_it(conversation: Conversation) -> None:
+    change = Update(
+        lambda: Conversation.objects.filter(pk=given(Conversation, "id"), title=TEXT),
+        lambda: {
+            "title": given(Conversation, "title"),
+            "message_count": F("message_count") + given(Conversation, "message_count", "more"),
+            "is_pinned": True,
+        },
+    )
+    assert change.run(id=conversation.pk, title="new", more=2) == 1
+    assert change.run(id=conversation.pk, title="newer", more=2) == 0
+    conversation.refresh_from_db()
+    assert (conversation.title, conversation.message_count, conversation.is_pinned) == ("new", 2, True)
+
+
+def test_delete_counts_what_it_deletes(generation: Generation) -> None:
+    GenerationChunk.objects.create(generation=generation, position=1, kind="content", text="a")
+    delete = Delete(lambda: GenerationChunk.objects.filter(generation=given(GenerationChunk, "generation")))
+    assert delete.run(generation=generation.pk) == 1
+    assert delete.run(generation=generation.pk) == 0
+
+
+def test_create_makes_the_row_that_the_orm_would(kim: User) -> None:
+    made = Insert(Conversation).create(owner=kim, user_identifier="user:1", title=TEXT)
+    found = Conversation.objects.get(pk=made.pk)
+    assert fields_of(found) == fields_of(made)
+    assert found.title == TEXT
+    assert not made._state.adding
+    made.title = "saved again"
+    made.save()
+    assert Conversation.objects.get(pk=made.pk).title == "saved again"
+
+
+def test_add_gives_the_key_and_fills_in_defaults(conversation: Conversation) -> None:
+    key = Insert(Message).add(conversation_id=conversation.pk, role="assistant", content=TEXT)
+    found = Message.objects.get(pk=key)
+    assert (found.content, found.reasoning, found.parent_id) == (TEXT, "", None)
+    assert found.created_at >= conversation.created_at
+    other = Insert(Generation).add(message_id=key, active_for_id=conversation.pk)
+    assert isinstance(other, uuid.UUID)
+    assert Generation.objects.get(pk=other).status == "running"
+
+
+def test_a_taken_place_is_an_error_and_nothing_is_made(generation: Generation, conversation: Conversation) -> None:
+    message = Message.objects.create(conversation=conversation, role="assistant")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Insert(Generation).add(message_id=message.pk, active_for_id=conversation.pk)
+    assert Generation.objects.count() == 1
+
+
+@pytest.fixture
+def heard() -> Iterator[list[Any]]:
+    """What the signals of messages brought."""
+    heard: list[Any] = []
+
+    def before(instance: Message, **_details: Any) -> None:
+        heard.append(("before", instance.pk))
+
+    def after(instance: Message, created: bool, **_details: Any) -> None:
+        heard.append(("after", instance.pk, created))
+
+    pre_save.connect(before, sender=Message)
+    post_save.connect(after, sender=Message)
+    yield heard
+    pre_save.disconnect(before, sender=Message)
+    post_save.disconnect(after, sender=Message)
+
+
+@pytest.mark.parametrize("way", ["add", "create"])
+def test_a_projects_own_receivers_hear_of_new_rows(heard: list[Any], conversation: Conversation, way: str) -> None:
+    made = getattr(Insert(Message), way)(conversation_id=conversation.pk, role="user", content="x")
+    key = made if way == "add" else made.pk
+    assert heard == [("before", None), ("after", key, True)]
+
+
+@pytest.mark.parametrize("number", [0, 1, 300])
+def test_many_rows_are_made_at_once(generation: Generation, number: int) -> None:
+    rows = [
+        {"generation_id": generation.pk, "position": place, "kind": "content", "text": TEXT}
+        for place in range(1, number + 1)
+    ]
+    InsertMany(GenerationChunk).run(rows)
+    assert list(generation.chunks.order_by("position").values_list("position", "text")) == [
+        (row["position"], TEXT) for row in rows
+    ]
