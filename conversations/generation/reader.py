@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import islice
 
 from django.utils import translation
 
@@ -26,7 +27,7 @@ class Reader:
     def __init__(self, transcript: Transcript, after: int) -> None:
         self.ids: AnswerIds = transcript.ids
         self._transcript = transcript
-        self._first, self._index = transcript.after(after)
+        transcript.after(after)  # raises where so much is not there
         self._position = after
         self._language = translation.get_language()
 
@@ -48,15 +49,14 @@ class Reader:
                     yield IDLE
 
     def _take(self) -> list[Piece]:
-        batch, self._first = self._first, []
+        # By position, not by index: pieces grow, and are joined, meanwhile.
+        batch, index = self._transcript.after(self._position)
         size = sum(len(piece.text) for piece in batch)
-        pieces = self._transcript.pieces
-        while self._index < len(pieces):
-            size += len(pieces[self._index].text)
+        for piece in islice(self._transcript.pieces, index, None):
+            size += len(piece.text)
             if batch and size > MAX_BATCH:
                 break
-            batch.append(pieces[self._index])
-            self._index += 1
+            batch.append(piece)
         if batch:
             self._position = batch[-1].position
         return batch
