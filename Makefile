@@ -148,7 +148,8 @@ RIVALS := $(patsubst %,var/bench/%/.installed,reference limit litellm)
 var/bench/%/.installed: benchmarks/requirements/%.txt
 	@echo 'Installing $<'
 	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@# The list is complete: an extra of a package in it would have pip look for a newer one, which has no hash.
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
 	@touch $@
 
 BENCH ?= full

@@ -113,6 +113,23 @@ async def test_p2_what_a_batch_and_a_look_into_the_database_both_bring_is_shown_
     assert "".join(piece.text for piece in run.transcript.pieces) == "once"
 
 
+async def test_p2_an_end_that_is_committed_is_told_without_another_look(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever commits an end knows it: readers are not told of a failure because the database cannot be read."""
+
+    def refuse(_positions: Any) -> Any:
+        raise OperationalError("nothing can be read")
+
+    monkeypatch.setattr(chunk_log, "load", refuse)
+    upstream.script = [answer("one, ", "two", reasoning=["well, "], gate="rest", gate_at=2)]
+    ids = await start("hello")
+    upstream.gate("rest").open()
+    text, ending, _errors = await told(ids)
+    assert (text, ending.status) == ("well, one, two", "completed")
+    assert await db.read(stored_text, ids) == "one, two"
+
+
 @pytest.mark.parametrize("batch", ["text", "end"])
 async def test_p2_a_batch_whose_commit_nobody_heard_of_is_written_once(
     upstream: ScriptedUpstream, engine: Supervisor, monkeypatch: pytest.MonkeyPatch, batch: str
