@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from django.db import Error as DatabaseError
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -66,9 +67,14 @@ def write_last_used() -> None:
         _used.clear()
     if not used:
         return
-    with transaction.atomic(savepoint=False):
-        for pk, moment in sorted(used.items()):  # in one order, or two processes would wait for each other
-            _mark_used.run(id=pk, last_used_at=moment)
+    try:
+        with transaction.atomic(savepoint=False):
+            for pk, moment in sorted(used.items()):  # in one order, or two processes would wait for each other
+                _mark_used.run(id=pk, last_used_at=moment)
+    except DatabaseError:
+        with _used_lock:
+            _used.update({**used, **_used})  # for the next time
+        raise
 
 
 def hash_of(token: str) -> str:

@@ -94,9 +94,13 @@ class Insert(Statement, Generic[M]):
             return self.create(**values).pk
         connection = connections[DEFAULT_DB_ALIAS]
         text = self._text(connection)
+        given = len(values)
         for name, default in self._defaults:
             if name not in values:
                 values[name] = default()
+                given += 1
+        if given != len(self._defaults):
+            raise TypeError(f"{self._model.__name__} has no such columns among {sorted(values)}")
         with connection.cursor() as cursor:
             cursor.execute(text.sql, text.parameters(values, connection))
             return values[self._key_name] if self._automatic is None else self._new_key(cursor, connection)

@@ -76,9 +76,9 @@ class Supervisor:
         generation_id = plan.ids.generation_id
         run = Run(plan.ids, on_abandoned=lambda: self._abandoned(generation_id))
         self.runs[generation_id] = run
-        run.producer = self._task(self._make(run, plan), f"producer {generation_id}", plan.request_id)
-        self._producers.add(run.producer)
-        run.producer.add_done_callback(self._producers.discard)
+        task = self._task(self._make(run, plan), f"producer {generation_id}", plan.request_id)
+        self._producers.add(task)
+        task.add_done_callback(self._producers.discard)
         loop = asyncio.get_running_loop()
         loop.call_later(FIRST_READER_SECONDS, run.transcript.tell_if_abandoned, context=contextvars.Context())
 
@@ -91,14 +91,8 @@ class Supervisor:
 
     async def _make(self, run: Run, plan: Plan) -> None:
         """Make an answer, see that its end is written down, and name the conversation."""
-        try:
-            ending = await produce(run, plan, self.log)
-        except asyncio.CancelledError:
-            ending = run.requested_ending or INTERRUPTED_ENDING
-        except Exception:
-            logger.exception("generation %s failed", run.ids.generation_id)
-            ending = Ending(FAILED, error_code="internal_error")
-        run.producer = None  # what follows is not to be cancelled with the making
+        # What ended it may have come before the first step of this.
+        ending = run.requested_ending or run.transcript.ending or await self._produced(run, plan)
         self.log.end(run, ending)
         await run.finished.wait()
         self.runs.pop(run.ids.generation_id, None)
@@ -106,6 +100,21 @@ class Supervisor:
         logger.info("generation %s %s, %d characters", run.ids.generation_id, ended.status, run.transcript.position)
         if plan.naming and ended.status == COMPLETED and not self.draining:
             await titles.improve(plan.naming, run.transcript.content)
+
+    async def _produced(self, run: Run, plan: Plan) -> Ending:
+        """Make an answer; return how it ended, whatever ended it."""
+        # Only from here to the end of this can the task be cancelled. Before its first step it would never run, and
+        # nobody would write down an end; after the making the cancellation would not be meant for what it meets.
+        run.producer = asyncio.current_task()
+        try:
+            return await produce(run, plan, self.log)
+        except asyncio.CancelledError:
+            return run.requested_ending or INTERRUPTED_ENDING
+        except Exception:
+            logger.exception("generation %s failed", run.ids.generation_id)
+            return Ending(FAILED, error_code="internal_error")
+        finally:
+            run.producer = None
 
     # Stopping -----------------------------------------------------------------------------------------------
 

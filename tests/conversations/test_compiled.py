@@ -118,6 +118,12 @@ def test_add_gives_the_key_and_fills_in_defaults(conversation: Conversation) -> 
     assert Generation.objects.get(pk=other).status == "running"
 
 
+def test_a_name_that_is_no_column_is_an_error(conversation: Conversation) -> None:
+    with pytest.raises(TypeError, match="no such columns"):
+        Insert(Message).add(conversation=conversation, role="user", content="x")
+    assert not Message.objects.exists()
+
+
 def test_a_taken_place_is_an_error_and_nothing_is_made(generation: Generation, conversation: Conversation) -> None:
     message = Message.objects.create(conversation=conversation, role="assistant")
     with pytest.raises(IntegrityError), transaction.atomic():

@@ -17,6 +17,7 @@ from conversations.exceptions import InvalidPosition, NotFound, ReplyInProgress,
 from conversations.generation import jobs, liveness, storage
 from conversations.generation.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
 from conversations.generation.liveness import Pulse
+from conversations.generation.producer import Plan
 from conversations.generation.reader import open_reader
 from conversations.generation.storage import finish
 from conversations.generation.supervisor import Supervisor
@@ -240,7 +241,9 @@ async def test_a_failing_row_loses_no_other_answers_text(
         else answer("fine", " text", gate="g", gate_at=1)
     )
     bad, good = await start("bad"), await start("good")
+    run = engine.runs[bad.generation_id]
     results = asyncio.gather(events_of(bad), events_of(good))
+    await run.finished.wait()  # an answer that came whole would have no rows of its own
     upstream.gate("g").open()
     of_bad, of_good = await results
     assert "".join(e.text for e in of_good if isinstance(e, Piece)) == "fine text"
@@ -345,3 +348,18 @@ async def test_a_prompt_that_the_upstream_finds_too_long_is_trimmed_once(upstrea
 async def test_starting_an_answer_outside_of_a_job_says_what_to_do(engine: Supervisor) -> None:
     with pytest.raises(RuntimeError, match=r"db\.write"):
         jobs.worker_id_for_job()
+
+
+async def test_a_stop_that_comes_before_the_producer_began_ends_the_answer(
+    engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Plan] = []
+    monkeypatch.setattr(jobs, "launch_from_job", plans.append)
+    ids = await start("hello")
+    engine.launch(plans[0])
+    async with asyncio.timeout(10):
+        await engine.stop(ids.generation_id)  # in the same turn of the loop
+        events = await events_of(ids)
+    assert events[-1].ending.status == "stopped"
+    await asyncio.gather(*engine._producers)
+    assert not engine.runs
