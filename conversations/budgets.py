@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from . import allowances, conf
 from .access import Caller
-from .compiled import Delete, InsertMany, Select, Update, given
+from .compiled import Count, Delete, InsertMany, Select, Update, given
 from .context import HIGHEST, estimate
 from .exceptions import BudgetExhausted, TooManyAnswers
 from .generation.events import FAILED, STOPPED
@@ -48,12 +48,8 @@ _lock = Select(
         .values_list("pk", flat=True)
     )
 )
-_count_running = Select(
-    lambda: (
-        Generation.objects.running()
-        .filter(user_identifier=given(Generation, "user_identifier"))
-        .values_list("pk", flat=True)
-    )
+_count_running = Count(
+    lambda: Generation.objects.running().filter(user_identifier=given(Generation, "user_identifier"))
 )
 _reserve = Update(
     lambda: TokenBudget.objects.filter(pk=given(TokenBudget, "id"), spent__lt=given(TokenBudget, "spent", "limit")),
@@ -107,9 +103,7 @@ class Account:
 
     def check_answers(self) -> None:
         """Raise ``TooManyAnswers`` where as many as may be are being made, by any process."""
-        if not self.max_answers:
-            return
-        if len(_count_running.all(user_identifier=self.user_identifier)) >= self.max_answers:
+        if self.max_answers and _count_running.number(user_identifier=self.user_identifier) >= self.max_answers:
             raise TooManyAnswers(retry_after=ANSWER_SECONDS)
 
     def reserve(self, generation_id: uuid.UUID, *, prompt_tokens: int, max_tokens: int) -> tuple[int, ...]:

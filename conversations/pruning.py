@@ -6,24 +6,15 @@ from datetime import datetime
 from functools import cache
 
 from django.db import transaction
-from django.db.models import Count
 
-from .compiled import Select, given
+from .compiled import Count, Select, given
 from .models import Conversation
 from .querysets import ConversationQuerySet
 
 BATCH = 200
 
 
-_number_of = Select(
-    lambda: (
-        Conversation.objects.filter(user_identifier=given(Conversation, "user_identifier"))
-        .order_by()
-        .values("user_identifier")
-        .annotate(number=Count("pk"))
-        .values_list("number", flat=True)
-    )
-)
+_count_of = Count(lambda: Conversation.objects.filter(user_identifier=given(Conversation, "user_identifier")))
 
 
 def prunable(*, user_identifier: str, keep: int, before: datetime | None = None) -> list[int]:
@@ -32,8 +23,7 @@ def prunable(*, user_identifier: str, keep: int, before: datetime | None = None)
     Those beyond the newest ``keep``, and those that were last active before ``before``.
     """
     # Mostly nobody is to go: counting looks at an index alone, the rest at every conversation.
-    number = _number_of.first(user_identifier=user_identifier) or 0
-    if number <= keep and before is None:
+    if before is None and _count_of.number(user_identifier=user_identifier) <= keep:
         return []
     doomed = dict.fromkeys(_beyond(keep).all(user_identifier=user_identifier))
     mine = Conversation.objects.filter(user_identifier=user_identifier, is_pinned=False)

@@ -1,10 +1,10 @@
 """HTTP calls to models: the only module here that knows the HTTP client.
 
-One client for each running event loop and each policy (``policy.py``), shared by all calls under it: so a
+One transport for each running event loop and each policy (``policy.py``), shared by all calls under it: so a
 connection that the operator's calls opened is never reused for a user's. httpx is the interface and aiohttp the
 transport: httpx's own loses its connection pool when requests are cancelled (httpcore issue 1093) and is
-several times slower. What httpx does around its transport (redirects, cookies, authentication, hooks) is all off
-here and costs more than the call itself, so that a request is given to the transport as it is.
+several times slower. There is no client around it: its redirects, cookies, authentication and hooks would all be
+off here, and cost more than the call itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache, lru_cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -47,7 +46,7 @@ for _name in ("httpx", "httpcore", "aiohttp"):
 KEEP_ALIVE_SECONDS = 30.0
 HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "Connection": "keep-alive", "User-Agent": "llmproviders"}
 _NOT_HTTP = (aiohttp.ClientError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError)
-_clients: WeakKeyDictionary[AbstractEventLoop, dict[Policy, Client]] = WeakKeyDictionary()
+_transports: WeakKeyDictionary[AbstractEventLoop, dict[Policy, Transport]] = WeakKeyDictionary()
 
 
 class Reply:
@@ -107,10 +106,18 @@ class Transport(AiohttpTransport):
 
     client: aiohttp.ClientSession
 
-    def __init__(self, session: aiohttp.ClientSession, connect_timeout: float) -> None:
-        super().__init__(verify=_tls(), client=session)
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(verify=_tls(), client=_new_session(policy))
         # Waits for the head and the body are the deadline's; `connect` also bounds a slow name server.
-        self._timeout = aiohttp.ClientTimeout(sock_connect=connect_timeout, connect=connect_timeout)
+        seconds = conf.get().CONNECT_TIMEOUT
+        self._timeout = aiohttp.ClientTimeout(sock_connect=seconds, connect=seconds)
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
+        """POST and return the answer, its body unread. Whoever calls closes its stream."""
+        sent = _all_headers(tuple(headers.items()))
+        request = httpx.Request("POST", _parsed(url), headers=sent, stream=httpx.ByteStream(body))
+        request.read()
+        return await self.handle_async_request(request)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await self.client.request(
@@ -125,28 +132,6 @@ class Transport(AiohttpTransport):
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=Body(answer), request=request)
 
 
-class Client(httpx.AsyncClient):
-    """The calls of one running loop under one policy. Its requests go to its transport at once."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._straight = Transport(_new_session(policy), conf.get().CONNECT_TIMEOUT)
-        super().__init__(
-            transport=self._straight,
-            trust_env=False,
-            follow_redirects=False,
-            headers=HEADERS,
-            # What one person's upstream sets as a cookie is not sent for the next person.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
-
-    async def post_at_once(self, url: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
-        """POST and return the answer, its body unread. Whoever calls closes its stream."""
-        sent = _all_headers(tuple(headers.items()))
-        request = httpx.Request("POST", _parsed(url), headers=sent, stream=httpx.ByteStream(body))
-        request.read()
-        return await self._straight.handle_async_request(request)
-
-
 @asynccontextmanager
 async def post_stream(
     url: str, *, policy: Policy, body: bytes, headers: Mapping[str, str], model: str, deadline: Deadline
@@ -157,13 +142,13 @@ async def post_stream(
     ``AddressRefused`` where ``policy`` does not let the call out, ``UpstreamUnavailable`` where there is no
     connection or no answer, ``UpstreamTimeout`` and ``UpstreamProtocolError``. ``model`` is for the log.
     """
-    client = _client(policy)
+    transport = _transport(policy)
     started = time.monotonic()
     outcome = "cancelled"
     response: httpx.Response | None = None
     try:
         try:
-            response = await deadline.wait(client.post_at_once(url, headers, body))
+            response = await deadline.wait(transport.post(url, headers, body))
         except _NOT_HTTP as error:
             raise no_answer(error, _host(url), policy) from error
         outcome = str(response.status_code)
@@ -183,25 +168,25 @@ async def post_stream(
 
 
 async def close_client() -> None:
-    """Close the running loop's clients and their connections; the next call makes a new one."""
-    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
-        await client.aclose()
+    """Close the running loop's transports and their connections; the next call makes a new one."""
+    for transport in _transports.pop(asyncio.get_running_loop(), {}).values():
+        await transport.aclose()
 
 
-def _client(policy: Policy) -> Client:
+def _transport(policy: Policy) -> Transport:
     loop = asyncio.get_running_loop()
-    if loop not in _clients:
+    if loop not in _transports:
         _forget_closed_loops()
-    clients = _clients.setdefault(loop, {})
-    if policy not in clients:
-        clients[policy] = Client(policy)
-    return clients[policy]
+    transports = _transports.setdefault(loop, {})
+    if policy not in transports:
+        transports[policy] = Transport(policy)
+    return transports[policy]
 
 
 def _forget_closed_loops() -> None:
-    """A client keeps its loop alive, so that the weak references alone would never let go of either."""
-    for loop in [loop for loop in _clients if loop.is_closed()]:
-        del _clients[loop]
+    """A transport keeps its loop alive, so that the weak references alone would never let go of either."""
+    for loop in [loop for loop in _transports if loop.is_closed()]:
+        del _transports[loop]
 
 
 def _new_session(policy: Policy) -> aiohttp.ClientSession:

@@ -10,8 +10,8 @@ querysets with ``given`` values in them, compiled when they run for the first ti
 They run on the default database, like everything in this app.
 """
 
-from .select import Select
+from .select import Count, Select
 from .statement import given
 from .write import Delete, Insert, InsertMany, Update
 
-__all__ = ["Delete", "Insert", "InsertMany", "Select", "Update", "given"]
+__all__ = ["Count", "Delete", "Insert", "InsertMany", "Select", "Update", "given"]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.expressions import Value
 from django.db.models.query import FlatValuesListIterable, ModelIterable, QuerySet, get_related_populators
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -47,6 +48,26 @@ class Select(Statement, Generic[Row]):
         sql, parameters = compiler.as_sql()
         self._makers[connection.vendor] = _converting(compiler, _maker(queryset, compiler))
         return sql, parameters
+
+
+class Count(Select[int]):
+    """Counts the rows of a queryset."""
+
+    def __init__(self, queryset: Callable[[], QuerySet[Any, Any]]) -> None:
+        # Over a constant, nothing is grouped: there is one row, also where the queryset has none.
+        super().__init__(
+            lambda: (
+                queryset()
+                .order_by()
+                .values(one=Value(1))
+                .annotate(rows=models.Count("*"))
+                .values_list("rows", flat=True)
+            )
+        )
+
+    def number(self, **values: Any) -> int:
+        """Return how many there are."""
+        return self.all(**values)[0]
 
 
 def _maker(queryset: QuerySet[Any, Any], compiler: SQLCompiler) -> Callable[[Sequence[Any]], Any]:

@@ -59,12 +59,42 @@ class Delete(_Write):
         return sql, parameters
 
 
-class Insert(Statement, Generic[M]):
-    """Makes rows of a model, as ``objects.create`` does."""
+class _Insertion(Statement, Generic[M]):
+    """An INSERT of one row, with a place for each column but a key that the database gives."""
+
+    returns_key = False
 
     def __init__(self, model: type[M]) -> None:
         super().__init__()
         self._model = model
+
+    @cached_property
+    def _automatic(self) -> models.Field[Any, Any] | None:
+        """The key, where the database gives it."""
+        key = self._model._meta.pk
+        return key if isinstance(key, models.AutoField) else None
+
+    @cached_property
+    def _fields(self) -> list[models.Field[Any, Any]]:
+        return [field for field in self._model._meta.concrete_fields if field is not self._automatic]
+
+    def _compile(self, connection: BaseDatabaseWrapper) -> tuple[str, Iterable[Any]]:
+        query: Any = InsertQuery(self._model)
+        query.insert_values(self._fields, [_Places(self._fields)])
+        compiler = query.get_compiler(connection=connection)
+        if self._returns_key(connection):
+            compiler.returning_fields = [self._automatic]
+        ((sql, parameters),) = compiler.as_sql()
+        return sql, parameters
+
+    def _returns_key(self, connection: BaseDatabaseWrapper) -> bool:
+        return self.returns_key and self._automatic is not None and connection.features.can_return_columns_from_insert
+
+
+class Insert(_Insertion[M]):
+    """Makes rows of a model, as ``objects.create`` does."""
+
+    returns_key = True
 
     def create(self, **values: Any) -> M:
         """Make a row and return it; signals are sent as ever."""
@@ -94,12 +124,10 @@ class Insert(Statement, Generic[M]):
             return self.create(**values).pk
         connection = connections[DEFAULT_DB_ALIAS]
         text = self._text(connection)
-        given = len(values)
         for name, default in self._defaults:
             if name not in values:
                 values[name] = default()
-                given += 1
-        if given != len(self._defaults):
+        if len(values) > len(self._defaults):
             raise TypeError(f"{self._model.__name__} has no such columns among {sorted(values)}")
         with connection.cursor() as cursor:
             cursor.execute(text.sql, text.parameters(values, connection))
@@ -115,28 +143,6 @@ class Insert(Statement, Generic[M]):
         assert key is not None
         return key.attname
 
-    @cached_property
-    def _automatic(self) -> models.Field[Any, Any] | None:
-        """The key, where the database gives it."""
-        key = self._model._meta.pk
-        return key if isinstance(key, models.AutoField) else None
-
-    @cached_property
-    def _fields(self) -> list[models.Field[Any, Any]]:
-        return [field for field in self._model._meta.concrete_fields if field is not self._automatic]
-
-    def _compile(self, connection: BaseDatabaseWrapper) -> tuple[str, Iterable[Any]]:
-        query: Any = InsertQuery(self._model)
-        query.insert_values(self._fields, [_Places(self._fields)])
-        compiler = query.get_compiler(connection=connection)
-        if self._returns_key(connection):
-            compiler.returning_fields = [self._automatic]
-        ((sql, parameters),) = compiler.as_sql()
-        return sql, parameters
-
-    def _returns_key(self, connection: BaseDatabaseWrapper) -> bool:
-        return self._automatic is not None and connection.features.can_return_columns_from_insert
-
     def _new_key(self, cursor: Any, connection: BaseDatabaseWrapper) -> Any:
         assert self._automatic is not None
         if self._returns_key(connection):
@@ -144,7 +150,7 @@ class Insert(Statement, Generic[M]):
         return connection.ops.last_insert_id(cursor, self._model._meta.db_table, str(self._automatic.column))
 
 
-class InsertMany(Insert[M]):
+class InsertMany(_Insertion[M]):
     """Makes rows of a model, as ``objects.bulk_create`` does: without signals, and without telling their keys."""
 
     def run(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -161,9 +167,6 @@ class InsertMany(Insert[M]):
             for begin, size in _powers_of_two(len(prepared)):
                 values = list(chain.from_iterable(prepared[begin : begin + size]))
                 cursor.execute(text.sql + row_of_places * (size - 1), values)
-
-    def _returns_key(self, connection: BaseDatabaseWrapper) -> bool:
-        return False
 
 
 def _powers_of_two(number: int) -> Iterator[tuple[int, int]]:

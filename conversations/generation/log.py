@@ -1,8 +1,8 @@
 """The chunk log: text is committed before any reader sees it.
 
 One writer takes what all running answers of the process have pending, commits it in one transaction and
-then wakes the readers. There is no timer: while a commit runs, more text gathers, so a busy log batches
-by itself and a quiet one is quick. Of an answer at most one append is in flight.
+then wakes the readers. While a commit runs, and while the writer then rests for as long, more text gathers: so a
+busy log batches by itself and a quiet one is quick. Of an answer at most one append is in flight.
 """
 
 from __future__ import annotations

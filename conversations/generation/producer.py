@@ -32,13 +32,6 @@ class Plan:
 
 async def produce(run: Run, plan: Plan, log: ChunkLog) -> Ending:
     """Stream the model's answer into ``log``; return how it ended. Cancelling it closes the upstream."""
-    ending = await _produced(run, plan, log)
-    # At once: so an answer that came in one piece is stored in one transaction, without ever being chunks.
-    log.end(run, ending)
-    return ending
-
-
-async def _produced(run: Run, plan: Plan, log: ChunkLog) -> Ending:
     try:
         try:
             return await _stream(run, plan.endpoint, plan.request, log)

@@ -9,12 +9,12 @@ from datetime import datetime
 from functools import cache
 
 from django.db import connection, transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from .. import budgets
 from ..budgets import Outcome
-from ..compiled import Delete, InsertMany, Select, Update, given
+from ..compiled import Count, Delete, InsertMany, Select, Update, given
 from ..models import Conversation, Generation, GenerationChunk, Message
 from .events import INTERRUPTED, REASONING, STOPPED, AnswerIds, Ending, Piece, beyond_position, pieces_of_row
 
@@ -46,7 +46,9 @@ _end_running = Update(
     },
 )
 _place_of = Select(
-    lambda: Generation.objects.filter(pk=given(Generation, "id")).values_list("message_id", "message__conversation_id")
+    lambda: Generation.objects.filter(pk=given(Generation, "id")).values_list(
+        "message_id", "message__conversation_id", "message__model"
+    )
 )
 _chunks_of = Select(
     lambda: (
@@ -56,10 +58,6 @@ _chunks_of = Select(
     )
 )
 _fill = Update(
-    lambda: Message.objects.filter(pk=given(Message, "id")),
-    lambda: {name: given(Message, name) for name in ("reasoning", "content")},
-)
-_fill_and_name = Update(
     lambda: Message.objects.filter(pk=given(Message, "id")),
     lambda: {name: given(Message, name) for name in ("reasoning", "content", "model")},
 )
@@ -78,11 +76,9 @@ def _running(number: int) -> Select[uuid.UUID]:
 
 
 @cache
-def _count_running(number: int) -> Select[int]:
+def _count_running(number: int) -> Count:
     """Count those of so many answers that still run."""
-    return Select(
-        lambda: _among(number).values("status").annotate(number=Count("pk")).values_list("number", flat=True)
-    )
+    return Count(lambda: _among(number))
 
 
 def _among(number: int) -> QuerySet[Generation]:
@@ -136,7 +132,7 @@ def _alive(entries: Sequence[Entry]) -> list[Entry]:
     places = 1 << (len(entries) - 1).bit_length()
     ids = {f"id_{index}": entries[min(index, len(entries) - 1)].generation_id for index in range(places)}
     # SQLite has no rows to lock, and nobody else writes now. It gives up Python's lock for each row that it finds.
-    if not connection.features.has_select_for_update and _count_running(places).first(**ids) == len(entries):
+    if not connection.features.has_select_for_update and _count_running(places).number(**ids) == len(entries):
         return list(entries)
     running = set(_running(places).all(**ids))
     return [entry for entry in entries if entry.generation_id in running]
@@ -229,11 +225,8 @@ def _fold(entry: Entry, model: str) -> str:
     content = "".join(piece.text for piece in pieces if piece.kind != REASONING)
     place = _place_of.first(id=entry.generation_id)
     assert place is not None, "the row was just updated"
-    message_id, conversation_id = place
-    if model:
-        _fill_and_name.run(id=message_id, reasoning=reasoning, content=content, model=model[:255])
-    else:
-        _fill.run(id=message_id, reasoning=reasoning, content=content)
+    message_id, conversation_id, asked_model = place
+    _fill.run(id=message_id, reasoning=reasoning, content=content, model=model[:255] or asked_model)
     if before:
         _delete_chunks.run(generation=entry.generation_id)
     _touch_conversation.run(id=conversation_id, updated_at=timezone.now())

@@ -237,7 +237,7 @@ class Pattern:
 
     def text_of(self, data: str) -> str | None:
         """Return the text of an event that fits; None when it has to be parsed."""
-        if not (data.startswith(self.before) and data.endswith(self.after) and len(data) >= self.least):
+        if not self.fits(data):
             return None
         text = data[len(self.before) : len(data) - len(self.after)]
         return None if _ESCAPED.search(text) else text

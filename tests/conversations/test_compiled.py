@@ -13,7 +13,7 @@ from django.db.models import F
 from django.db.models.signals import post_save, pre_save
 
 from conversations import api_keys
-from conversations.compiled import Delete, Insert, InsertMany, Select, Update, given
+from conversations.compiled import Count, Delete, Insert, InsertMany, Select, Update, given
 from conversations.models import ApiKey, Conversation, Generation, GenerationChunk, Message
 
 pytestmark = pytest.mark.django_db
@@ -73,6 +73,14 @@ def test_select_takes_a_place_twice_and_several_of_one_field(conversation: Conve
     assert find.all(first="no", second="no") == []
     with pytest.raises(KeyError):
         find.all(first="no")
+
+
+def test_count_counts_also_where_there_is_nothing(conversation: Conversation, django_assert_num_queries: Any) -> None:
+    Conversation.objects.create(title=TEXT)
+    count = Count(lambda: Conversation.objects.order_by("-updated_at").filter(title=given(Conversation, "title")))
+    with django_assert_num_queries(2):
+        assert count.number(title=TEXT) == 2
+        assert count.number(title="no") == 0
 
 
 def test_update_changes_what_it_meets_and_counts_it(conversation: Conversation) -> None:

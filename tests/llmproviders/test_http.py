@@ -259,20 +259,20 @@ async def test_proxies_of_the_environment_are_not_used(
 def test_every_loop_has_its_client_and_those_of_closed_loops_are_forgotten() -> None:
     closed = asyncio.new_event_loop()
     closed.close()
-    http._clients[closed] = {}
+    http._transports[closed] = {}
 
     async def use() -> None:
         async with ScriptedUpstream() as upstream:
             await post(upstream.url)
-            assert asyncio.get_running_loop() in http._clients
+            assert asyncio.get_running_loop() in http._transports
             await close_client()
-            assert asyncio.get_running_loop() not in http._clients
+            assert asyncio.get_running_loop() not in http._transports
             await post(upstream.url)  # and works again
             await close_client()
 
     for _ in range(2):
         asyncio.run(use())
-    assert closed not in http._clients
+    assert closed not in http._transports
 
 
 # The deadline -------------------------------------------------------------------------------------------------
