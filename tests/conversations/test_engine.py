@@ -240,8 +240,9 @@ async def test_a_failing_row_loses_no_other_answers_text(
         if "bad" in str(request.body)
         else answer("fine", " text", gate="g", gate_at=1)
     )
-    bad, good = await start("bad"), await start("good")
+    bad = await start("bad")
     run = engine.runs[bad.generation_id]
+    good = await start("good")
     results = asyncio.gather(events_of(bad), events_of(good))
     await run.finished.wait()  # an answer that came whole would have no rows of its own
     upstream.gate("g").open()

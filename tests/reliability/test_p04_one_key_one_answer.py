@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import httpx
 import pytest
 
+from conversations import db, services
+from conversations.access import Caller
+from conversations.generation.supervisor import Supervisor
+from conversations.services import replies
 from tests.conversations.helpers import Stream, stream, streaming
 from tests.entry import LOGIN, OTHERS_HEADERS
 from tests.processes.server import ServerProcess
@@ -55,6 +60,18 @@ def test_p4_fifty_parallel_posts_are_one_answer(serve: Serve, scripted: Scripted
         answer_before = post(one, "round-0", {"message": "Once, please (0)."})
         assert scripted.calls == ROUNDS
         _one_more_after_a_kill(serve, servers, scripted, answer_before)
+
+
+async def test_p4_who_looked_before_the_other_was_stored_gets_the_others_answer(
+    engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two at once the database refuses the slower one's row: here, whatever the timing."""
+    look, looks = replies._stored, count()
+    monkeypatch.setattr(replies, "_stored", lambda *given: look(*given) if next(looks) > 1 else None)
+    asked = {"caller": Caller(sees_all=True), "message": "hi", "idempotency": services.Idempotency("once", "hash")}
+    first = await db.write(services.start_reply, **asked)
+    assert await db.write(services.start_reply, **asked) == first
+    await engine.stop(first.generation_id)
 
 
 def _fifty(one: httpx.Client, two: httpx.Client, upstream: ScriptedUpstream, key: str, session_id: str | None) -> None:
