@@ -8,6 +8,7 @@ from dataclasses import replace
 from django.utils.translation import gettext_lazy as _
 
 from llmproviders import catalog
+from llmproviders.base import Turn, at_once
 from llmproviders.exceptions import ContextLengthExceeded, InvalidEndpoint, ProviderError, UnknownModelType
 from llmproviders.fields import DecryptionFailed, mask
 from llmproviders.guard import MAX_MODEL_CHARS, validate_key, validate_model_name
@@ -42,6 +43,7 @@ __all__ = [
     "InvalidEndpoint",
     "ProviderError",
     "ReasoningDelta",
+    "Turn",
     "endpoint_for",
     "known_model_types",
     "list_endpoints",
@@ -113,9 +115,14 @@ def _endpoint(model_type: str, config: UserConfig | None) -> Endpoint:
         raise UnknownModel() from error
 
 
-def stream(endpoint: Endpoint, request: CompletionRequest) -> AsyncIterator[Delta]:
-    """Yield the model's deltas, the last one a ``CompletionFinished``; raises ``ProviderError``."""
-    return get_provider(endpoint).stream(request)
+def stream(endpoint: Endpoint, request: CompletionRequest, turn: Turn = at_once) -> AsyncIterator[Delta]:
+    """Yield the model's deltas, the last one a ``CompletionFinished``; raises ``ProviderError``.
+
+    ``turn`` is awaited between text and the reading of more: see ``Provider``.
+    """
+    provider = get_provider(endpoint)
+    provider.turn = turn
+    return provider.stream(request)
 
 
 async def close() -> None:

@@ -3,6 +3,9 @@
 One writer takes what all running answers of the process have pending, commits it in one transaction and
 then wakes the readers. While a commit runs, and while the writer then rests for as long, more text gathers: so a
 busy log batches by itself and a quiet one is quick. Of an answer at most one append is in flight.
+
+A producer that gave text reads on when it has its ``turn``, which is right before the next batch: what its model
+sent meanwhile gathers in the socket, and is read, taken apart and appended at once rather than token by token.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from .transcript import Transcript
 
 logger = logging.getLogger("conversations.log")
 
-# A producer that is so many characters ahead of the database waits.
+# A producer that is so many characters ahead of the database waits, however its provider reads.
 MAX_PENDING = 262_144
 RETRY_PAUSE = 0.25
 # After a batch the log rests as long as that took, within these bounds (seconds): a batch costs much the same whatever
@@ -47,7 +50,6 @@ class Run:
         self.late_reasoning = 0
         self._pending: list[tuple[str, str]] = []
         self._pending_size = 0
-        self._room = asyncio.Event()
         self._streamed = 0
         self._answering = False
         # Whether the log may hold rows of this answer.
@@ -68,11 +70,10 @@ class Run:
         self._pending_size += len(text)
         return True
 
-    async def room(self) -> None:
-        """Wait while too much text is pending."""
-        while self._pending_size > MAX_PENDING:
-            self._room.clear()
-            await self._room.wait()
+    @property
+    def is_ahead(self) -> bool:
+        """Whether more is pending than should be."""
+        return self._pending_size > MAX_PENDING
 
     def take(self) -> Entry:
         """Move what is pending into an entry for the database, neighbours of one kind joined."""
@@ -83,7 +84,6 @@ class Run:
             self._streamed += len(whole)
         self._pending.clear()
         self._pending_size = 0
-        self._room.set()
         if self.ending:
             # Every append of ours that is not in this entry is committed, and nobody else adds any.
             before = list(self.transcript.pieces) if self._has_rows else []
@@ -116,6 +116,7 @@ class ChunkLog:
         self._on_committed = on_committed
         self._dirty: dict[Run, None] = {}
         self._work = asyncio.Event()
+        self._turns: list[asyncio.Future[None]] = []
 
     def append(self, run: Run, kind: str, text: str) -> None:
         """Take text in; it is committed, and then shown, by the next batch."""
@@ -132,10 +133,25 @@ class ChunkLog:
         self._dirty[run] = None
         self._work.set()
 
+    async def turn(self) -> None:
+        """Wait until the log is about to take the next batch. A database that refuses text holds producers here."""
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        await turn
+
+    def _give_turns(self) -> None:
+        turns, self._turns = self._turns, []
+        for turn in turns:
+            if not turn.done():  # its producer was cancelled
+                turn.set_result(None)
+
     async def write_forever(self) -> None:
         """The writer's task: runs until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
+            self._give_turns()
+            # Those who have it run before this goes on: what they read without waiting is in the batch.
+            await asyncio.sleep(0)
             await self._work.wait()
             self._work.clear()
             # What came while the database refused, of an answer that was given up then, would follow a hole.

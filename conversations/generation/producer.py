@@ -52,13 +52,14 @@ async def produce(run: Run, plan: Plan, log: ChunkLog) -> Ending:
 
 
 async def _stream(run: Run, endpoint: Endpoint, request: CompletionRequest, log: ChunkLog) -> Ending:
-    deltas = cast(AsyncGenerator[Delta, None], completions.stream(endpoint, request))
+    deltas = cast(AsyncGenerator[Delta, None], completions.stream(endpoint, request, log.turn))
     async with aclosing(deltas):
         async for delta in deltas:
             if isinstance(delta, CompletionFinished):
                 return _completed(run, endpoint, request, delta)
             log.append(run, CONTENT if isinstance(delta, ContentDelta) else REASONING, delta.text)
-            await run.room()
+            if run.is_ahead:
+                await log.turn()
     raise AssertionError("a provider ended without CompletionFinished")
 
 

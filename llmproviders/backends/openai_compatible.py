@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from django.utils.translation import gettext_noop
 
 from .. import conf, failures
-from ..base import Provider
+from ..base import Provider, Turn
 from ..deadline import Deadline
 from ..exceptions import AnswerCut, UpstreamProtocolError, UpstreamTimeout
 from ..guard import check_callable, read_key, refused
@@ -45,7 +45,7 @@ class OpenAICompatible(Provider):
         url = check_callable(self.endpoint.api_url, policy)
         key = read_key(self.endpoint.api_key, policy)
         with Deadline(conf.get().TOTAL_TIMEOUT) as deadline:
-            call = _Call(url, key, policy, request_body(self.endpoint.model, request), deadline)
+            call = _Call(url, key, policy, request_body(self.endpoint.model, request), deadline, self.turn)
             first, deltas = await with_retries(call.attempt, deadline)
             async with aclosing(deltas):
                 yield first
@@ -68,12 +68,15 @@ def request_body(model: str, request: CompletionRequest) -> dict[str, Any]:
 class _Call:
     """One request, posted as often as it takes to get an answer to it."""
 
-    def __init__(self, url: str, key: str, policy: Policy, body: dict[str, Any], deadline: Deadline) -> None:
+    def __init__(
+        self, url: str, key: str, policy: Policy, body: dict[str, Any], deadline: Deadline, turn: Turn
+    ) -> None:
         self._url = url
         self._key = key
         self._policy = policy
         self._body = body
         self._deadline = deadline
+        self._turn = turn
         self._settings = conf.get()
 
     async def attempt(self) -> AsyncGenerator[Delta, None]:
@@ -89,6 +92,8 @@ class _Call:
                 while chunk := await pace.read(reply):
                     for delta in answer.read(events.feed(chunk)):
                         yield delta
+                    if answer.begun and not answer.whole:
+                        await self._turn()
             for delta in answer.flush():
                 yield delta
             last = answer.finished()

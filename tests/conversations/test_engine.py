@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -12,11 +12,13 @@ import pytest
 
 from conversations import completions, db, services
 from conversations.access import Caller
-from conversations.completions import CompletionRequest, Delta, Endpoint
+from conversations.completions import CompletionFinished, CompletionRequest, ContentDelta, Delta, Endpoint, Turn
 from conversations.exceptions import InvalidPosition, NotFound, ReplyInProgress, ShuttingDown
 from conversations.generation import jobs, liveness, storage
+from conversations.generation import log as log_module
 from conversations.generation.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
 from conversations.generation.liveness import Pulse
+from conversations.generation.log import MAX_PENDING, Run
 from conversations.generation.producer import Plan
 from conversations.generation.reader import open_reader
 from conversations.generation.storage import finish
@@ -323,14 +325,63 @@ async def test_producers_do_not_share_the_context_of_a_request(monkeypatch: pyte
     seen: list[str] = []
     real = completions.stream
 
-    def watched(endpoint: Endpoint, request: CompletionRequest) -> AsyncIterator[Delta]:
+    def watched(endpoint: Endpoint, request: CompletionRequest, turn: Turn) -> AsyncIterator[Delta]:
         seen.append(marker.get())
-        return real(endpoint, request)
+        return real(endpoint, request, turn)
 
     monkeypatch.setattr(completions, "stream", watched)
     marker.set("a request's")
     await events_of(await start())
     assert seen == [""]
+
+
+async def test_a_provider_that_waits_for_nothing_is_held_to_the_databases_pace(
+    engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of another package need not know of turns."""
+    ahead: list[int] = []
+    text = "x" * 100_000
+
+    async def flood(_endpoint: Endpoint, _request: CompletionRequest, _turn: Turn) -> AsyncIterator[Delta]:
+        for given in range(40):
+            ahead.append(given * len(text) - next(iter(engine.runs.values())).transcript.position)
+            yield ContentDelta(text)
+        yield CompletionFinished("stop", None, "m")
+
+    monkeypatch.setattr(completions, "stream", flood)
+    ids = await start()
+    assert (await events_of(ids))[-1].ending.status == "completed"
+    assert len((await row(ids)).message.content) == 40 * len(text)
+    # What is pending, and what the batch on its way has.
+    assert max(ahead) <= 2 * (MAX_PENDING + len(text))
+
+
+async def test_who_reads_when_it_has_its_turn_is_in_the_batch_that_follows(
+    engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[dict[uuid.UUID, str]] = []
+
+    def stored(entries: Sequence[storage.Entry], *, again: bool) -> set[uuid.UUID]:
+        batches.append({e.generation_id: "".join(piece.text for piece in e.pieces) for e in entries})
+        return {e.generation_id for e in entries}
+
+    monkeypatch.setattr(log_module, "store", stored)
+    one, other = (Run(AnswerIds(uuid.uuid4(), uuid.uuid4(), number)) for number in (1, 2))
+    engine.ensure_started()
+    log = engine.log
+
+    async def produce() -> None:
+        log.append(one, "content", "a")
+        await log.turn()
+        log.append(one, "content", "c")
+        log.append(one, "content", "d")
+
+    producer = asyncio.create_task(produce())
+    await one.transcript.wait(5)
+    assert not producer.done(), "the next batch is not due yet"
+    log.append(other, "content", "b")
+    await one.transcript.wait(5)
+    assert batches == [{one.ids.generation_id: "a"}, {one.ids.generation_id: "cd", other.ids.generation_id: "b"}]
 
 
 async def test_a_prompt_that_the_upstream_finds_too_long_is_trimmed_once(upstream: ScriptedUpstream) -> None:

@@ -159,6 +159,25 @@ async def test_a_delta_is_given_while_the_next_is_not_there(upstream: ScriptedUp
         assert await anext(deltas) == ContentDelta("b")
 
 
+async def test_what_comes_before_the_next_turn_is_one_delta(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("a", "b", "c", "d", gate="go", gate_at=1)]
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        turns += 1
+        upstream.gate("go").open()
+        await upstream.until(lambda: upstream.requests[0].answered)
+        for _ in range(2):  # what is in the socket is read, in one piece
+            await asyncio.sleep(0)
+
+    provider = OpenAICompatible(endpoint(upstream.url))
+    provider.turn = turn
+    deltas = [delta async for delta in provider.stream(request())]
+    assert deltas == [ContentDelta("a"), ContentDelta("bcd"), CompletionFinished("stop", Usage(1, 4, 5), "test-model")]
+    assert turns == 1, "nothing is waited for once the answer is whole"
+
+
 async def test_the_echo_tells_what_the_model_saw(ask: Ask) -> None:
     assert (await ask("Hello  there")).content == echo_text("Hello  there", 0)
 
