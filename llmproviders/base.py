@@ -22,9 +22,10 @@ class Provider(ABC):
     before it reads more, so that what comes meanwhile is one delta. It may be left out: then each read is one.
     """
 
+    turn: Turn = staticmethod(at_once)
+
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.turn: Turn = at_once
 
     @abstractmethod
     def stream(self, request: CompletionRequest) -> AsyncIterator[Delta]:

@@ -46,10 +46,14 @@ class Deadline:
             due, message = self._ends, gettext_noop("The model did not finish its answer in time.")
         self._due, self._message = due, message
 
+    def overdue(self) -> UpstreamTimeout | None:
+        """Return the error if the deadline has passed: an upstream that never pauses is never waited for."""
+        return UpstreamTimeout(self._message) if self._loop.time() >= self._due else None
+
     def check(self) -> None:
-        """Raise ``UpstreamTimeout`` if the deadline has passed: also an upstream that never pauses has one."""
-        if self._loop.time() >= self._due:
-            raise UpstreamTimeout(self._message)
+        """Raise ``UpstreamTimeout`` if the deadline has passed."""
+        if error := self.overdue():
+            raise error
 
     def leaves(self, seconds: float) -> bool:
         """Whether the call may go on for more than ``seconds``."""

@@ -64,14 +64,16 @@ class Reply:
     async def read(self) -> bytes:
         """Return the next bytes of the body as they came, or ``b""`` at its end.
 
-        Raises ``AnswerCut`` when the connection breaks, ``UpstreamTimeout`` past the deadline.
+        Raises ``AnswerCut`` when the connection broke and all that came before is read, ``UpstreamTimeout`` where it
+        waits past the deadline. What is here already is given whatever the time: whoever reads on and on checks that.
         """
-        self._deadline.check()
         if self._body.at_end():  # most often, when it is asked for: without a wait, no timer is set for one
             return b""
         try:
             return await self._deadline.wait(self._body.read())
         except _NOT_HTTP as error:
+            if left := self._body.left():
+                return left
             raise AnswerCut(gettext_noop("The model's server broke off its answer.")) from error
 
     async def read_all(self, limit: int) -> bytes:
@@ -81,6 +83,7 @@ class Reply:
             body += chunk
             if len(body) > limit:
                 raise AnswerTooLarge(gettext_noop("The model's server sent more than it may."))
+            self._deadline.check()
         return bytes(body)
 
 
@@ -91,6 +94,10 @@ class Body(httpx.AsyncByteStream):
         self._answer = answer
         self.at_end = answer.content.at_eof
         self.read = answer.content.readany
+
+    def left(self) -> bytes:
+        """Return what came before the connection broke; aiohttp itself raises the error first, and would lose it."""
+        return self._answer.content._read_nowait(-1)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while chunk := await self.read():

@@ -134,9 +134,13 @@ class ChunkLog:
         self._work.set()
 
     async def turn(self) -> None:
-        """Wait until the log is about to take the next batch. A database that refuses text holds producers here."""
+        """Wait until the log has rested and is about to take the next batch, also when nothing is pending.
+
+        A database that refuses text holds producers here.
+        """
         turn = asyncio.get_running_loop().create_future()
         self._turns.append(turn)
+        self._work.set()
         await turn
 
     def _give_turns(self) -> None:
@@ -158,7 +162,8 @@ class ChunkLog:
             batch = {run: run.take() for run in self._dirty if not run.finished.is_set()}
             self._dirty.clear()
             began = loop.time()
-            await self._commit(batch)
+            if batch:
+                await self._commit(batch)
             await asyncio.sleep(min(MOST_REST, max(LEAST_REST, loop.time() - began)))
 
     async def _commit(self, batch: dict[Run, Entry]) -> None:

@@ -90,10 +90,17 @@ class _Call:
                 events = SSEDecoder(max_line_bytes=self._settings.MAX_LINE_BYTES)
                 pace = _Pace(self._deadline, answer)
                 while chunk := await pace.read(reply):
+                    # Now, as what follows is not the upstream's time; and raised after what it has said.
+                    overdue = self._deadline.overdue()
+                    given = False
                     for delta in answer.read(events.feed(chunk)):
                         yield delta
-                    if answer.begun and not answer.whole:
-                        await self._turn()
+                        given = True
+                    if answer.finish_reason is None:
+                        if overdue:
+                            raise overdue
+                        if given:
+                            await self._turn()
             for delta in answer.flush():
                 yield delta
             last = answer.finished()
@@ -175,5 +182,6 @@ class _Pace:
             self._ending = True
             self._deadline.set(USAGE_SECONDS, "")
         with suppress(*_GONE):
+            self._deadline.check()
             return await reply.read()
         return b""

@@ -384,6 +384,13 @@ async def test_who_reads_when_it_has_its_turn_is_in_the_batch_that_follows(
     assert batches == [{one.ids.generation_id: "a"}, {one.ids.generation_id: "cd", other.ids.generation_id: "b"}]
 
 
+async def test_a_log_with_nothing_to_write_gives_turns_too(engine: Supervisor) -> None:
+    engine.ensure_started()
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            await engine.log.turn()
+
+
 async def test_a_prompt_that_the_upstream_finds_too_long_is_trimmed_once(upstream: ScriptedUpstream) -> None:
     first = await start("first question")
     await events_of(first)

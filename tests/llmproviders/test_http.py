@@ -317,8 +317,8 @@ async def test_the_callers_own_work_is_not_interrupted() -> None:
     assert errors == []
 
 
-async def test_bytes_that_are_there_already_do_not_outlast_the_deadline(upstream: ScriptedUpstream) -> None:
-    upstream.script = [status(200, "x" * 200_000)]
+async def test_a_whole_body_is_not_read_past_the_deadline(upstream: ScriptedUpstream) -> None:
+    upstream.script = [status(200, "x" * 4_000_000)]
     with Deadline(10) as deadline:
         async with post_stream(
             upstream.url, policy=OPERATOR, body=b"{}", headers={}, model="m", deadline=deadline
@@ -326,7 +326,7 @@ async def test_bytes_that_are_there_already_do_not_outlast_the_deadline(upstream
             assert await reply.read()
             deadline.set(0, "over")
             with pytest.raises(UpstreamTimeout):
-                await reply.read()
+                await reply.read_all(4_000_000)
 
 
 async def test_being_cancelled_is_no_timeout() -> None:
