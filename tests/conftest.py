@@ -21,14 +21,24 @@ from django.core.management.color import no_style
 from django.db import connections, transaction
 from django.db.models import Model
 from django.db.models.signals import post_migrate
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from conversations import allowances, context, db, limits
 from conversations.generation import supervisor
 from tests import databases
+from tests.reliability.sizes import is_full
 from tests.turns import turn
 from tests.upstream import ScriptedUpstream
 
 pytest_plugins = ["tests.upstream.fixtures"]
+
+# A machine that stands still for a moment is no failure; and what chance finds is for the full size, so that a run of
+# what has passed passes.
+hypothesis_settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=not is_full()
+)
+hypothesis_settings.load_profile("tests")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -177,6 +177,13 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a moment is not taken for a Redis that is down."""
+    monkeypatch.setattr(limits, "REDIS_TIMEOUT", 10.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_processes_count_together_in_redis(redis_server: RedisServer) -> None:
     first, second, rate = Counter(redis_server.url), Counter(redis_server.url), parse("3/hour")
     taken = [counter.hit("key:1", rate) for counter in (first, second, first, second)]
@@ -186,6 +193,7 @@ def test_processes_count_together_in_redis(redis_server: RedisServer) -> None:
     assert second.hit("key:2", rate)[1]
 
 
+@pytest.mark.usefixtures("patient")
 def test_while_redis_is_down_each_process_counts(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

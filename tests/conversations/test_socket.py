@@ -16,7 +16,7 @@ from conversations.models import Message
 from tests.conftest import Server
 from tests.upstream import ScriptedUpstream, answer
 
-from .helpers import Socket, chat, stream
+from .helpers import Socket, chat, stream, streaming
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -45,10 +45,12 @@ def test_sse_and_websocket_give_equal_event_lists(
     client: httpx.Client, socket: Socket, model: ScriptedUpstream
 ) -> None:
     """One answer, followed over both at the same time."""
-    model.script = [answer(*"answer", reasoning=["a", "b"], delay=0.005)]
+    model.script = [answer(*"answer", reasoning=["a", "b"], delay=0.005, gate="g")]
     socket.send(type="chat", id="x", message="hi")
     generation_id = socket.get()["generation_id"]
-    over_sse = stream(client, "GET", f"/generations/{generation_id}/stream")
+    with streaming(client, "GET", f"/generations/{generation_id}/stream") as (over_sse, blocks):
+        model.gate("g").open()  # both read from the first text on
+        list(blocks)
     over_socket = []
     while not over_socket or "done" not in over_socket[-1]:
         over_socket.append(socket.get())

@@ -310,7 +310,7 @@ async def test_reasoning_is_no_part_of_a_title(chats: Chats, title: Behaviour) -
 
 @pytest.mark.parametrize("silence", [answer("late", stall="headers"), answer("Week", "end", stall=1)])
 async def test_a_model_that_takes_too_long_is_not_waited_for(chats: Chats, settings: Any, silence: Behaviour) -> None:
-    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "TITLE_TIMEOUT": 0.05}
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "TITLE_TIMEOUT": 0.5}
     chats.upstream.default = named(silence)
     ids = await chats.say()
     await chats.settled()

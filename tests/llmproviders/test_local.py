@@ -140,7 +140,8 @@ class TestAnswers:
         assert changes > 5, order
 
     async def test_a_prompt_that_is_too_long_is_refused_at_once(self, server: None) -> None:
-        async with asyncio.timeout(10):
+        await local.ensure(OPTIONS)
+        async with asyncio.timeout(25):
             with pytest.raises(ContextLengthExceeded):
                 await collect(request("word " * 9000))
 

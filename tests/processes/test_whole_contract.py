@@ -93,7 +93,7 @@ def test_a_second_turn_reaches_the_model_with_the_first(process: ServerProcess) 
     with process.client() as client:
         first = chat(client, "Hello! My name is Ada.", max_tokens=20).done
         second = chat(client, "What did I say?", session_id=first["session_id"], max_tokens=5).done
-    assert second["usage"]["prompt_tokens"] > first["usage"]["prompt_tokens"] + 20
+    assert second["usage"]["prompt_tokens"] > first["usage"]["total_tokens"]
 
 
 @pytest.mark.parametrize("kind", ["uvicorn", "daphne"])

@@ -127,7 +127,7 @@ def _one_more_after_a_kill(
 
 
 def test_p4_a_kill_in_the_middle_makes_no_second_call(serve: Serve, scripted: ScriptedUpstream) -> None:
-    owner, other = serve(count=2, conversations={"BEAT_INTERVAL": 0.3})
+    owner, other = serve(count=2, conversations={"BEAT_INTERVAL": 0.3, "BEATS_TO_GIVE_UP": 10})
     body = {"message": script(chunks=["kept ", "never"], gate="g", gate_at=1)}
     with owner.client() as one, other.client() as two:
         first = Background(one, "POST", "/chat", json=body, headers={KEY: "k"})

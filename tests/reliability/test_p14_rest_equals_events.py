@@ -30,7 +30,7 @@ PIECES = size(40, 400)
 
 @pytest.fixture(scope="module")
 def pair(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    quick = {"BEAT_INTERVAL": 0.3}
+    quick = {"BEAT_INTERVAL": 0.3, "BEATS_TO_GIVE_UP": 10}
     with running_pair(migrated, tmp_path_factory.mktemp("truth"), conversations=quick) as pair:
         yield pair
 
