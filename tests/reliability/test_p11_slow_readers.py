@@ -30,8 +30,9 @@ PROBES = size(9, 51)
 PIECE = "😀" * 8_192
 PIECES = 200
 
-# A busy machine's.
+# A busy machine's, and what a median of a few probes may meet (seconds).
 NOISE = 2.0
+STALL = size(0.2, 0.02)
 
 Attach = Callable[[SilentClient, str], None]
 
@@ -116,5 +117,5 @@ def test_p11_readers_that_never_read_cost_little_and_delay_nobody(
             list(blocks)
         record_property("figures", f"{each / 1024:.0f} kB each; first chunk {alone:.4f} s, then {beside:.4f} s")
         assert each <= MAX_BYTES_EACH
-        assert beside <= NOISE * alone + 0.02
+        assert beside <= NOISE * alone + STALL
         assert consistent(client, seen).status == "completed"
