@@ -129,7 +129,8 @@ class TestAnswers:
         order: list[str] = []
 
         async def ask(name: str) -> None:
-            async with aclosing(get_provider(ENDPOINT).stream(request(name, temperature=0.0, max_tokens=100))) as deltas:  # type: ignore[type-var]
+            asked = request(name, temperature=0.0, max_tokens=100)
+            async with aclosing(get_provider(ENDPOINT).stream(asked)) as deltas:  # type: ignore[type-var]
                 async for _delta in deltas:
                     order.append(name)
 
