@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from conversations import completions, db, services
 from conversations.access import Caller
@@ -382,6 +383,41 @@ async def test_who_reads_when_it_has_its_turn_is_in_the_batch_that_follows(
     log.append(other, "content", "b")
     await one.transcript.wait(5)
     assert batches == [{one.ids.generation_id: "a"}, {one.ids.generation_id: "cd", other.ids.generation_id: "b"}]
+
+
+async def test_no_text_follows_a_hole(engine: Supervisor, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a provider without turns gave while the database refused is not stored after what was given up."""
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "STORAGE_TIMEOUT": 0.3}
+    loop, refused, refusing = asyncio.get_running_loop(), asyncio.Event(), False
+    real = storage.store
+
+    def store(entries: Sequence[storage.Entry], *, again: bool = False) -> set[uuid.UUID]:
+        if refusing:
+            loop.call_soon_threadsafe(refused.set)
+            raise OperationalError("refused")
+        return real(entries, again=again)
+
+    async def stream(_endpoint: Endpoint, _request: CompletionRequest, _turn: Turn) -> AsyncIterator[Delta]:
+        nonlocal refusing
+        yield ContentDelta("kept ")
+        [run] = engine.runs.values()
+        await run.transcript.wait(5)
+        refusing = True
+        yield ContentDelta("lost ")
+        await refused.wait()
+        yield ContentDelta("late")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(log_module, "store", store)
+    monkeypatch.setattr(completions, "stream", stream)
+    ids = await start()
+    events = await events_of(ids)
+    refusing = False
+    assert (events[-2].code, "".join(e.text for e in events if isinstance(e, Piece))) == ("storage_failed", "kept ")
+    async with asyncio.timeout(10):
+        while (await row(ids)).status == "running":  # noqa: ASYNC110  (no event tells that an end was written late)
+            await asyncio.sleep(0.02)
+    assert (await row(ids)).message.content == "kept "
 
 
 async def test_a_log_with_nothing_to_write_gives_turns_too(engine: Supervisor) -> None:
