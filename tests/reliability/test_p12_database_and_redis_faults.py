@@ -127,7 +127,7 @@ def fill(database: Path, pages: int) -> None:
 
 @sqlite_only
 def test_p12_a_full_database_ends_answers_typed_and_takes_messages_again_once_there_is_room(
-    serve: Serve, database: Path
+    serve: Serve, database: Path, scripted: ScriptedUpstream
 ) -> None:
     with closing(sqlite3.connect(database / FILE)) as connection:
         connection.execute("CREATE TABLE ballast (bytes BLOB)")
@@ -137,8 +137,9 @@ def test_p12_a_full_database_ends_answers_typed_and_takes_messages_again_once_th
     [server] = serve(pragmas=f"PRAGMA max_page_count={pages}", conversations={"STORAGE_TIMEOUT": 0.5})
     with server.client() as client:
         before = SseReader(server, message="Stored before it is full").start().join()
-        long = script(chunks=["x" * 2000], endless=True, delay=0.002)
+        long = script(chunks=["x" * 2000], endless=True, delay=0.002, gate="both", gate_at=1)
         readers: list[Reader] = [kind(server, message=long).start().seen(1) for kind in (SseReader, SocketReader)]
+        scripted.gate("both").open()  # not before: one alone would fill it, and the other would have no text
         for reader in readers:
             reader.join()
             assert [event["error"]["code"] for event in reader.part.events if "error" in event] == ["storage_failed"]
