@@ -28,7 +28,7 @@ from .upstream import listen
 
 LIMIT_SECONDS = 3600.0
 POSTGRES = os.environ.get("POSTGRES_URL") or "postgres://postgres@127.0.0.1:5432/postgres"
-SIDES = ("direct", "limit", "reference", "litellm", "sqlite", "postgres", "rows")
+SIDES = ("direct", "limit", "reference", "litellm", "sqlite", "relay", "postgres", "rows")
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ async def bench(arguments: argparse.Namespace, plan: Plan) -> None:
         direct = Nobody(urlsplit(upstream).port or 0)
         figures["direct"] = await streams(sides.direct(), direct, plan)
         core = arguments.server_core
-        for make in (sides.limit, sides.reference, sides.litellm, sides.on_sqlite):
+        for make in (sides.limit, sides.reference, sides.litellm, sides.on_sqlite, sides.relay):
             if make.__name__.removeprefix("on_") in wanted:
                 side = await asyncio.to_thread(make, upstream)
                 figures[side.name] = await measure(side, core, plan)

@@ -17,7 +17,7 @@ def main(number: int) -> None:
     from django.contrib.auth.models import User
     from django.db import transaction
 
-    from conversations import api_keys
+    from conversations.access import api_keys
 
     with transaction.atomic():
         for index in range(number):

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -28,6 +28,8 @@ class Side:
     command: list[str]
     environment: dict[str, str]
     path: str = "/chat"
+    # What a door of OpenAI's form is asked for.
+    model: str = "bench"
     keys: list[str] = field(default_factory=list, repr=False)
     # How many streams it may well hold: where the search begins.
     guess: int = 200
@@ -45,7 +47,7 @@ class Side:
         if self.path == "/chat":
             body: dict[str, object] = {"message": question}
         else:
-            body = {"model": "bench", "stream": True, "messages": [{"role": "user", "content": question}]}
+            body = {"model": self.model, "stream": True, "messages": [{"role": "user", "content": question}]}
         return request("POST", self.path, self.headers(caller), body)
 
 
@@ -115,6 +117,13 @@ def project(upstream: str, name: str, title: str, database: str) -> Side:
 def on_sqlite(upstream: str) -> Side:
     folder = empty_folder("sqlite-data")
     return project(upstream, "sqlite", "this project, SQLite", f"sqlite:///{folder}/db.sqlite3")
+
+
+def relay(upstream: str) -> Side:
+    """The project on SQLite, asked for what it passes on and does not store."""
+    folder = empty_folder("relay-data")
+    side = project(upstream, "relay", "its /v1, SQLite", f"sqlite:///{folder}/db.sqlite3")
+    return replace(side, path="/v1/chat/completions", model="default", resumes=False)
 
 
 @contextmanager

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from .load import Held, Rate, percentile
 from .reading import Reads, Resume
 
-COLUMNS = ("sqlite", "postgres", "reference", "litellm", "limit", "direct")
-OURS = COLUMNS[:2]
+COLUMNS = ("sqlite", "postgres", "relay", "reference", "litellm", "limit", "direct")
+OURS, RELAYS = COLUMNS[:2], COLUMNS[2:3]
 NOTHING = "–"
 
 
@@ -53,11 +54,16 @@ def render(figures: dict[str, Figures], rows: list[Reads]) -> str:
     writer.line(
         "its largest event, kB", lambda side: side.resume.largest / 1024 if side.resume else None, "{:.1f}", most=64.0
     )
+    writer.relays()
     if rows:
         few, many = rows
         writer.growth("GET /conversations (50)", few.list, many.list)
         writer.growth("GET …/history (10)", few.history, many.history)
     return writer.text()
+
+
+def _share(side: Figures, other: Figures) -> float:
+    return side.once.of_a_core / other.once.of_a_core
 
 
 def _kilo(amount: float | None) -> float | None:
@@ -102,19 +108,41 @@ class _Writer:
             least=goal,
         )
 
+    def relays(self) -> None:
+        """Write what is asked of answers that are passed on."""
+        for name, goal in {"litellm": 60.0, "limit": 0.6}.items():
+            if other := self._figures.get(name):
+                share = partial(_share, other=other)
+                self.line(f"passed on, sent at once: × {other.title}", share, "{:.2f}", least=goal, only=RELAYS)
+        firsts = self.firsts()
+        self.line(
+            "passed on, first chunk, added: p50, ms",
+            lambda side: firsts(side, 0.5),
+            "{:.1f}",
+            most=1.5,
+            only=RELAYS,
+        )
+
     def firsts(self) -> Callable[[Figures, float], float]:
         plain = percentile(self._figures["direct"].firsts, 0.5)
         return lambda side, share: (percentile(side.firsts, share) - plain) / 1000
 
     def line(
-        self, name: str, take: Value, form: str, *, least: float | None = None, most: float | None = None
+        self,
+        name: str,
+        take: Value,
+        form: str,
+        *,
+        least: float | None = None,
+        most: float | None = None,
+        only: Sequence[str] = COLUMNS,
     ) -> None:
-        values = {key: take(side) for key, side in self._figures.items()}
+        values = {key: take(side) for key, side in self._figures.items() if key in only}
         cells = [form.format(value) if (value := values.get(key)) is not None else NOTHING for key in COLUMNS]
         goal = f"≥ {least:g}" if least is not None else f"≤ {most:g}" if most is not None else ""
         met = [
             "yes" if (least is None or value >= least) and (most is None or value <= most) else "no"
-            for key in OURS
+            for key in (OURS if only is COLUMNS else only)
             if goal and (value := values.get(key)) is not None
         ]
         self._table.append([name, *cells, goal, ", ".join(met)])

@@ -1,13 +1,13 @@
 """`python -m chatproject`: serve, after looking whether that can work.
 
-Exit codes: 1 the environment or the settings are wrong, 2 the address cannot be listened on, 3 the database is
-missing, out of reach or not migrated. Each with one line on standard error that says what to do.
+Exit codes: 1 the arguments, the environment or the settings are wrong, 2 the address cannot be listened on, 3 the
+database is missing, out of reach or not migrated. Each with one line on standard error that says what to do.
 """
 
 from __future__ import annotations
 
+import argparse
 import errno
-import gc
 import os
 import signal
 import socket
@@ -17,37 +17,108 @@ from pathlib import Path
 from typing import NoReturn
 
 import django
-import uvicorn
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
 
+from conversations.web.lifespan import HANG_UP
+
+from .environment import misspelled
+from .greeting import greet
+from .workers import work
+
 BAD_SETTINGS, NO_ADDRESS, NO_DATABASE = 1, 2, 3
 MIGRATE = "`make migrate` (`python manage.py migrate`)"
-# What a reader that takes nothing may add to a shutdown, once every answer has ended.
-CLOSE_SECONDS = 5
-# Compared with, never bound to.
-EVERYWHERE = {
-    "0.0.0.0",  # noqa: S104  # nosec B104
-    "::",
-}
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends the process as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(BAD_SETTINGS, f"{message}; `python -m chatproject --help` tells more.")
+
+
+def parser() -> Parser:
+    """Return what reads the command line."""
+    parser = Parser(
+        prog="python -m chatproject",
+        allow_abbrev=False,
+        description="Serve. Settings come from the environment and .env; README.md tells of them all.",
+        epilog="Exit codes: 1 arguments, environment or settings are wrong, 2 the address cannot be listened on, "
+        "3 the database cannot be used.",
+    )
+    parser.add_argument("--host", type=some_text, help="the address to listen on (HOST; 127.0.0.1)")
+    parser.add_argument("--port", type=some_text, help="the port to listen on (PORT; 8000)")
+    parser.add_argument("--workers", type=some_text, help="how many processes serve (WORKERS; 1)")
+    parser.add_argument("--serve-on", type=descriptors, help=argparse.SUPPRESS)  # what workers.py starts
+    parser.add_argument("--migrate", action="store_true", help="bring the database up to date first")
+    return parser
+
+
+def some_text(value: str) -> str:
+    """Return the value of an argument. What it may be is the settings' business."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("is empty")
+    return value
+
+
+def descriptors(value: str) -> list[int]:
+    """Return the numbers of sockets that were inherited."""
+    return [int(number) for number in value.split(",")]
 
 
 def main() -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM, SIGHUP or Ctrl-C."""
     # Until the server handles signals, and once it is done with the one that ended it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (signal.SIGTERM, *HANG_UP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(0))
+    arguments = parser().parse_args()
+    given = {"HOST": arguments.host, "PORT": arguments.port, "WORKERS": arguments.workers}
+    os.environ.update({name: value for name, value in given.items() if value})
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatproject.settings")
+    environment = dict(os.environ)  # before `.env` is read into it
+    if arguments.serve_on:
+        serve_on(arguments.serve_on)
     try:
         host, port = str(settings.HOST), int(settings.PORT)
         listeners = listen(host, port)
         django.setup()
     except (ImproperlyConfigured, OSError) as error:
         fail(BAD_SETTINGS, str(error))
+    if settings.WORKERS > 1:
+        be_ended_by_no_hang_up()
     check_settings()
+    if arguments.migrate:
+        migrate()
     check_database()
+    check_default_model()
     greet(host, port)
+    if settings.WORKERS > 1:
+        sys.exit(work(listeners, settings.WORKERS, environment))
+    from .server import serve  # it imports what needs the settings
+
     serve(listeners)
+
+
+def be_ended_by_no_hang_up() -> None:
+    """With several workers SIGHUP replaces them; until there are any it means nothing."""
+    for number in HANG_UP:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def serve_on(descriptors: list[int]) -> NoReturn:
+    """Serve on sockets that another process made and looked after: as one of several workers."""
+    manager, *listeners = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    try:
+        django.setup()
+    except (ImproperlyConfigured, OSError) as error:
+        fail(BAD_SETTINGS, str(error))
+    from .server import serve
+
+    serve(listeners, manager)
+    sys.exit(0)
 
 
 def fail(code: int, reason: str) -> NoReturn:
@@ -84,15 +155,40 @@ def address_problem(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on {host}:{port} ({error.strerror or error}); HOST and PORT say where."
 
 
+def check() -> None:
+    """Look whether serving can work, for other servers' start: end the process as `python -m chatproject` does."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatproject.settings")
+    try:
+        django.setup()
+    except (ImproperlyConfigured, OSError) as error:
+        fail(BAD_SETTINGS, str(error))
+    check_settings()
+    check_database()
+    check_default_model()
+
+
 def check_settings() -> None:
     """Run Django's system checks; warnings are shown, errors end the process."""
     from django.core.checks import run_checks
 
-    found = run_checks()
+    for problem in misspelled(settings.BASE_DIR / ".env"):
+        print("chatproject:", problem, file=sys.stderr)
+    # No database: what it is good for is looked at later. Left out, Django 6.1 would ask all of them.
+    found = run_checks(databases=[])
     for message in found:
-        print("chatproject:", message, file=sys.stderr)
+        print("chatproject:", " ".join(str(message).split()), file=sys.stderr)
     if any(message.is_serious() and not message.is_silenced() for message in found):
         sys.exit(BAD_SETTINGS)
+
+
+def migrate() -> None:
+    """Apply the migrations that are missing, or end the process."""
+    from django.core.management import CommandError, call_command
+
+    try:
+        call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+    except CommandError as error:
+        fail(error.returncode, str(error))
 
 
 def check_database() -> None:
@@ -100,11 +196,14 @@ def check_database() -> None:
     from django.db import Error, connection
     from django.db.migrations.executor import MigrationExecutor
 
+    from conversations.database.encoding import unfit
+
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite" and name != ":memory:" and not Path(name).exists():
         problem = _("the database %(name)s does not exist yet: run %(command)s.")
         fail(NO_DATABASE, problem % {"name": name, "command": MIGRATE})
     try:
+        reason = unfit(connection)
         executor = MigrationExecutor(connection)
         missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     except Error as error:
@@ -113,68 +212,40 @@ def check_database() -> None:
     finally:
         with suppress(Error):
             connection.close()
+    if reason:
+        fail(NO_DATABASE, f"{reason}.")
     if missing:
         problem = _("the database lacks %(count)d migrations: run %(command)s.")
         fail(NO_DATABASE, problem % {"count": missing, "command": MIGRATE})
 
 
+def check_default_model() -> None:
+    """Say so where DEFAULT_MODEL_TYPE names nothing; it may be a preset that is yet to be made."""
+    from django.db import connection
+
+    from conversations import conf
+    from conversations.engine import completions
+
+    wanted = conf.get().DEFAULT_MODEL_TYPE
+    # Asked for in any case: a preset whose key cannot be decrypted is said in the log now, not with the first answer.
+    known = [endpoint.model_type for endpoint in completions.list_endpoints()]
+    connection.close()
+    if wanted not in known and wanted:
+        problem = _(
+            "DEFAULT_MODEL_TYPE=%(type)s is not offered, and another model answers in its place. Offered: %(known)s."
+        )
+        print("chatproject:", problem % {"type": repr(wanted), "known": ", ".join(known)}, file=sys.stderr)
+
+
 def without_password(error: Exception) -> str:
-    """Return the error's text with the database's password blotted out."""
+    """Return the error's text with the database's password blotted out.
+
+    One of less than four characters stays: it stands in too many words, and the gaps would tell it all the same.
+    """
     from django.db import connection
 
     password = str(connection.settings_dict.get("PASSWORD") or "")
-    return str(error).replace(password, "***") if password else str(error)
-
-
-def greet(host: str, port: int) -> None:
-    """Print where to find what, and a line to try."""
-    name = "127.0.0.1" if host in EVERYWHERE else host
-    server = f"{f'[{name}]' if ':' in name else name}:{port}"
-    text = _(
-        "chatproject is at http://%(server)s/ (Ctrl-C stops it)\n"
-        "  API docs   http://%(server)s/docs\n"
-        "  Admin      http://%(server)s/admin/\n"
-        "  Health     http://%(server)s/api/health\n"
-        "  WebSocket  ws://%(server)s/ws/chat\n"
-        "Try it in another terminal:"
-    )
-    command = f"curl -N http://{server}/chat -H 'Content-Type: application/json' -d '{{\"message\": \"Hello!\"}}'"
-    print(f"{text % {'server': server}}\n  {command}", flush=True)
-
-
-def serve(listeners: list[socket.socket]) -> None:
-    """Run the server in this process until a signal ends it."""
-    from .asgi import application
-
-    config = uvicorn.Config(
-        application,
-        http="httptools",
-        ws="websockets-sansio",
-        lifespan="on",
-        # The consumer refuses frames over the limit with a close code of its own; this is the wall behind it.
-        ws_max_size=2 * settings.MAX_BODY_BYTES,
-        ws_per_message_deflate=False,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Who the peer is decides who may do what: a header must not change it.
-        proxy_headers=False,
-        timeout_graceful_shutdown=CLOSE_SECONDS,
-    )
-    spare_the_collector()
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=listeners)
-
-
-def spare_the_collector() -> None:
-    """Keep what was loaded so far out of the collection of cycles, and collect less often.
-
-    A full collection looks at all of it, which stops every stream for a tenth of a second: with 400 streams at 20
-    chunks a second the p99 delay of a chunk was 307 ms, and is 112 ms.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    return str(error).replace(password, "***") if len(password) >= 4 else str(error)
 
 
 if __name__ == "__main__":

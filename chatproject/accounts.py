@@ -15,13 +15,13 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
 
-from conversations import api_keys
-from conversations.access import Caller, Scope
+from conversations.access import api_keys
+from conversations.access.rules import Caller
 from conversations.exceptions import ChatError, NotFound
-from conversations.models import ApiKey
+from conversations.models import ApiKey, Scope
 from conversations.models.api_keys import NAME_LENGTH
 
-from .logins import LoginForm
+from .logins import LoginForm, PasswordChangeView
 
 
 class Login(views.LoginView):
@@ -34,7 +34,7 @@ class Logout(views.LogoutView):
 
 
 # Templates of names of their own: under Django's names they would be those of admin's pages, too.
-class PasswordChange(views.PasswordChangeView):
+class PasswordChange(PasswordChangeView):
     template_name = "accounts/password_change.html"
 
 

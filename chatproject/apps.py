@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.contrib import admin
 from django.contrib.admin import apps
 
+from conversations.database import sessions
+
 
 class AdminConfig(apps.AdminConfig):
     """Stands in ``INSTALLED_APPS`` for ``django.contrib.admin``."""
@@ -13,6 +15,7 @@ class AdminConfig(apps.AdminConfig):
 
     def ready(self) -> None:
         super().ready()
+        sessions.everywhere()  # the database is this project's alone
         from axes.models import AccessFailureLog, AccessLog
 
         # Tables that axes is told not to fill: the audit log has what they would.

@@ -1,46 +1,37 @@
-"""Where every connection comes in: HTTP, WebSockets, the lifespan."""
+"""Where every connection comes in: two front doors for HTTP; WebSockets and the lifespan are the app's."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Awaitable
+from typing import Any
 
 import django
-from channels.routing import URLRouter
-from django.urls import re_path
-
-from .handler import Handler
-from .shutdown import Lifespan, Message, Receive, Send
-
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatproject.settings")
 django.setup(set_prefix=False)
-http = cast(Application, Handler())
 
 # After the line above, because these import models.
-from conversations.generation import supervisor  # noqa: E402
-from conversations.streaming.routing import websocket_urlpatterns  # noqa: E402
+from conversations.asgi import Application  # noqa: E402
+from conversations.web.asgi import Message, Receive, Send, path_in  # noqa: E402
+
+from . import descriptors  # noqa: E402
+from .asked import is_page  # noqa: E402
+from .handler import ApiHandler, Handler  # noqa: E402
+
+descriptors.raise_limit()
+descriptors.tell_if_fewer(settings.MAX_ANSWERS_PER_PROCESS)
+pages: Any = Handler()
+api: Any = ApiHandler()
 
 
-async def unknown_socket(scope: Message, receive: Receive, send: Send) -> None:
-    """Refuse a WebSocket whose path nothing answers: servers make an HTTP 403 of a close before the handshake."""
-    await receive()
-    await send({"type": "websocket.close"})
+def http(scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
+    """Let pages with sessions through Django's own middleware, all else through a lean chain."""
+    door = pages if is_page(path_in(scope)) else api
+    answering: Awaitable[None] = door(scope, receive, send)
+    return answering
 
 
-sockets = URLRouter([*websocket_urlpatterns, re_path("", cast(Any, unknown_socket))])
-lifespan = Lifespan(startup=supervisor.startup, shutdown=supervisor.shutdown)
-
-
-async def application(scope: Message, receive: Receive, send: Send) -> None:
-    """Answer one connection."""
-    if scope["type"] == "http":
-        await lifespan.ensure_started()
-        await http(scope, receive, send)
-    elif scope["type"] == "websocket":
-        await lifespan.ensure_started()
-        await sockets({**scope, "path": scope["path"].removesuffix("/")}, receive, send)
-    else:
-        await lifespan(scope, receive, send)
+# A body that is too large is refused like all else: SecurityMiddleware answers.
+application = Application(http, refuse=http)

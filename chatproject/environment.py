@@ -1,26 +1,29 @@
 """Typed values from the environment, with errors that name the variable.
 
-django-environ reads `.env` and parses URLs. Plain values are taken from its mapping rather than through
-``env.str``: that reads a value which starts with ``$`` as the name of another variable, and secrets may.
+django-environ parses URLs only: it reads a value which starts with ``$`` as the name of another variable, and
+secrets may, and it leaves out the lines of `.env` that it does not understand.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import re
-import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 import environ
-from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 from conversations.conf import RATE
+from conversations.database.sqlite import PrivateConnection
+
+from . import dotenv
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -30,32 +33,35 @@ ENGINES = {
     "mysql": "django.db.backends.mysql",
 }
 
+# What each needs beside the base: one of these modules, and the file of requirements/ that brings it.
+DRIVERS = {
+    "django.db.backends.postgresql": (("psycopg", "psycopg2"), "postgres"),
+    "django.db.backends.mysql": (("MySQLdb",), "mysql"),
+    "channels_redis.core.RedisChannelLayer": (("channels_redis",), "redis"),
+}
+
+# The variables that were asked for so far.
+known: set[str] = set()
+
 
 def read_dotenv(path: Path) -> None:
     """Read `.env` if it is there; what the process environment already says wins."""
-    if path.is_file():
-        reader = logging.getLogger("environ.environ")
-        reader.addFilter(_without_the_line)
-        try:
-            environ.Env.read_env(path)
-        except OSError as error:
-            raise ImproperlyConfigured(f"{path} cannot be read: {error}") from error
-        except UnicodeDecodeError:
-            # Not chained: the error holds the whole file.
-            raise ImproperlyConfigured(f"{path} cannot be read: it is not UTF-8") from None
-        finally:
-            reader.removeFilter(_without_the_line)
+    try:
+        dotenv.load(path, os.environ)
+    except dotenv.DotenvError as error:
+        raise ImproperlyConfigured(str(error)) from error
 
 
-def _without_the_line(record: logging.LogRecord) -> bool:
-    """A line that could not be read is logged whole, and it may be a secret with a blank around its ``=``."""
-    if record.levelno >= logging.WARNING:
-        record.msg, record.args = "a line of .env is not NAME=value, and was left out", ()
-    return True
+def misspelled(path: Path) -> Iterator[str]:
+    """Say of each variable in this `.env` that nothing reads, and whose name is nearly one that is read, which."""
+    for name in sorted(dotenv.read(path).keys() - known):
+        for meant in get_close_matches(name.upper().replace("-", "_"), known, n=1, cutoff=0.85):
+            yield f"{path.name}: nothing reads {name}; is {meant} meant?"
 
 
 def text(name: str, default: str = "") -> str:
     """The value, stripped; an empty one counts as unset."""
+    known.add(name)
     return os.environ.get(name, "").strip() or default
 
 
@@ -77,17 +83,15 @@ def integer(name: str, default: int, *, low: int, high: int) -> int:
     return int(value)
 
 
-def seconds(name: str, default: float) -> float:
-    """A duration above zero, at most a day."""
+def seconds(name: str, default: float, *, may_be_zero: bool = False) -> float:
+    """A duration above zero (or zero, where that means something), at most a day."""
     value = text(name)
     if not value:
         return default
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if not 0 < number <= 86_400:
-        raise ImproperlyConfigured(f"{name}={value!r} is not a number of seconds above 0 (at most 86400).")
+    number = float(value) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}", value) else -1.0
+    if not 0 <= number <= 86_400 or (number == 0 and not may_be_zero):
+        least = "from 0" if may_be_zero else "above 0"
+        raise ImproperlyConfigured(f"{name}={value!r} is not a number of seconds {least} (at most 86400).")
     return number
 
 
@@ -118,10 +122,36 @@ def hosts_and_ports(name: str) -> list[str]:
     return found
 
 
+def root_path(name: str) -> str:
+    """A path such as ``/chat-api``, without a slash at its end; ``""`` for none."""
+    value = text(name).rstrip("/")
+    if value and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value):
+        raise ImproperlyConfigured(f"{name}={value!r} is not a path such as /chat-api.")
+    return value
+
+
 def choice(name: str, default: str, choices: Iterable[str]) -> str:
     value = text(name, default)
     if value not in (known := tuple(choices)):
         raise ImproperlyConfigured(f"{name}={value!r} is not one of {', '.join(known)}.")
+    return value
+
+
+def time_zone(name: str, default: str) -> str:
+    """A name of the time zone database, such as ``Europe/Berlin``."""
+    value = text(name, default)
+    if value not in available_timezones():
+        raise ImproperlyConfigured(f"{name}={value!r} is not a time zone such as UTC, Europe/Berlin or Asia/Shanghai.")
+    return value
+
+
+def model_type(name: str) -> str:
+    """What may be the type of a preset, or ``""``."""
+    value = text(name)
+    if value and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", value):
+        raise ImproperlyConfigured(
+            f"{name}={value!r} is not a model type: small letters, digits, dots, hyphens and underscores."
+        )
     return value
 
 
@@ -201,10 +231,31 @@ def database(name: str, base_dir: Path, default: str) -> dict[str, Any]:
     config["CONN_MAX_AGE"] = 0
     if family == "sqlite" and config["NAME"] != ":memory:":
         path = base_dir / config["NAME"]  # an absolute path stays as it is
+        if path.parent == base_dir / "var":
+            _make_folder(path.parent, name)
         if not path.parent.is_dir():
             raise ImproperlyConfigured(f"{name}: the folder {path.parent} does not exist; make it, or name another.")
         config["NAME"] = str(path)
     return config
+
+
+def need_driver(name: str, backend: str) -> None:
+    """Raise ImproperlyConfigured if ``backend``, which the variable ``name`` asks for, is not installed."""
+    modules, requirements = DRIVERS.get(backend, ((), ""))
+    if modules and not any(find_spec(module) for module in modules):
+        raise ImproperlyConfigured(
+            f"{name} needs a package that is not installed: "
+            f"`python -m pip install --require-hashes -r requirements/{requirements}.txt`, or `make run`, installs it."
+        )
+
+
+def _make_folder(path: Path, name: str) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"{name}: the folder {path} cannot be made ({error.strerror}); name a database elsewhere."
+        ) from error
 
 
 # Why each: docs/database.md. IMMEDIATE, so that a transaction which reads and then writes waits for its turn
@@ -213,64 +264,24 @@ DATABASE_OPTIONS: dict[str, dict[str, Any]] = {
     "sqlite": {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
+        "factory": PrivateConnection,
         "init_command": (
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; "
             "PRAGMA cache_size=-16000; PRAGMA journal_size_limit=67108864"
         ),
     },
-    "postgresql": {"options": "-c lock_timeout=20s"},
-    "mysql": {"charset": "utf8mb4", "isolation_level": "read committed"},
+    "postgresql": {
+        "connect_timeout": 10,
+        "keepalives_idle": 20,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    },
+    "mysql": {
+        "charset": "utf8mb4",
+        "isolation_level": "read committed",
+        "connect_timeout": 10,
+        "read_timeout": 30,
+        "write_timeout": 30,
+    },
 }
-
-
-def secret_key(path: Path, *, may_create: bool) -> str:
-    """``SECRET_KEY``, or on one's own machine a key that is made once and kept in ``path``."""
-    value = text("SECRET_KEY")
-    if not value and may_create:
-        return _kept_secret(path, lambda: secrets.token_urlsafe(50))
-    if len(value) < 50 or len(set(value)) < 5 or value.startswith("django-insecure-"):
-        problem = "is too weak" if value else "is not set"
-        raise ImproperlyConfigured(
-            f"SECRET_KEY {problem}: it has at least 50 random characters, and only where ALLOWED_HOSTS names nothing "
-            "but this machine may it be left out. Make one: "
-            "python -c 'import secrets; print(secrets.token_urlsafe(50))'"
-        )
-    return value
-
-
-def encryption_keys(path: Path, *, may_create: bool) -> list[str]:
-    """``FIELD_ENCRYPTION_KEYS`` (the first encrypts, all decrypt), or one that is made once and kept."""
-    keys = words("FIELD_ENCRYPTION_KEYS")
-    if not keys and may_create:
-        keys = [_kept_secret(path, lambda: Fernet.generate_key().decode())]
-    if not keys:
-        raise ImproperlyConfigured(
-            "FIELD_ENCRYPTION_KEYS is not set, and ALLOWED_HOSTS names more than this machine. Make one: "
-            "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
-        )
-    for number, key in enumerate(keys, start=1):
-        try:
-            Fernet(key)
-        except ValueError as error:
-            raise ImproperlyConfigured(
-                f"FIELD_ENCRYPTION_KEYS: key {number} is not a Fernet key (32 url-safe base64-encoded bytes)."
-            ) from error
-    return keys
-
-
-def _kept_secret(path: Path, make: Callable[[], str]) -> str:
-    """Read the secret in ``path``, making it first if need be: mode 600, and two processes agree on one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        # Written whole under another name and then linked, so that nobody ever reads half a key.
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(make())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass  # another process was first: its key counts
-        finally:
-            draft.unlink()
-    return path.read_text().strip()

@@ -8,7 +8,8 @@ a thread of the request's own, and what Django does at the end of a request is t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, cast
@@ -16,9 +17,10 @@ from typing import Any, cast
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.conf import settings
 from django.core.cache import close_caches
-from django.core.exceptions import RequestAborted
+from django.core.exceptions import MiddlewareNotUsed
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import reset_urlconf
+from django.core.handlers.exception import convert_exception_to_response
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, reset_queries
 from django.dispatch import Signal
@@ -26,31 +28,24 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix, set_urlconf
 from django.utils.log import log_response
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
-# As Django's handler has them.
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from conversations.web.asgi import Message, Receive, Send
+from conversations.web.errors import problem_response
 
-# Key of the ASGI scope: the body passed the limit and was not read.
-BODY_TOO_LARGE = "chatproject.body_too_large"
+logger = logging.getLogger(__name__)
+
 # Receivers that tidy up what sync code left in the request's thread, or in the context of its task, which ends anyway.
 DJANGOS_OWN = frozenset(map(id, (reset_queries, close_old_connections, close_caches, reset_urlconf)))
 
 
 class Handler(ASGIHandler):
-    """Answers HTTP requests whose bodies have at most ``settings.MAX_BODY_BYTES``.
-
-    No server limits bodies, and Django reads all of one before any view runs. ``SecurityMiddleware`` answers a request
-    whose scope is marked ``BODY_TOO_LARGE``, so that the refusal is like every other answer.
-    """
+    """Answers HTTP requests, whose bodies come whole in one message: ``conversations.asgi`` has read them."""
 
     async def handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, in the task that the server made for it."""
-        try:
-            body = await read_body(scope, receive, limit=settings.MAX_BODY_BYTES)
-        except RequestAborted:
-            return
+        body = BytesIO((await receive())["body"])
         set_script_prefix(get_script_prefix(scope))
         if others_listen(request_started):
             await request_started.asend(sender=self.__class__, scope=scope)
@@ -60,8 +55,7 @@ class Handler(ASGIHandler):
                 await self.send_response(refusal, send)
                 await self._finish(refusal)
             elif request is not None:
-                # After a body that was not read to its end comes the rest of it.
-                await self._serve(request, nothing_more if BODY_TOO_LARGE in scope else receive, send)
+                await self._serve(request, receive, send)
 
     async def _serve(self, request: HttpRequest, receive: Receive, send: Send) -> None:
         response: HttpResponseBase | None = None
@@ -98,6 +92,27 @@ class Handler(ASGIHandler):
         return cast(HttpResponseBase, response)
 
 
+class ApiHandler(Handler):
+    """Answers what needs no session: layers that stay on the event loop, and errors as problem+json."""
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Make one chain of ``settings.API_MIDDLEWARE``: async layers, with no hook but their call."""
+        hooks: list[Any] = []
+        self._view_middleware = self._template_response_middleware = self._exception_middleware = hooks
+        chain: Any = convert_exception_to_response(self._get_response_async)  # type: ignore[attr-defined]
+        for path in reversed(settings.API_MIDDLEWARE):
+            with suppress(MiddlewareNotUsed):
+                chain = convert_exception_to_response(import_string(path)(chain))
+        self._middleware_chain: Any = chain
+
+    def process_exception_by_middleware(self, exception: Exception, request: HttpRequest) -> Any:
+        """With DEBUG, where Django would show a page with a traceback, log it and answer as ever."""
+        if not settings.DEBUG:
+            return None
+        logger.error("%s %s failed", request.method, request.path, exc_info=exception)
+        return problem_response(status=500, code="internal_error", detail=_("Something went wrong on our side."))
+
+
 class Client:
     """Listens whether the client leaves, and then cancels the task that serves it.
 
@@ -126,41 +141,6 @@ class Client:
         """Listen no longer: the answer is complete."""
         self._listening.remove_done_callback(self._leave)
         self._listening.cancel()
-
-
-async def nothing_more() -> Message:
-    """An ASGI ``receive`` that waits until it is cancelled."""
-    await asyncio.get_running_loop().create_future()
-    raise AssertionError("nothing ends this wait")
-
-
-async def read_body(scope: dict[str, Any], receive: Receive, *, limit: int) -> BytesIO:
-    """Return the request's body; an empty one, with the scope marked, for one of more than ``limit`` bytes.
-
-    What is left of that is not read. Raises ``RequestAborted`` if the client leaves meanwhile.
-    """
-    body = BytesIO()
-    size, more = declared_length(scope), True
-    while more and size <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RequestAborted
-        body.write(message.get("body", b""))
-        size = max(size, body.tell())
-        more = message.get("more_body", False)
-    if size > limit:
-        scope[BODY_TOO_LARGE] = True
-        return BytesIO()
-    body.seek(0)
-    return body
-
-
-def declared_length(scope: Message) -> int:
-    """Return the request's Content-Length, 0 where there is none or it is no number."""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() and len(value) < 20 else 0
-    return 0
 
 
 def used_a_thread() -> bool:

@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What ends a line somewhere, steers a terminal, or turns the order in which a line is read.
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Such a line is of a traceback, and no record of its own.
+INDENT = "    "
 
 
 def logging_config(*, format: str, level: str) -> dict[str, Any]:
@@ -17,7 +20,6 @@ def logging_config(*, format: str, level: str) -> dict[str, Any]:
 
     Other libraries speak from WARNING on: httpx logs whole URLs, keys included, at INFO.
     """
-    _record_only_what_is_shown()
     others = max(level, "WARNING", key=lambda name: logging.getLevelNamesMapping()[name])
     return {
         "version": 1,
@@ -42,15 +44,6 @@ def logging_config(*, format: str, level: str) -> dict[str, Any]:
     }
 
 
-def _record_only_what_is_shown() -> None:
-    """Spare each record what no format here shows: the caller's place above all, for which the stack is walked.
-
-    These are the switches of https://docs.python.org/3/howto/logging.html#optimization. They halve a record's cost.
-    """
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-
-
 class UnexpectedOnly(logging.Filter):
     """Lets errors with a traceback pass, not the lines that only repeat a 4xx or 5xx status."""
 
@@ -64,7 +57,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = f"{_second(int(record.created))}.{int(record.msecs):03d}"
         head = f"{time} {record.levelname} {record.name} [{_request_id(record) or '-'}]"
-        return "\n".join([f"{head} {one_line(record.getMessage())}", *_trace(self, record)])
+        trace = [INDENT + one_line(line) for part in _trace(self, record) for line in part.split("\n")]
+        return "\n".join([f"{head} {one_line(record.getMessage())}", *trace])
 
 
 class JsonFormatter(logging.Formatter):
@@ -81,12 +75,19 @@ class JsonFormatter(logging.Formatter):
         }
         if trace := _trace(self, record):
             entry["exc_info"] = "\n".join(trace)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        # `json` leaves all but the first of them as they are.
+        line = json.dumps(entry, default=str, ensure_ascii=False)
+        return CONTROL_CHARACTERS.sub(lambda match: f"\\u{ord(match.group()):04x}", line)
 
 
 def one_line(message: str) -> str:
     """Escape control characters: what a client sends must not begin a line of its own, or steer a terminal."""
-    return CONTROL_CHARACTERS.sub(lambda match: f"\\x{ord(match.group()):02x}", message)
+    return CONTROL_CHARACTERS.sub(_escaped, message)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 @lru_cache(maxsize=8)
@@ -101,7 +102,7 @@ def _time(record: logging.LogRecord) -> datetime:
 
 def _request_id(record: logging.LogRecord) -> str:
     # Late: the settings import this module, and an app must not be imported before them.
-    from conversations.problems import request_id
+    from conversations.exceptions import request_id
 
     return str(getattr(record, "request_id", None) or request_id.get())
 

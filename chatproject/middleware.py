@@ -1,65 +1,118 @@
-"""What every HTTP request passes, with no thread hop for the API and its streams.
+"""What HTTP requests pass beside Django's own middleware, with no thread hop.
 
-Each of Django's own middleware hands its hooks to a thread, once or twice a request. Here those whose hooks only
-compute run them on the event loop, and those that only pages for people need step aside for everything else.
-They are subclasses because the admin's system checks look for these classes.
+Each of Django's own hands its hooks to a thread, once or twice a request. Here those that the API needs, too, run
+theirs, which only compute, on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from corsheaders import middleware as cors
 from django.conf import settings
-from django.contrib.auth import middleware as auth
-from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
+from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
-from django.middleware import common, csrf, security
+from django.http.response import HttpResponseBase, ResponseHeaders
+from django.middleware import common, security
 from django.utils import translation
+from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
-from django.utils.translation import gettext as _
 from servestatic.middleware import ServeStaticMiddleware
 
-from conversations.api.errors import problem_response
-from conversations.problems import request_id
+from conversations.access.credentials import is_session_key
+from conversations.exceptions import request_id
 
-from .handler import BODY_TOO_LARGE
-from .headers import STATIC_HEADERS, Headers, add_headers, add_vary, encoded, headers_in, language_of
+from .asked import (
+    HEALTH,
+    complete_path,
+    drop_trailing_slash,
+    is_static,
+    normalise_scheme,
+    refusal_of,
+)
 
 Answer = HttpResponseBase | Awaitable[HttpResponseBase]
 GetResponse = Callable[[HttpRequest], Any]
 
-# Pages with forms, sessions and logins. The API's documentation tries calls with the session's CSRF token.
-PAGES = ("/admin/", "/accounts/")
-SINGLE_PAGES = frozenset({"/accounts", "/docs"})
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_LEFT = 499
 access = logging.getLogger("chatproject.access")
-logger = logging.getLogger(__name__)
+
+# Headers that many answers get alike, and the language of an answer: each worked out once --------------------
+
+# Characters of an Accept-Language whose outcome is kept: browsers send far fewer.
+MEMORABLE = 200
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+# Name and value by the name in lower case: how Django's `HttpResponse.headers` hold them.
+Headers = dict[str, tuple[str, str]]
 
 
-def is_page(request: HttpRequest) -> bool:
-    """Whether the path belongs to the pages that have sessions."""
-    return request.path_info.startswith(PAGES) or request.path_info in SINGLE_PAGES
+def encoded(headers: Mapping[str, str]) -> Headers:
+    """Return headers as ``add_headers`` takes them."""
+    return dict(ResponseHeaders(headers)._store)
 
 
-def is_static(request: HttpRequest) -> bool:
-    """Whether the path is one of a static file."""
-    return request.path_info.startswith(str(settings.STATIC_URL))
+def add_headers(response: HttpResponseBase, headers: Headers) -> None:
+    """Give the answer those headers that it does not have. Django would check each value's characters each time."""
+    store: Headers = response.headers._store
+    for key, header in headers.items():
+        store.setdefault(key, header)
+
+
+STATIC_HEADERS = encoded(SECURITY_HEADERS)
+
+
+@lru_cache(maxsize=16)
+def headers_in(language: str) -> Headers:
+    """Return the headers of what is no static file, in a language."""
+    return encoded({**SECURITY_HEADERS, "Content-Language": language, "Cache-Control": "no-store"})
+
+
+def add_vary(response: HttpResponseBase, name: str) -> None:
+    """Say that the answer depends on a header of the request."""
+    response.headers["Vary"] = _vary(response.headers.get("Vary", ""), name)
+
+
+@lru_cache(maxsize=64)
+def _vary(present: str, name: str) -> str:
+    response = HttpResponse(headers={"Vary": present} if present else None)
+    patch_vary_headers(response, [name])
+    return response.headers["Vary"]
+
+
+def language_of(request: HttpRequest) -> str:
+    """Return the language of the answer: of a cookie, else one that is accepted, else the project's."""
+    accepted = request.META.get("HTTP_ACCEPT_LANGUAGE", "")
+    if request.META.get("HTTP_COOKIE") or len(accepted) > MEMORABLE:
+        return translation.get_language_from_request(request)
+    return _accepted_language(accepted, settings.LANGUAGE_CODE)
+
+
+@lru_cache(maxsize=256)
+def _accepted_language(accepted: str, _otherwise: str) -> str:
+    request = HttpRequest()
+    request.META["HTTP_ACCEPT_LANGUAGE"] = accepted
+    return translation.get_language_from_request(request)
 
 
 class RequestMiddleware:
-    """Outermost: request id, language, trailing slash, security headers and the access log."""
+    """Outermost: language, trailing slash, security headers and the access log."""
 
     sync_capable = True
     async_capable = True
@@ -74,30 +127,18 @@ class RequestMiddleware:
         if self.is_async:
             return self._answer(request)
         visit = Visit(request)
-        token = request_id.set(visit.id)
-        try:
-            with translation.override(visit.language):
-                return visit.end(self.get_response(request))
-        finally:
-            request_id.reset(token)
+        with translation.override(visit.language):
+            return visit.end(self.get_response(request))
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         visit = Visit(request)
-        # Both stay for what is left of the request's own task: a stream is sent after this returns.
-        request_id.set(visit.id)
+        # It stays for what is left of the request's own task: a stream is sent after this returns.
         translation.activate(visit.language)
         try:
             return visit.end(await self.get_response(request))
         except asyncio.CancelledError:
             visit.log(CLIENT_LEFT)
             raise
-
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
-        """With DEBUG, where Django would show a page with a traceback, log it and let the API answer as ever."""
-        if not settings.DEBUG or is_page(request):
-            return None
-        logger.error("%s %s failed", request.method, request.path, exc_info=exception)
-        return problem_response(status=500, code="internal_error", detail=_("Something went wrong on our side."))
 
 
 class Visit:
@@ -107,14 +148,14 @@ class Visit:
         self.request = request
         self.path = request.path
         self.started = time.perf_counter()
-        given = request.META.get("HTTP_X_REQUEST_ID", "")
-        self.id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.language = language_of(request)
-        _drop_trailing_slash(request)
+        complete_path(request)
+        drop_trailing_slash(request)
+        normalise_scheme(request)
+        self.level = logging.DEBUG if request.path_info in HEALTH else logging.INFO
 
     def end(self, response: HttpResponseBase) -> HttpResponseBase:
         """Complete the headers, and log the request: a stream when it ends."""
-        response.headers["X-Request-Id"] = self.id
         if is_static(self.request):
             add_headers(response, STATIC_HEADERS)
         else:
@@ -128,8 +169,8 @@ class Visit:
         return response
 
     def log(self, status: int) -> None:
-        """Write the access line; never the query string, which may hold a secret."""
-        if not access.isEnabledFor(logging.INFO):
+        """Write the access line, of probes for DEBUG only; never the query string, which may hold a secret."""
+        if not access.isEnabledFor(self.level):
             return
         fields = {
             "method": self.request.method,
@@ -137,30 +178,8 @@ class Visit:
             "status": status,
             "ms": round((time.perf_counter() - self.started) * 1000, 1),
         }
-        access.info(
-            "%(method)s %(path)s %(status)d %(ms).1f ms", fields, extra={"fields": fields, "request_id": self.id}
-        )
-
-
-def _drop_trailing_slash(request: HttpRequest) -> None:
-    # Every path answers with and without one, for every method: no redirect, which would lose a body.
-    path = request.path_info
-    if path.endswith("/") and path != "/" and not path.startswith("/admin/") and not is_static(request):
-        request.path_info = request.path_info[:-1]
-        request.path = request.path[:-1]
-
-
-def _refusal(request: HttpRequest) -> HttpResponse | None:
-    scope: dict[str, Any] = getattr(request, "scope", {})
-    if scope.get(BODY_TOO_LARGE):
-        detail = _("The body is larger than %(limit)d bytes.") % {"limit": settings.MAX_BODY_BYTES}
-        return problem_response(status=413, code="body_too_large", detail=detail)
-    try:
-        request.get_host()
-    except DisallowedHost:
-        detail = _("This server does not answer to that Host; see ALLOWED_HOSTS.")
-        return problem_response(status=400, code="invalid_host", detail=detail)
-    return None
+        text = "%(method)s %(path)s %(status)d %(ms).1f ms"
+        access.log(self.level, text, fields, extra={"fields": fields, "request_id": request_id.get()})
 
 
 # Django's own -----------------------------------------------------------------------------------------------
@@ -176,20 +195,6 @@ class OnLoop(MiddlewareMixin):
         if response is None:
             response = await cast(Awaitable[HttpResponseBase], self.get_response(request))
         return after(request, response) if after else response
-
-
-class PagesOnly(MiddlewareMixin):
-    """For middleware that only pages for people need: every other path passes by."""
-
-    def __init__(self, get_response: GetResponse) -> None:
-        super().__init__(get_response)
-        # Django puts a function that turns exceptions into answers around each middleware, also around those that
-        # step aside. A row of these is passed in one step.
-        following = getattr(get_response, "__wrapped__", None)
-        self.past: GetResponse = following.past if isinstance(following, PagesOnly) else get_response
-
-    def __call__(self, request: HttpRequest) -> Answer:
-        return super().__call__(request) if is_page(request) else cast(Answer, self.past(request))
 
 
 class CorsMiddleware(cors.CorsMiddleware):
@@ -221,7 +226,7 @@ class SecurityMiddleware(OnLoop, security.SecurityMiddleware):
         return {key: header for key, header in added.items() if key not in before} | framing
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:  # type: ignore[override]
-        return _refusal(request) or super().process_request(request)
+        return refusal_of(request) or super().process_request(request)
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:  # type: ignore[override]
         """Complete the headers."""
@@ -240,44 +245,20 @@ class CommonMiddleware(OnLoop, common.CommonMiddleware):
         super().__init__(get_response)
 
 
-class SessionMiddleware(PagesOnly, sessions.SessionMiddleware):
-    """Sessions of pages."""
+class SessionMiddleware(sessions.SessionMiddleware):
+    """Django's; a cookie that can name no session counts as none."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Begin the session."""
+        if not is_session_key(request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")):
+            del request.COOKIES[settings.SESSION_COOKIE_NAME]
+        super().process_request(request)
 
 
-class AuthenticationMiddleware(PagesOnly, auth.AuthenticationMiddleware):
-    """Logins of pages."""
+class StaticFilesMiddleware(ServeStaticMiddleware):  # type: ignore[misc]
+    """Static files, with DEBUG off too. Looks for one below their path only: with DEBUG that takes a thread."""
 
-
-class MessageMiddleware(PagesOnly, messages.MessageMiddleware):
-    """Messages on pages."""
-
-
-class CsrfViewMiddleware(PagesOnly, csrf.CsrfViewMiddleware):
-    """CSRF tokens of pages."""
-
-    def __init__(self, get_response: GetResponse) -> None:
-        super().__init__(get_response)
-        if self.async_mode:
-            # Django would run the sync one in a thread, for every path.
-            self.process_view = self._process_view  # type: ignore[assignment, method-assign]
-
-    async def _process_view(self, request: HttpRequest, *args: Any) -> HttpResponseBase | None:
-        return csrf.CsrfViewMiddleware.process_view(self, request, *args) if is_page(request) else None
-
-
-class StaticFilesMiddleware:
-    """Static files, with DEBUG off too; under ASGI only."""
-
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-        self.files: GetResponse | None = None
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-            self.files = ServeStaticMiddleware(get_response)
-
-    def __call__(self, request: HttpRequest) -> Answer:
-        answer = self.files if self.files and is_static(request) else self.get_response
-        return cast(Answer, answer(request))
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer with the file, or hand on."""
+        answer = super().__call__ if is_static(request) else self.get_response
+        return cast(HttpResponseBase, await answer(request))

@@ -8,18 +8,19 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from conversations.hosts import is_loopback
+from conversations.access.hosts import is_loopback
 
+from . import descriptors, keys
 from . import environment as env
 from .logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = BASE_DIR / "var"
-VAR_DIR.mkdir(exist_ok=True)
+VAR_DIR = BASE_DIR / "var"  # made only where something goes into it
 env.read_dotenv(BASE_DIR / ".env")
 
 # Who may call -----------------------------------------------------------------------------------------------
@@ -32,16 +33,17 @@ if not REQUIRE_LOGIN and not ON_OWN_MACHINE:
     raise ImproperlyConfigured(
         "REQUIRE_LOGIN=false is for one person on their own machine, but ALLOWED_HOSTS names more than loopback."
     )
-SECRET_KEY = env.secret_key(VAR_DIR / "secret_key", may_create=ON_OWN_MACHINE)
+SECRET_KEY = keys.secret_key(VAR_DIR / "secret_key", may_create=ON_OWN_MACHINE)
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 # Without credentials: programs of other origins show an API key. Pages for people are for none of them.
 CORS_ALLOW_CREDENTIALS = False
-CORS_URLS_REGEX = r"^/(?!(admin|accounts)(/|$))"
 CORS_EXPOSE_HEADERS = [
     "X-Session-Id",
     "X-Message-Id",
     "X-Generation-Id",
     "X-Request-Id",
+    "X-Model-Type",
+    "X-Should-Retry",
     "Location",
     "Retry-After",
     "RateLimit-Limit",
@@ -57,6 +59,23 @@ CORS_ALLOW_HEADERS = [
     "last-event-id",
     "x-csrftoken",
     "x-request-id",
+    # What OpenAI's clients say of themselves in a browser.
+    "openai-organization",
+    "openai-project",
+    *(
+        f"x-stainless-{what}"
+        for what in (
+            "arch",
+            "helper-method",
+            "lang",
+            "os",
+            "package-version",
+            "retry-count",
+            "runtime",
+            "runtime-version",
+            "timeout",
+        )
+    ),
 ]
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
@@ -64,8 +83,16 @@ TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 # The server -------------------------------------------------------------------------------------------------
 HOST = env.text("HOST", "127.0.0.1")
 PORT = env.integer("PORT", 8000, low=1, high=65_535)
+WORKERS = env.integer("WORKERS", 1, low=1, high=256)
 REDIS_URL = env.url("REDIS_URL", ("redis", "rediss", "unix"))
+# Where a reverse proxy serves all of it below a path.
+ROOT_PATH = env.root_path("ROOT_PATH")
+FORCE_SCRIPT_NAME = ROOT_PATH or None
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = LANGUAGE_COOKIE_PATH = f"{ROOT_PATH}/"
 MAX_BODY_BYTES = 1_048_576
+REQUEST_HEAD_SECONDS = env.seconds("REQUEST_HEAD_SECONDS", 30.0)
+REQUEST_BODY_SECONDS = env.seconds("REQUEST_BODY_SECONDS", 60.0)
+KEEP_ALIVE_SECONDS = env.seconds("KEEP_ALIVE_SECONDS", 5.0)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 INSTALLED_APPS = [
@@ -88,20 +115,28 @@ INSTALLED_APPS = [
     "conversations",
 ]
 
-# Async all the way for the API and its streams; what only pages for people need steps aside for other paths
-# (chatproject/middleware.py).
+# Pages with sessions and logins (chatproject/asgi.py): Django's own, behind what all requests pass.
 MIDDLEWARE = [
+    "chatproject.middleware.RequestMiddleware",
+    "conversations.web.pace.PaceMiddleware",
+    "chatproject.middleware.SecurityMiddleware",
+    "chatproject.page_limits.TurnMiddleware",
+    "chatproject.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "chatproject.page_limits.RateMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+# All else, the API and its streams above all: layers that stay on the event loop (chatproject/handler.py).
+API_MIDDLEWARE = [
     "chatproject.middleware.RequestMiddleware",
     "chatproject.middleware.CorsMiddleware",
     "chatproject.middleware.StaticFilesMiddleware",
+    "conversations.web.pace.PaceMiddleware",
     "chatproject.middleware.SecurityMiddleware",
-    "chatproject.middleware.SessionMiddleware",
     "chatproject.middleware.CommonMiddleware",
-    "chatproject.middleware.CsrfViewMiddleware",
-    "chatproject.middleware.AuthenticationMiddleware",
-    "chatproject.middleware.MessageMiddleware",
-    # Looks at an attribute of the request and hands on; only a lockout costs a thread.
-    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "chatproject.urls"
 ASGI_APPLICATION = "chatproject.asgi.application"
@@ -124,7 +159,7 @@ TEMPLATES = [
 
 # Where things are kept --------------------------------------------------------------------------------------
 DATABASES = {"default": env.database("DATABASE_URL", BASE_DIR, "sqlite:///var/db.sqlite3")}
-CHANNEL_LAYERS = {
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": (
         # redis-py's read timeout of 5 s would end every socket that is idle for longer.
         {
@@ -135,7 +170,9 @@ CHANNEL_LAYERS = {
         else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
     )
 }
-STATIC_URL = "/static/"
+env.need_driver("DATABASE_URL", DATABASES["default"]["ENGINE"])
+env.need_driver("REDIS_URL", CHANNEL_LAYERS["default"]["BACKEND"])
+STATIC_URL = f"{ROOT_PATH}/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "chatproject" / "static"]
 SERVESTATIC_ALLOW_ALL_ORIGINS = False
@@ -145,8 +182,9 @@ SERVESTATIC_USE_FINDERS = True  # no collectstatic step: the few static files co
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
 LANGUAGE_CODE = env.choice("LANGUAGE_CODE", "en", [code for code, _name in LANGUAGES])
 LOCALE_PATHS = [BASE_DIR / "chatproject" / "locale"]
-TIME_ZONE = "UTC"
+TIME_ZONE = env.time_zone("TIME_ZONE", "UTC")  # of pages and the log; the API speaks UTC
 USE_TZ = True
+FORMAT_MODULE_PATH = "chatproject.formats"
 
 # Security ---------------------------------------------------------------------------------------------------
 AUTH_PASSWORD_VALIDATORS = [
@@ -173,20 +211,23 @@ AXES_CLIENT_IP_CALLABLE = "chatproject.logins.address"
 AXES_LOCKOUT_CALLABLE = "chatproject.logins.locked_out"
 AXES_DISABLE_ACCESS_LOG = True  # the audit log tells of logins; a table of them would grow without end
 AXES_VERBOSE = False
-# These look for Django's own middleware by name; chatproject.middleware does what all of them do.
-SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
+# These look for Django's own middleware by name; chatproject.middleware.SecurityMiddleware does what both of them do.
+SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002"]
 DEFAULT_EXCEPTION_REPORTER_FILTER = "chatproject.error_reports.NoValues"
+_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", True)
+_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 31_536_000, low=0, high=630_720_000)
+_HSTS_PRELOAD = env.boolean("SECURE_HSTS_PRELOAD", False)
 if not ON_OWN_MACHINE:
     # Behind a reverse proxy that ends TLS and sets this header (README, "In production").
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    SECURE_SSL_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", True)
+    SECURE_SSL_REDIRECT = _REDIRECT
     SECURE_REDIRECT_EXEMPT = [r"^api/health"]
-    SECURE_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 31_536_000, low=0, high=630_720_000)
+    SECURE_HSTS_SECONDS = _HSTS_SECONDS
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-    SECURE_HSTS_PRELOAD = env.boolean("SECURE_HSTS_PRELOAD", False)
+    SECURE_HSTS_PRELOAD = _HSTS_PRELOAD
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     # Such a cookie no other host of the same domain can set.
-    SESSION_COOKIE_NAME = "__Host-sessionid"
+    SESSION_COOKIE_NAME = "__Secure-sessionid" if ROOT_PATH else "__Host-sessionid"
 
 # Logging ----------------------------------------------------------------------------------------------------
 LOGGING = logging_config(
@@ -194,12 +235,15 @@ LOGGING = logging_config(
     level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
 )
 
-# The REST API (its views carry their own classes: conversations/api/base.py) ---------------------------------
+# The REST API (its views carry their own classes: conversations/web/base.py) ---------------------------------
 REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
 SPECTACULAR_SETTINGS = {
     "TITLE": "chatproject",
     "DESCRIPTION": "Chat with large language models: durable, resumable, stoppable answers.",
     "VERSION": "1.0.0",
+    "LICENSE": {"name": "MIT", "identifier": "MIT"},
+    "CONTACT": {"name": "The maintainers of chatproject"},
+    "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -209,26 +253,32 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "conversations.api.schema.complete",
+        "conversations.web.schema.complete",
     ],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {"AnswerStatusEnum": "conversations.models.Generation.Status"},
 }
 
 # The two apps: every key is described in conversations/conf.py and llmproviders/conf.py ---------------------
+MAX_ANSWERS_PER_PROCESS = env.integer("MAX_ANSWERS_PER_PROCESS", 2000, low=0, high=1_000_000)
 CONVERSATIONS = {
     "REQUIRE_LOGIN": REQUIRE_LOGIN,
     "KEEP_LATEST": env.integer("CONVERSATIONS_KEEP_LATEST", 500, low=1, high=1_000_000),
-    "DEFAULT_MODEL_TYPE": env.text("DEFAULT_MODEL_TYPE"),
+    "DEFAULT_MODEL_TYPE": env.model_type("DEFAULT_MODEL_TYPE"),
     "TITLES": env.choice("TITLES", "model", ("model", "first_words")),
     "ON_DISCONNECT": env.choice("ON_DISCONNECT", "continue", ("continue", "cancel")),
-    "DB_THREADS": env.integer("DB_THREADS", 4, low=0, high=64),
+    "READY_NEEDS_CHANNEL_LAYER": env.boolean("READY_NEEDS_REDIS", False),
+    "DB_THREADS": env.integer("DB_THREADS", 4, low=1, high=64),
+    "DRAIN_LISTEN_SECONDS": env.seconds("DRAIN_LISTEN_SECONDS", 3.0, may_be_zero=True),
+    "KEEP_TEMPORARY_SECONDS": env.seconds("KEEP_TEMPORARY_SECONDS", 86_400.0),
+    "SEARCH": env.text("SEARCH") or "conversations.search.index.DatabaseIndex",
     "DRAIN_SECONDS": env.seconds("DRAIN_SECONDS", 20.0),
     "MAX_BODY_BYTES": MAX_BODY_BYTES,
     "TRUSTED_PROXIES": TRUSTED_PROXIES,
     "RATE_LIMIT": env.rate("RATE_LIMIT", "300/minute"),
     "RATE_LIMIT_STORAGE": REDIS_URL,
     "MAX_ANSWERS_PER_CALLER": env.integer("MAX_ANSWERS_PER_CALLER", 8, low=0, high=1_000_000),
-    "MAX_ANSWERS_PER_PROCESS": env.integer("MAX_ANSWERS_PER_PROCESS", 2000, low=0, high=1_000_000),
+    "MAX_ANSWERS_PER_PROCESS": descriptors.fitting(MAX_ANSWERS_PER_PROCESS),
     "TOKENS_PER_DAY": env.integer("TOKENS_PER_DAY", 0, low=0, high=1_000_000_000_000),
 }
 LLMPROVIDERS = {
@@ -236,9 +286,12 @@ LLMPROVIDERS = {
     "MODEL": env.text("LLM_MODEL"),
     "API_KEY": env.text("LLM_API_KEY"),
     "CONTEXT_WINDOW": env.integer("LLM_CONTEXT_WINDOW", 8192, low=256, high=100_000_000),
-    "ENCRYPTION_KEYS": env.encryption_keys(VAR_DIR / "encryption_key", may_create=ON_OWN_MACHINE),
+    "LOCAL_MODEL_FILE": env.text("LOCAL_MODEL_FILE"),
+    "LOCAL_CONTEXT_WINDOW": env.integer("LOCAL_CONTEXT_WINDOW", 8192, low=256, high=100_000_000),
+    "ENCRYPTION_KEYS": keys.encryption_keys(VAR_DIR / "encryption_key", may_create=ON_OWN_MACHINE),
     "ALLOW_PRIVATE_UPSTREAMS": env.boolean("ALLOW_PRIVATE_UPSTREAMS", True),
     "ALLOWED_UPSTREAM_HOSTS": env.hosts_and_ports("ALLOWED_UPSTREAM_HOSTS"),
+    "UPSTREAM_PROXY": env.url("UPSTREAM_PROXY", ("http",)),
     "CONNECT_TIMEOUT": env.seconds("LLM_CONNECT_TIMEOUT", 10.0),
     "FIRST_TOKEN_TIMEOUT": env.seconds("LLM_FIRST_TOKEN_TIMEOUT", 120.0),
     "BETWEEN_TOKENS_TIMEOUT": env.seconds("LLM_BETWEEN_TOKENS_TIMEOUT", 60.0),

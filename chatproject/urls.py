@@ -6,13 +6,18 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from . import accounts, views
+from conversations.web.gate import on_pool
+
+from . import accounts, documents, views
 
 urlpatterns = [
-    path("", views.welcome, name="welcome"),
+    path("", include("conversations.pages.urls")),
+    path("favicon.ico", views.favicon),
     path("", include("conversations.urls")),
-    path("schema", views.Schema.as_view(), name="schema"),
+    path("schema", on_pool(documents.Schema.as_view()), name="schema"),
+    path("openapi.json", on_pool(documents.SchemaAsJSON.as_view()), name="openapi_json"),
     path("docs", views.Docs.as_view(), name="docs"),
+    path("redoc", RedirectView.as_view(pattern_name="docs", query_string=True), name="redoc"),
     path("accounts", accounts.account, name="account"),
     path("accounts/login", accounts.Login.as_view(), name="login"),
     path("accounts/logout", accounts.Logout.as_view(), name="logout"),

@@ -1,40 +1,37 @@
-"""Pages of the project itself: the welcome page, the API's documentation, and errors."""
+"""Pages of the project itself: the API's documentation, and errors."""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.negotiation import DefaultContentNegotiation
 
-from conversations.api.errors import problem_response
-from conversations.api.gate import read_only
+from conversations.web.authentication import untrusted_origin
+from conversations.web.errors import problem_response
+from conversations.web.gate import read_only
 
-from .middleware import is_page, is_static
+from .asked import is_page, is_static
 
 # First parts of the API's paths: there a browser gets errors in the API's form, too.
-API = frozenset({"api", "chat", "conversations", "generations", "messages", "schema"})
+API = frozenset({"api", "chat", "conversations", "generations", "messages", "openapi.json", "schema"})
 
 
 @read_only
-async def welcome(request: HttpRequest) -> HttpResponseBase:
-    """Say what this is and where to go on."""
-    context = {"chat_url": request.build_absolute_uri("/chat"), "is_open": not settings.REQUIRE_LOGIN}
-    return render(request, "welcome.html", context)
+async def favicon(request: HttpRequest) -> HttpResponseBase:
+    """Answer browsers that ask here whatever the page said: for JSON, and where no page is."""
+    return HttpResponse(_icon(), content_type="image/x-icon", headers={"Cache-Control": "public, max-age=86400"})
 
 
-class Schema(SpectacularAPIView):
-    """The OpenAPI document, for everybody; YAML, or JSON where it is asked for."""
-
-    authentication_classes: list[Any] = []
-    permission_classes: list[Any] = []
-    content_negotiation_class = DefaultContentNegotiation
+@cache
+def _icon() -> bytes:
+    return (Path(__file__).parent / "static" / "chatproject" / "favicon.ico").read_bytes()
 
 
 class Docs(SpectacularSwaggerSplitView):
@@ -62,9 +59,9 @@ def permission_denied(request: HttpRequest, exception: Exception | None = None) 
 
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer 403 to a form without its token."""
+    """Answer 403 to a form without its token, or of an origin that is not trusted."""
     detail = _("The form could not be checked: cookies are blocked, or the page is too old. Reload it and try again.")
-    return _error(request, 403, "csrf_failed", detail)
+    return _error(request, 403, "csrf_failed", str(untrusted_origin(request, reason) or detail))
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -85,7 +82,7 @@ def _error(request: HttpRequest, status: int, code: str, detail: str) -> HttpRes
 
 
 def _wants_page(request: HttpRequest) -> bool:
-    if is_page(request) or is_static(request):
+    if is_page(request.path_info) or is_static(request):
         return True
     first_part = request.path_info.split("/")[1]
     return first_part not in API and "text/html" in request.headers.get("Accept", "")

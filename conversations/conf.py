@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal
 
 from django.conf import settings as django_settings
+from django.core import mail
 from django.core.signals import setting_changed
 
+TEST_HOST = "testserver"
 NAME = "CONVERSATIONS"
+# How the URL begins of what counts requests over processes.
+STORAGE_SCHEMES = ("redis://", "rediss://", "unix://")
 # What RATE_LIMIT may be, where it is not empty.
 RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 
@@ -34,15 +39,26 @@ class Settings:
     TITLE_TIMEOUT: float = 20.0
     # What happens to an answer when its last reader in the process has left.
     ON_DISCONNECT: Literal["continue", "cancel"] = "continue"
+    # Whether readiness answers 503 while the channel layer (Redis) is away; else 200, and "degraded".
+    READY_NEEDS_CHANNEL_LAYER: bool = False
     # Threads that read (and, where the database takes several writers, as many that write). 0 runs database
-    # jobs in the caller's own sync thread: for tests inside one transaction.
+    # jobs in the caller's own sync thread.
     DB_THREADS: int = 4
-    # How long running answers may go on after SIGTERM.
+    # Whether they are used under Django's test runner and pytest-django too. Else jobs run there as with 0, and so
+    # inside the transaction of a test.
+    THREADS_IN_TESTS: bool = False
+    # How long one database job may take before its connection is cut: its server, or the way to it, says nothing.
+    DB_JOB_TIMEOUT: float = 30.0
+    # How long a statement waits for a lock, on PostgreSQL and MySQL.
+    LOCK_TIMEOUT: float = 20.0
+    # How long a process that was told to end goes on to take connections and chats, so that balancers look away.
+    DRAIN_LISTEN_SECONDS: float = 3.0
+    # How long running answers may go on after that.
     DRAIN_SECONDS: float = 20.0
     MAX_BODY_BYTES: int = 1_048_576
     # Addresses and networks of the reverse proxies whose X-Forwarded-For is believed; none: the peer is the client.
     TRUSTED_PROXIES: Sequence[str] = ()
-    # Where everybody must log in: requests of one key, account or address, such as "300/minute" (or second, hour,
+    # Where everybody must log in: requests of one account or address, such as "300/minute" (or second, hour,
     # day); "" for no limit.
     RATE_LIMIT: str = "300/minute"
     # Where requests are counted: "" for each process by itself, or a Redis URL for all together.
@@ -71,6 +87,10 @@ class Settings:
     BEATS_TO_GIVE_UP: int = 3
     # How often readers of another process's answers look into the database.
     FOLLOW_INTERVAL: float = 0.15
+    # What finds messages by their text: the dotted path of a `conversations.search.index.Index`.
+    SEARCH: str = "conversations.search.index.DatabaseIndex"
+    # How long a temporary conversation is kept after its last activity.
+    KEEP_TEMPORARY_SECONDS: float = 86_400.0
     # How long the log goes on trying to store text while the database refuses.
     STORAGE_TIMEOUT: float = 30.0
 
@@ -81,6 +101,22 @@ def get() -> Settings:
     given: dict[str, Any] = getattr(django_settings, NAME, {})
     known = {item.name for item in fields(Settings)}
     return Settings(**{key: value for key, value in given.items() if key in known})
+
+
+_under_test = False
+
+
+def is_under_test() -> bool:
+    """Return whether Django's test runner, or pytest-django, has set its environment up.
+
+    A server that keeps its mails in memory has an ``outbox`` too, and libraries import ``django.test``; but only the
+    test environment adds its client's host to ``ALLOWED_HOSTS``. Once seen that counts until the environment is torn
+    down: a test may override the setting.
+    """
+    global _under_test
+    exists = "django.test.utils" in sys.modules and hasattr(mail, "outbox")
+    _under_test = exists and (_under_test or TEST_HOST in django_settings.ALLOWED_HOSTS)
+    return _under_test
 
 
 def _forget(*, setting: str, **_kwargs: Any) -> None:

@@ -1,5 +1,7 @@
 """What the verbs of this app refuse, and why: each has a stable ``code`` and the HTTP status that fits it.
 
+People and programs see each as `application/problem+json` (RFC 9457).
+
 ::
 
     ChatError
@@ -8,24 +10,29 @@
     ├── NotFound              404  not_found
     ├── InvalidRequest        400  invalid (errors by field)
     │   ├── UnknownModel      400  unknown_model_type
+    │   │   └── UnreadableKey  400  unknown_model_type
     │   ├── PromptTooLong     400  context_length
     │   ├── InvalidPosition   400  invalid_position
     │   └── InvalidCursor     400  invalid_cursor
     ├── ReplyInProgress       409  reply_in_progress
     ├── TooManyKeys           409  too_many_keys
+    ├── BodyTooLarge          413  body_too_large
     ├── IdempotencyMismatch   422  idempotency_mismatch
     ├── RateLimited           429  rate_limited
     ├── TooManyAnswers        429  too_many_answers
     ├── BudgetExhausted       429  budget_exhausted
     ├── ServerBusy            503  server_busy
     ├── ShuttingDown          503  shutting_down
-    └── DatabaseBusy          503  database_busy
+    ├── DatabaseBusy          503  database_busy
+    └── UnfitForDatabase      500  unfit_for_database
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from contextvars import ContextVar
+from http import HTTPStatus
+from typing import Any, ClassVar, Self
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -86,6 +93,17 @@ class UnknownModel(InvalidRequest):
     code = "unknown_model_type"
     detail = _("There is no such model type; GET /api/config lists them.")
 
+    @classmethod
+    def asked(cls, detail: Text | None = None) -> Self:
+        """Return the refusal of a `model_type` that a request names."""
+        return cls(detail, errors={"model_type": [detail or cls.detail]})
+
+
+class UnreadableKey(UnknownModel):
+    """The chosen model's key opens with no encryption key. It is still what was chosen: no other model answers."""
+
+    detail = _("The key of your own model cannot be decrypted any more; enter it again.")
+
 
 class PromptTooLong(InvalidRequest):
     code = "context_length"
@@ -112,6 +130,12 @@ class TooManyKeys(ChatError):
     status = 409
     code = "too_many_keys"
     detail = _("You have too many API keys; revoke one first.")
+
+
+class BodyTooLarge(ChatError):
+    status = 413
+    code = "body_too_large"
+    detail = _("The body is too large.")
 
 
 class IdempotencyMismatch(ChatError):
@@ -160,3 +184,50 @@ class DatabaseBusy(ChatError):
     status = 503
     code = "database_busy"
     detail = _("The database does not answer right now; nothing was changed. Try again in a moment.")
+
+
+class UnfitForDatabase(ChatError):
+    """Trying again does not help: the database is set up wrongly, such as for another character set."""
+
+    status = 500
+    code = "unfit_for_database"
+    detail = _("The database cannot hold this; nothing was changed. Whoever runs the server has to look.")
+
+
+CONTENT_TYPE = "application/problem+json"
+
+# The id of the request that is being served, for answers and logs; set by `web.asgi`.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+def problem(*, status: int, code: str, detail: str | Promise, **extra: Any) -> dict[str, Any]:
+    """Return the body of a problem+json answer; ``extra`` members that are None are left out."""
+    body: dict[str, Any] = {
+        "type": f"urn:chatproject:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": str(detail),
+        "code": code,
+        "request_id": request_id.get(),
+    }
+    return body | {name: _plain(value) for name, value in extra.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """Translate what is translatable, however deep."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Promise | str) else value
+
+
+def problem_of(error: ChatError) -> dict[str, Any]:
+    """Return the body of the problem that a refusal is."""
+    return problem(
+        status=error.status,
+        code=error.code,
+        detail=error.detail,
+        errors=error.errors,
+        retry_after=error.retry_after,
+    )

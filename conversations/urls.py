@@ -1,7 +1,8 @@
 """All HTTP calls of the app: ``path("", include("conversations.urls"))``."""
 
-from .api.urls import urlpatterns as api
-from .streaming.urls import urlpatterns as streaming
+from .openai import urls as openai
+from .rest import urls as rest
 
 app_name = "conversations"
-urlpatterns = [*api, *streaming]
+urlpatterns = [*rest.urlpatterns, *openai.urlpatterns]
+__all__ = ["app_name", "urlpatterns"]

@@ -6,7 +6,7 @@
         async for delta in deltas:
             ...
 
-Everything that goes wrong is a ``ProviderError`` (``exceptions.py``). ``http.close_client`` ends the
+Everything that goes wrong is a ``ProviderError`` (``exceptions.py``). ``net.http.close_client`` ends the
 connections of the running event loop.
 """
 
@@ -21,6 +21,7 @@ from .types import (
     Delta,
     Endpoint,
     ReasoningDelta,
+    ThoughtSoFar,
     Usage,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "Provider",
     "ProviderError",
     "ReasoningDelta",
+    "ThoughtSoFar",
     "UnknownModelType",
     "Usage",
     "get_provider",

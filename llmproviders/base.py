@@ -1,11 +1,15 @@
-"""What a backend has to be: one method that turns a request into deltas."""
+"""What a backend has to be, one method that turns a request into deltas; and what it may declare of itself."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import ClassVar, TypeAlias
 
+from django.core.checks import CheckMessage
+from django.utils.translation import gettext_noop
+
+from .exceptions import UpstreamBadRequest
 from .types import CompletionRequest, Delta, Endpoint
 
 Turn: TypeAlias = Callable[[], Awaitable[None]]
@@ -15,6 +19,10 @@ async def at_once() -> None:
     """A turn that is always there."""
 
 
+def nobody_cares() -> None:
+    """What is called where nobody asked to be told."""
+
+
 class Provider(ABC):
     """Talks one wire format to one endpoint. Cheap to make; holds no connection of its own.
 
@@ -22,10 +30,41 @@ class Provider(ABC):
     before it reads more, so that what comes meanwhile is one delta. It may be left out: then each read is one.
     """
 
+    is_demo: ClassVar[bool] = False
+    """Whether this is for a first try only: labelled so wherever it is shown, and never asked for a title."""
+    needs_url: ClassVar[bool] = True
+    """Whether a preset with this backend has to say where its server is."""
+
     turn: Turn = staticmethod(at_once)
+    # Called, perhaps again and again, while the server says that it is loading its model.
+    loading: Callable[[], None] = staticmethod(nobody_cares)
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+
+    @classmethod
+    def is_available(cls) -> bool:
+        """Whether it can work on this machine; else its presets are not offered."""
+        return True
+
+    @classmethod
+    def context_limit(cls) -> int | None:
+        """The most tokens that a conversation may have here, whatever its preset says; None for no such bound."""
+        return None
+
+    @classmethod
+    def check(cls) -> Iterable[CheckMessage]:
+        """What Django's system checks shall say of the settings that this backend reads."""
+        return ()
+
+    @classmethod
+    def adapted(cls, endpoint: Endpoint) -> Endpoint:
+        """Return a preset's endpoint as this backend wants it, where it knows better."""
+        return endpoint
+
+    async def list_models(self, *, seconds: float) -> list[str]:
+        """Return the names of the models that the server has; raises ``ProviderError``. Takes ``seconds`` at most."""
+        raise UpstreamBadRequest(gettext_noop("This backend does not tell which models there are."))
 
     @abstractmethod
     def stream(self, request: CompletionRequest) -> AsyncIterator[Delta]:

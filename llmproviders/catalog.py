@@ -10,8 +10,9 @@ from django.utils.translation import gettext as _
 from . import conf
 from .exceptions import InvalidEndpoint, UnknownModelType
 from .fields import ENVIRONMENT, DecryptionFailed
-from .guard import validate_model_name
-from .models import CUSTOM, DEFAULT, Preset, backend_class
+from .models import CUSTOM, DEFAULT, Preset
+from .net.guard import validate_model_name
+from .registry import backend_class
 from .types import Endpoint, SetBy
 
 logger = logging.getLogger("llmproviders")
@@ -44,6 +45,18 @@ def get_endpoint(model_type: str) -> Endpoint:
     if endpoint is None:
         raise UnknownModelType(_("There is no model type %(type)s.") % {"type": repr(model_type)})
     return endpoint
+
+
+def keyless_endpoint(model_type: str) -> Endpoint:
+    """Return the endpoint of a preset whose key cannot be decrypted, to be shown: without a key. One query.
+
+    Raises ``UnknownModelType``.
+    """
+    preset = Preset.objects.enabled().filter(type=model_type).defer("api_key").first()
+    if preset is None:
+        raise UnknownModelType(_("There is no model type %(type)s.") % {"type": repr(model_type)})
+    preset.api_key = ""
+    return preset.endpoint()
 
 
 def preferred_endpoint(preferred: str = "") -> Endpoint:
@@ -103,8 +116,7 @@ def custom_endpoint(
 
 def is_available(endpoint: Endpoint) -> bool:
     """Whether the endpoint's backend has what it needs on this machine."""
-    check = getattr(backend_class(endpoint.backend), "is_available", None)
-    return check is None or bool(check())
+    return backend_class(endpoint.backend).is_available()
 
 
 def _preset_endpoints() -> list[Endpoint]:

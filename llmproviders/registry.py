@@ -22,6 +22,15 @@ def get_provider(endpoint: Endpoint) -> Provider:
     return _backend(path)(endpoint)
 
 
+def backend_class(name: str) -> type[Provider]:
+    """Return the class of a backend, to be asked what it declares: ``Provider`` itself where there is none."""
+    try:
+        found = _backend(conf.get().BACKENDS[name])
+    except (KeyError, ImportError):
+        return Provider
+    return found if isinstance(found, type) and issubclass(found, Provider) else Provider
+
+
 @cache
 def _backend(path: str) -> type[Provider]:
     backend: type[Provider] = import_string(path)

@@ -2,11 +2,12 @@
 
 Feed what the network gave, in pieces of any size, and get the events that it completes. What is malformed is
 dropped or replaced as the standard says, so that only a passed cap is an error. An event that the stream's
-end leaves without its blank line is never given.
+end leaves without its blank line is given to who asks for it at a clean end, and to nobody else.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from django.utils.translation import gettext_noop
 from .exceptions import AnswerTooLarge
 
 BOM = "\ufeff"
+_COMMENTS = re.compile(rb"(?m)^:.*\n")
 
 
 class Event(NamedTuple):
@@ -28,6 +30,15 @@ class Event(NamedTuple):
 
 # Half the cost of calling the class, once an event.
 _event: Callable[[tuple[str, str, str]], Event] = partial(tuple.__new__, Event)
+
+
+def _without_noise(lines: bytes) -> bytes:
+    """Leave out what says nothing and may come by the thousand: comments, and blank lines after an event's end."""
+    if b"\n:" in lines:
+        lines = _COMMENTS.sub(b"", lines)
+    while b"\n\n\n" in lines:
+        lines = lines.replace(b"\n\n\n", b"\n\n")
+    return lines
 
 
 class SSEDecoder:
@@ -62,6 +73,8 @@ class SSEDecoder:
             if len(lines) > self._max_line_bytes:
                 yield from self._dispatched(self._decoded_one_by_one(lines))
             else:
+                # A byte order mark counts at the very start only, so nothing is left out before that.
+                lines = lines if self._at_start else _without_noise(lines)
                 *blocks, rest = self._decoded(lines).split("\n\n")
                 for block in blocks:
                     # Nearly every event is one line of data and nothing else, which is seen at a glance.
@@ -79,6 +92,11 @@ class SSEDecoder:
                     yield from self._dispatched(rest.split("\n")[:-1])
         if len(self._unfinished) > self._max_line_bytes:
             raise self._line_too_long()
+
+    def end(self) -> Iterator[Event]:
+        """Yield the event that lacks its blank line, where the stream ended. The standard drops it."""
+        line, self._unfinished = bytes(self._unfinished), bytearray()
+        yield from self._dispatched([self._decoded(line), ""])
 
     def _dispatched(self, lines: Iterable[str]) -> Iterator[Event]:
         """The events that ``lines`` end, as the standard says."""
@@ -124,6 +142,11 @@ class SSEDecoder:
             self._event = value
         elif name == "id" and "\0" not in value:
             self._id = value
+        elif name:
+            self._unknown(line, name, value)
+
+    def _unknown(self, line: str, name: str, value: str) -> None:
+        """A field without a meaning, which the standard ignores."""
 
     def _append(self, value: str) -> None:
         self._data_chars += len(value) + 1

@@ -58,7 +58,8 @@ class _State(Enum):
 class ThinkSplitter:
     """Tells a leading ``<think>…</think>`` from the answer that follows it, wherever the pieces are cut.
 
-    White space right after either tag belongs to neither. Tags further on are text like any other.
+    White space right after either tag belongs to neither. Tags further on are text like any other. ``within``: the
+    text begins within the thought, whether or not the opening tag is repeated.
     """
 
     OPEN = "<think>"
@@ -66,8 +67,9 @@ class ThinkSplitter:
     # A model that begins with more white space than this is not about to think.
     MAX_LEADING = 256
 
-    def __init__(self) -> None:
+    def __init__(self, *, within: bool = False) -> None:
         self._state = _State.START
+        self._within = within
         self._fresh = True  # nothing of the reasoning yet
         self._held = ""
 
@@ -93,7 +95,7 @@ class ThinkSplitter:
     def flush(self) -> tuple[str, str]:
         """Return what was held because it might have become a tag."""
         text, self._held = self._held, ""
-        return (text, "") if self._state is _State.THINKING else ("", text)
+        return (text, "") if self._within or self._state is _State.THINKING else ("", text)
 
     def _start(self, text: str) -> str:
         begin = text.lstrip()
@@ -103,7 +105,7 @@ class ThinkSplitter:
         if self.OPEN.startswith(begin) and len(text) <= self.MAX_LEADING:
             self._held = text
             return ""
-        self._state = _State.ANSWER
+        self._state = _State.THINKING if self._within else _State.ANSWER
         return text
 
     def _think(self, text: str) -> tuple[str, str]:
@@ -114,11 +116,11 @@ class ThinkSplitter:
         if tag:
             self._state = _State.GAP
             return reasoning, rest
-        kept = len(text) - _begun(text, self.CLOSE)
+        kept = len(text) - begun(text, self.CLOSE)
         self._held = text[kept:]
         return text[:kept], ""
 
 
-def _begun(text: str, tag: str) -> int:
-    """How many characters at the end of ``text`` may be the beginning of ``tag``."""
+def begun(text: str, tag: str) -> int:
+    """Return how many characters at the end of ``text`` may be the beginning of ``tag``."""
     return next((n for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,8 +25,12 @@ from django.db.models.signals import post_migrate
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from conversations import allowances, context, db, limits
-from conversations.generation import supervisor
+from conversations.database import db, outages
+from conversations.engine import engines, prompts
+from conversations.engine.supervisor import Supervisor
+from conversations.limits import allowances, rates
+from conversations.web import pace
+from llmproviders.breaker import breaker
 from tests import databases
 from tests.reliability.sizes import is_full
 from tests.turns import turn
@@ -39,6 +44,10 @@ hypothesis_settings.register_profile(
     "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=not is_full()
 )
 hypothesis_settings.load_profile("tests")
+
+# What is ignored is inherited, and the server takes it for nohup; a handler is not, and ignores a hang-up as well.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -86,9 +95,18 @@ def _put_back(rows: Sequence[Model], using: str, **_signal: Any) -> None:
 def _forget() -> Iterator[None]:
     """What one test's upstream taught about tokens, and how often somebody called, is not for the next test."""
     yield
-    context.forget()
+    prompts.forget()
+    breaker.forget()
     allowances.forget()
-    limits.forget()
+    rates.forget()
+    outages.database.forget()
+    outages.channel_layer.forget()
+
+
+@pytest.fixture
+def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One address may ask as much as it likes, for tests that refuse by the hundred what `test_pace` holds back."""
+    monkeypatch.setattr(pace, "AT_FIRST", 1_000_000)
 
 
 @pytest.fixture
@@ -97,10 +115,10 @@ def presets(transactional_db: None) -> None:
 
 
 @pytest_asyncio.fixture
-async def engine(presets: None) -> AsyncIterator[supervisor.Supervisor]:
+async def engine(presets: None) -> AsyncIterator[Supervisor]:
     """The engine of the test's own loop, on real threads and transactions; ended after the test."""
-    yield supervisor.current()
-    await supervisor.shutdown()
+    yield engines.current()
+    await engines.shutdown()
     await asyncio.to_thread(db.close)
 
 
@@ -133,11 +151,13 @@ class Server:
 
     def __init__(self) -> None:
         from chatproject.asgi import application
+        from chatproject.protocol import Protocol
 
         config = uvicorn.Config(
             application,
             host="127.0.0.1",
             port=0,
+            http=Protocol,
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -180,8 +200,8 @@ class Server:
 
 
 @pytest.fixture
-def server(presets: None) -> Iterator[Server]:
-    """A running server; ended after the test, its database threads too."""
+def server(presets: None, upstream_thread: ScriptedUpstream) -> Iterator[Server]:
+    """A running server; ended after the test, its database threads too, before the upstream that it may be calling."""
     running = Server()
     running.start()
     yield running

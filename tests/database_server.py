@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from glob import glob
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from django.db import ConnectionHandler, Error
+
+from chatproject.environment import database
 from tests.ports import free_port
 from tests.tools import program
 
+ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0
 # Where Debian keeps those programs that are not on the path.
 POSTGRESQL_PROGRAMS = "/usr/lib/postgresql/*/bin"
@@ -28,6 +34,11 @@ QUICK = {
     "mysql": ["--innodb-flush-log-at-trx-commit=0", "--skip-innodb-doublewrite"],
 }
 CONNECTIONS = 400
+
+
+def settings_of(url: str) -> dict[str, Any]:
+    """Django's settings of a database."""
+    return database("", ROOT, url)
 
 
 class DatabaseServer:
@@ -110,6 +121,35 @@ class DatabaseServer:
         assert self._process is not None
         self._process.send_signal(self._crash)
         self._process.wait(PATIENCE)
+
+    def url_of(self, account: str) -> str:
+        """Where ``account`` reaches the database."""
+        return re.sub(r"//\w+@", f"//{account}@", self.url)
+
+    def admits(self, account: str) -> bool:
+        """Whether ``account`` may connect now; being admitted counts as a connection of that account."""
+        try:
+            self._run_as(self.url_of(account))
+        except Error:
+            return False
+        return True
+
+    def do(self, *statements: str) -> None:
+        """Run statements past the processes under test, as the server's owner."""
+        self._run_as(self.url, *statements)
+
+    def _run_as(self, url: str, *statements: str) -> None:
+        wrapper = ConnectionHandler({"default": settings_of(url)})["default"]
+        # Opened by hand: tests without a database may need it as well.
+        with wrapper.wrap_database_errors:
+            wrapper.connection = wrapper.get_new_connection(wrapper.get_connection_params())
+        try:
+            wrapper._set_autocommit(True)  # type: ignore[attr-defined]
+            with closing(wrapper.connection.cursor()) as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+        finally:
+            wrapper.connection.close()
 
     def __enter__(self) -> Self:
         return self.start()

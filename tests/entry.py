@@ -38,9 +38,8 @@ def make_keys() -> None:
     """Make two accounts and a key of each in the database of this process."""
     from django.contrib.auth.models import User
 
-    from conversations import api_keys
-    from conversations.access import Scope
-    from conversations.models import ApiKey
+    from conversations.access import api_keys
+    from conversations.models import ApiKey, Scope
 
     for name, token in ((USER, TOKEN), ("another", OTHERS_TOKEN)):
         user = User.objects.create_user(name)

@@ -1,8 +1,10 @@
-"""Imports point one way: from wiring over edges to verbs, engine and models; and to models' servers by one door."""
+"""Imports point one way, from room to room; and one module leads to llmproviders."""
 
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -13,69 +15,63 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("chatproject", "conversations", "llmproviders")
 
-# A module may import from its own layer and from those below it. The longest prefix of its name decides.
+# The rooms of the house, from the roof down: a module may import from its own and from those below it.
 LAYERS: list[tuple[str, list[str]]] = [
-    ("the project's wiring", ["chatproject"]),
-    ("the app's wiring", ["conversations.urls", "conversations.apps", "conversations.management"]),
-    ("edges", ["conversations.streaming", "conversations.admin", "conversations.terminal", "conversations.api"]),
+    ("the project", ["chatproject"]),
     (
-        "verbs",
+        "the app's wiring",
+        ["conversations.asgi", "conversations.urls", "conversations.apps", "conversations.management"],
+    ),
+    (
+        "doors",
         [
-            "conversations.services",
-            "conversations.configuration",
-            "conversations.listing",
-            "conversations.pruning",
-            "conversations.seeding",
-            "conversations.legacy",
-            "conversations.keys",
+            "conversations.openai",
+            "conversations.pages",
+            "conversations.rest",
+            "conversations.socket",
+            "conversations.admin",
             "conversations.checks",
-            "conversations.quotas",
         ],
     ),
-    (
-        "the engine",
-        [
-            "conversations.generation",
-            "conversations.titles",
-            "conversations.budgets",
-            "conversations.context",
-            "conversations.completions",
-            "conversations.db",
-        ],
-    ),
-    (
-        "who calls",
-        [
-            "conversations.credentials",
-            "conversations.api_keys",
-            "conversations.limits",
-            "conversations.allowances",
-            "conversations.signals",
-        ],
-    ),
-    ("rows and events", ["conversations.generation.events", "conversations.models", "conversations.querysets"]),
-    (
-        "what all of them need",
-        [
-            "conversations.access",
-            "conversations.compiled",
-            "conversations.problems",
-            "conversations.exceptions",
-            "conversations.conf",
-            "conversations.hosts",
-        ],
-    ),
+    ("what doors share", ["conversations.web"]),
+    ("verbs", ["conversations.services"]),
+    ("the engine", ["conversations.engine"]),
+    ("what is found", ["conversations.search"]),
+    ("how much", ["conversations.limits"]),
+    ("who calls", ["conversations.access"]),
+    ("rows", ["conversations.models"]),
+    ("threads and statements", ["conversations.database"]),
+    ("the ground", ["conversations.conf", "conversations.exceptions"]),
 ]
-# Edges do not import one another; a stream begins as an API call, so that one may.
-SIDEWAYS = {("conversations.streaming", "conversations.api")}
-# The door to llmproviders, and who may go past it: for the encrypted field, and for its form in admin.
-DOOR = "conversations.completions"
-PAST_THE_DOOR = {
+# The same of llmproviders; what no layer names is the ground.
+PROVIDER_LAYERS: list[tuple[str, list[str]]] = [
+    (
+        "the app",
+        [
+            "llmproviders.admin",
+            "llmproviders.apps",
+            "llmproviders.catalog",
+            "llmproviders.checks",
+            "llmproviders.key_admin",
+            "llmproviders.management",
+            "llmproviders.models",
+        ],
+    ),
+    ("wire formats", ["llmproviders.backends"]),
+    ("connections, and what comes over them", ["llmproviders.answer", "llmproviders.net"]),
+    ("the ground", ["llmproviders"]),
+]
+# The one way to llmproviders, and who may go beside it: for the encrypted field, its form in admin, and for what the
+# checks of both apps' settings share.
+TO_PROVIDERS = "conversations.engine.completions"
+BESIDE_IT = {
     ("conversations.models", "llmproviders.fields"),
     ("conversations.admin", "llmproviders.fields"),
     ("conversations.admin", "llmproviders.key_admin"),
+    ("conversations.checks", "llmproviders.settings_dict"),
 }
-HTTP_CLIENTS = {"httpx", "httpx_aiohttp", "aiohttp", "httpcore", "requests", "urllib3", "openai"}
+HTTP_CLIENTS = {"httptools", "httpx", "aiohttp", "httpcore", "requests", "urllib3", "openai"}
+CONNECTIONS = {f"llmproviders.net.{name}" for name in ("connection", "http", "pool")}
 
 
 def modules() -> dict[str, Path]:
@@ -113,11 +109,11 @@ def within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(f"{prefix}.")
 
 
-def part_of(name: str) -> tuple[int, str] | None:
+def part_of(name: str, layers: list[tuple[str, list[str]]] = LAYERS) -> tuple[int, str] | None:
     """The layer and the prefix that a dotted name of ours belongs to; None for the bare package."""
     matches = [
         (prefix, layer)
-        for layer, (_title, prefixes) in enumerate(LAYERS)
+        for layer, (_title, prefixes) in enumerate(layers)
         for prefix in prefixes
         if within(name, prefix)
     ]
@@ -150,40 +146,42 @@ def test_every_module_has_a_layer(module: str) -> None:
 
 
 def test_every_layer_has_modules() -> None:
-    for _title, prefixes in LAYERS:
+    for _title, prefixes in [*LAYERS, *PROVIDER_LAYERS]:
         for prefix in prefixes:
             assert any(within(module, prefix) for module in MODULES), f"{prefix} is gone"
 
 
-def test_imports_never_point_upward() -> None:
+@pytest.mark.parametrize(
+    ("packages", "layers"),
+    [(("chatproject", "conversations"), LAYERS), (("llmproviders",), PROVIDER_LAYERS)],
+    ids=["conversations", "llmproviders"],
+)
+def test_imports_never_point_upward(packages: tuple[str, ...], layers: list[tuple[str, list[str]]]) -> None:
     upward = []
-    for module, name in crossings("chatproject", "conversations"):
-        of_module, of_name = part_of(module), part_of(name)
+    for module, name in crossings(*packages):
+        of_module, of_name = part_of(module, layers), part_of(name, layers)
         if of_module and of_name and of_name[0] < of_module[0]:
-            upward.append(f"{module} ({LAYERS[of_module[0]][0]}) imports {name} ({LAYERS[of_name[0]][0]})")
+            upward.append(f"{module} ({layers[of_module[0]][0]}) imports {name} ({layers[of_name[0]][0]})")
     assert not upward, "\n".join(upward)
 
 
-def test_edges_do_not_import_one_another() -> None:
-    edges = next(prefixes for title, prefixes in LAYERS if title == "edges")
+def test_doors_do_not_import_one_another() -> None:
+    doors = next(prefixes for title, prefixes in LAYERS if title == "doors")
     sideways = []
-    for module, name in crossings(*edges):
+    for module, name in crossings(*doors):
         of_module, of_name = part_of(module), part_of(name)
-        assert of_module
-        if not of_name or of_name[1] not in edges or of_name[1] == of_module[1]:
-            continue
-        if (of_module[1], of_name[1]) not in SIDEWAYS:
+        if of_module and of_name and of_name[1] in doors and of_name[1] != of_module[1]:
             sideways.append(f"{module} imports {name}")
     assert not sideways, "\n".join(sideways)
 
 
-def test_one_door_leads_to_llmproviders() -> None:
+def test_one_module_leads_to_llmproviders() -> None:
     strangers = [
         f"{module} imports {name}"
         for module, name in crossings("conversations")
         if within(name, "llmproviders")
-        and module != DOOR
-        and not any(within(module, who) and within(name, what) for who, what in PAST_THE_DOOR)
+        and module != TO_PROVIDERS
+        and not any(within(module, who) and within(name, what) for who, what in BESIDE_IT)
     ]
     assert not strangers, "\n".join(strangers)
 
@@ -199,20 +197,30 @@ def test_the_apps_know_nothing_of_the_project() -> None:
     assert [module for module in apps if any(within(name, "chatproject") for name in imports(module))] == []
 
 
-def test_one_module_knows_the_http_client_and_one_its_connections() -> None:
+def test_what_speaks_http_to_models_is_in_one_room() -> None:
+    """And the server's own parser, which is no client, in one module."""
     users = {module for module in MODULES for name in imports(module) if name.split(".")[0] in HTTP_CLIENTS}
-    assert users == {"llmproviders.http", "llmproviders.connector"}
-    assert "httpx" not in imports("llmproviders.connector")
+    assert users == CONNECTIONS | {"chatproject.protocol"}
+    parsers = [module for module in sorted(users) if any(within(name, "httptools") for name in imports(module))]
+    assert parsers == ["chatproject.protocol", "llmproviders.net.connection"]
+
+
+def test_connections_and_the_reading_of_answers_know_nothing_of_each_other() -> None:
+    for room, other in (("llmproviders.net", "llmproviders.answer"), ("llmproviders.answer", "llmproviders.net")):
+        assert not [name for module, name in crossings(room) if within(name, other)]
 
 
 def test_types_and_exceptions_need_the_standard_library_only() -> None:
     for module in ("llmproviders.types", "llmproviders.exceptions"):
-        assert {name.split(".")[0] for name in imports(module)} <= sys.stdlib_module_names
+        others = {name for name in imports(module) if not within(name, "llmproviders.types")}
+        assert {name.split(".")[0] for name in others} <= sys.stdlib_module_names
 
 
 def test_the_decoder_does_no_io() -> None:
     forbidden = {"asyncio", "socket", "http", "urllib", "threading", *HTTP_CLIENTS}
-    for module in ("llmproviders.sse", "llmproviders.text"):
+    readers = [module for module in MODULES if within(module, "llmproviders.answer")]
+    assert len(readers) > 1
+    for module in ("llmproviders.sse", "llmproviders.text", *readers):
         assert not {name.split(".")[0] for name in imports(module)} & forbidden
 
 
@@ -225,3 +233,10 @@ def test_each_backend_is_named_in_its_own_file_and_in_the_settings_only() -> Non
         if within(name, "llmproviders.backends") and name != module
     }
     assert {module for module in importers if not within(module, "llmproviders.backends")} == set()
+
+
+@pytest.mark.parametrize("module", ["chatproject.server", "chatproject.protocol", "conversations.database.db"])
+def test_what_servers_load_before_the_settings_needs_none(module: str) -> None:
+    """Worker classes name them by their path, and are imported before the application is."""
+    environ = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    subprocess.run([sys.executable, "-c", f"import {module}"], env=environ, cwd=ROOT, check=True, timeout=60)

@@ -31,7 +31,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils.log import AdminEmailHandler
 
-from conversations import api_keys
+from conversations.access import api_keys
 from conversations.models import ApiKey, Generation, UserConfig
 from llmproviders.models import Preset
 from tests.conftest import Server
@@ -57,8 +57,8 @@ PLACES = (
 )
 # Of each model, so many rows are shown in admin.
 ROWS = 4
-# These may name whole URLs at INFO; llmproviders/http.py keeps them silent below WARNING.
-SILENCED = ("httpx", "httpcore", "aiohttp")
+# These may name whole URLs at INFO; llmproviders/net/http.py keeps them silent below WARNING.
+SILENCED = ("httpx", "httpcore")
 
 
 def canary(length: int = 24) -> str:
@@ -333,12 +333,18 @@ def paths(patterns: list[Any] | None = None, before: str = "") -> Iterator[str]:
             yield f"{before}{pattern.pattern}"
 
 
+# It tells of a conversation what its own path does.
+ENDLESS = {"events"}
+
+
 def api_answers(world: World) -> None:
     """GET every path, with every value that its parameters can have."""
     columns = {"session_id": "message__conversation__session_id", "generation_id": "pk", "message_id": "message_id"}
+    columns["response_id"] = columns["generation_id"]
     values = {name: set(map(str, Generation.objects.values_list(path, flat=True))) for name, path in columns.items()}
     values["key_id"] = set(map(str, ApiKey.objects.values_list("pk", flat=True)))
-    for route in {*paths(), "nowhere"}:
+    values |= {"model": {"default"}, "rest": {"completions"}}
+    for route in {*paths(), "nowhere"} - ENDLESS:
         parameters = re.findall(r"<(?:\w+:)?(\w+)>", route)
         assert len(parameters) < 2, f"{route}: say here what its parameters can be"
         for value in sorted(values[parameters[0]]) if parameters else [""]:

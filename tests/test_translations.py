@@ -18,11 +18,11 @@ import pytest
 from django.apps import apps
 from django.utils import translation
 
+from conversations.engine.answer_errors import ANSWER_ERRORS, describe
 from conversations.exceptions import ChatError
 from conversations.models import Generation
-from conversations.problems import ANSWER_ERRORS, describe
 from llmproviders.failures import PLAIN
-from llmproviders.guard import InvalidEndpoint, validate_key, validate_model_name, validate_url
+from llmproviders.net.guard import InvalidEndpoint, validate_key, validate_model_name, validate_url
 
 ROOT = Path(__file__).parent.parent
 CHINESE = "zh-hans"
@@ -227,9 +227,9 @@ def test_a_refused_address_is_told_in_chinese(client: httpx.Client) -> None:
 
 def test_the_pages_are_chinese(client: httpx.Client) -> None:
     html = {"Accept": "text/html"} | ASKING_FOR_CHINESE
-    welcome = client.get("/", headers=html).text
-    assert '<html lang="zh-hans">' in welcome
-    assert "试用并查阅 API" in welcome
+    chat_page = client.get("/", headers=html).text
+    assert '<html lang="zh-hans">' in chat_page
+    assert "试用并查阅 API" in chat_page
     assert "返回首页" in client.get("/nothing-here", headers=html).text
 
 

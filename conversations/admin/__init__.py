@@ -8,14 +8,19 @@ from .api_keys import ApiKeyAdmin
 from .conversations import ConversationAdmin
 from .limits import AllowanceAdmin, TokenBudgetAdmin
 from .messages import GenerationAdmin, MessageAdmin, WorkerAdmin
+from .overview import OverviewAdmin
+from .usage import DailyUsageAdmin, FeedbackAdmin
 from .user_configs import UserConfigAdmin
 
 __all__ = [
     "AllowanceAdmin",
     "ApiKeyAdmin",
     "ConversationAdmin",
+    "DailyUsageAdmin",
+    "FeedbackAdmin",
     "GenerationAdmin",
     "MessageAdmin",
+    "OverviewAdmin",
     "TokenBudgetAdmin",
     "UserConfigAdmin",
     "WorkerAdmin",

@@ -16,9 +16,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 
-from .. import api_keys
-from ..access import Scope
-from ..models import ApiKey
+from ..access import api_keys
+from ..models import ApiKey, Scope
 from .base import LightAdmin, owner_search_field
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class NewKeyForm(_ModelForm):
 class ApiKeyAdmin(LightAdmin):
     """A key acts as its account. So only superusers make one for an account that is not their own."""
 
-    list_display = ("name", *SHOWN)
+    list_display = ("name", "user", "hint", "scopes", "expires_at", "last_used_at", "revoked_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter), "last_used_at", "expires_at")
     list_select_related = ("user",)
     ordering = ("-pk",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
 else:
     _ModelAdmin = admin.ModelAdmin
+
+# So many characters stand in a column of a list.
+SHORT = 12
 
 
 class LightList(ChangeList):
@@ -63,6 +67,18 @@ def link(item: Model | None, text: object) -> str | SafeString:
         return "-"
     name = f"admin:{item._meta.app_label}_{item._meta.model_name}_change"
     return format_html('<a href="{}">{}</a>', reverse(name, args=[item.pk]), text)
+
+
+def one_line(text: object, whole: object = None) -> str:
+    """Return ``text`` for a list, whose style cuts what is too long; a hint has the whole."""
+    if whole is None and len(str(text)) <= SHORT:
+        return str(text)
+    return format_html('<span title="{}">{}</span>', text if whole is None else whole, text)
+
+
+def short_id(identifier: UUID) -> str:
+    """Return the beginning of an id, with the whole as its hint."""
+    return one_line(f"{str(identifier)[:8]}…", identifier)
 
 
 def owner_search_field(owner: str = "owner") -> str:

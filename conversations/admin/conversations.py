@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from .. import services
-from ..access import Caller
+from ..access.rules import Caller
+from ..database.transactions import replayed
 from ..models import Conversation, Message
-from .base import TextsAdmin, link, may_read, owner_search_field
+from ..services import deletion
+from .base import LightList, link, may_read, one_line, owner_search_field, short_id
 from .model_types import ModelTypeFilter, ModelTypeForm
+from .selected import SelectedAdmin
+from .transcript import transcript
 
 
 class ConversationForm(ModelTypeForm):
@@ -31,22 +36,44 @@ class ConversationForm(ModelTypeForm):
         return str(self.cleaned_data["system_prompt"]).replace("\r\n", "\n")
 
 
+# Of those that are there for a time only.
+FOR_A_TIME = ("is_temporary", "is_hidden", "expires_at")
+
+
+class TranscriptList(LightList):
+    """A list whose rows open as transcripts."""
+
+    def url_for_result(self, result: Any) -> str:
+        name = f"{self.model_admin.admin_site.name}:conversations_conversation_transcript"
+        return reverse(name, args=[result.pk])
+
+
 @admin.register(Conversation)
-class ConversationAdmin(TextsAdmin):
+class ConversationAdmin(SelectedAdmin):
     """Conversations begin with a message, so none is added here. A deletion takes the messages along."""
 
     form = ConversationForm
     texts = ("title", "system_prompt")
-    list_filter = ("is_pinned", "is_archived", ModelTypeFilter, "title_source", "updated_at")
+    change_form_template = "admin/conversations/conversation/change_form.html"
+    list_filter = (
+        "is_pinned",
+        "is_archived",
+        "is_temporary",
+        "is_hidden",
+        ModelTypeFilter,
+        "title_source",
+        "updated_at",
+    )
     list_select_related = ("owner",)
     ordering = ("-updated_at", "-pk")
     fieldsets = (
         (None, {"fields": ("title", "title_source", "is_pinned", "is_archived")}),
         (_("Answers"), {"fields": ("model_type", "system_prompt")}),
         (_("Whose"), {"fields": ("owner", "user_identifier")}),
-        (_("History"), {"fields": ("session_id", "messages_link", "created_at", "updated_at")}),
+        (_("History"), {"fields": ("session_id", "messages_link", "created_at", "updated_at", *FOR_A_TIME)}),
     )
     readonly_fields = (
+        *FOR_A_TIME,
         "session_id",
         "title_source",
         "owner",
@@ -59,9 +86,17 @@ class ConversationAdmin(TextsAdmin):
     def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         return rows.defer("system_prompt")
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LightList]:
+        return TranscriptList if may_read(request) else LightList
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(partial(transcript, self))
+        own = path("<int:conversation_id>/transcript/", view, name="conversations_conversation_transcript")
+        return [own, *super().get_urls()]
+
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
         shown = ("whose", "messages_link", "model_type", "is_pinned", "is_archived", "updated_at")
-        return ("name" if may_read(request) else "session_id", *shown)
+        return ("name" if may_read(request) else "short_session_id", *shown)
 
     def get_fieldsets(self, request: HttpRequest, obj: Conversation | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
@@ -87,6 +122,22 @@ class ConversationAdmin(TextsAdmin):
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
         services.update_conversation(caller=Caller(sees_all=True), session_id=obj.session_id, changes=changes)
 
+    @replayed
+    def changeform_view(self, *args: Any, **kwargs: Any) -> Any:
+        """Change one: all of it again where the database asks for that."""
+        return super().changeform_view(*args, **kwargs)
+
+    @replayed
+    def delete_view(self, *args: Any, **kwargs: Any) -> Any:
+        """Delete one: all of it again where the database asks for that."""
+        return super().delete_view(*args, **kwargs)
+
+    def delete_model(self, request: HttpRequest, obj: Conversation) -> None:
+        deletion.delete_all([obj.pk])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        deletion.delete_all(list(queryset.values_list("pk", flat=True)))
+
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
@@ -104,11 +155,15 @@ class ConversationAdmin(TextsAdmin):
 
     @admin.display(description=_("title"), ordering="title")
     def name(self, conversation: Conversation) -> str:
-        return conversation.title or str(conversation)
+        return one_line(conversation.title) if conversation.title else short_id(conversation.session_id)
+
+    @admin.display(description=_("session id"), ordering="session_id")
+    def short_session_id(self, conversation: Conversation) -> str:
+        return short_id(conversation.session_id)
 
     @admin.display(description=_("whose"), ordering="user_identifier")
     def whose(self, conversation: Conversation) -> str:
-        return str(conversation.owner or conversation.user_identifier or "-")
+        return one_line(conversation.owner or conversation.user_identifier or "-")
 
     @admin.display(description=_("messages"), ordering="message_count")
     def messages_link(self, conversation: Conversation) -> SafeString:

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from ..models import Generation, Message, Worker
-from .base import ReadOnlyAdmin, TextsAdmin, link, may_read, owner_search_field
+from .base import ReadOnlyAdmin, TextsAdmin, link, may_read, one_line, owner_search_field, short_id
 
 PREVIEW_LENGTH = 80
 
@@ -49,7 +49,10 @@ class MessageAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("conversation"))
     def conversation_link(self, message: Message) -> str:
-        return link(message.conversation, message.conversation.title or message.conversation)
+        conversation = message.conversation
+        return link(
+            conversation, one_line(conversation.title) if conversation.title else short_id(conversation.session_id)
+        )
 
     @admin.display(description=_("answers"))
     def parent_link(self, message: Message) -> str:
@@ -63,7 +66,7 @@ class MessageAdmin(ReadOnlyAdmin):
     @admin.display(description=_("content"))
     def preview(self, message: Any) -> str:
         text = " ".join(message.preview.split())
-        return f"{text}…" if len(message.preview) == PREVIEW_LENGTH else text
+        return one_line(f"{text}…" if len(message.preview) == PREVIEW_LENGTH else text)
 
     @admin.display(description=_("status"), ordering="generation__status")
     def status(self, message: Message) -> str:
@@ -80,19 +83,18 @@ class GenerationAdmin(TextsAdmin, ReadOnlyAdmin):
     # What an upstream says of a failure may repeat what it was sent.
     texts = ("error_message",)
     list_display = (
-        "id",
+        "short",
         "conversation_link",
         "whose",
         "status",
         "error_code",
         "prompt_tokens",
         "completion_tokens",
-        "worker",
         "created_at",
         "seconds",
     )
     list_filter = ("status", "created_at")
-    list_select_related = ("message__conversation", "owner", "worker")
+    list_select_related = ("message__conversation", "owner")
     # Messages are numbered as they come; the ids of generations are not.
     ordering = ("-message",)
     search_help_text = _("Generation id, session id, user identifier or user name")
@@ -130,7 +132,12 @@ class GenerationAdmin(TextsAdmin, ReadOnlyAdmin):
 
     @admin.display(description=_("conversation"))
     def conversation_link(self, generation: Generation) -> str:
-        return link(generation.message.conversation, generation.message.conversation)
+        conversation = generation.message.conversation
+        return link(conversation, short_id(conversation.session_id))
+
+    @admin.display(description=_("id"), ordering="id")
+    def short(self, generation: Generation) -> str:
+        return short_id(generation.pk)
 
     @admin.display(description=_("message"))
     def message_link(self, generation: Generation) -> str:
@@ -138,7 +145,7 @@ class GenerationAdmin(TextsAdmin, ReadOnlyAdmin):
 
     @admin.display(description=_("whose"), ordering="user_identifier")
     def whose(self, generation: Generation) -> str:
-        return str(generation.owner or generation.user_identifier or "-")
+        return one_line(generation.owner or generation.user_identifier or "-")
 
     @admin.display(description=_("seconds"))
     def seconds(self, generation: Generation) -> str:
@@ -150,7 +157,7 @@ class GenerationAdmin(TextsAdmin, ReadOnlyAdmin):
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
-    list_display = ("id", "host", "pid", "counter", "running", "started_at")
+    list_display = ("short", "machine", "pid", "counter", "running", "started_at")
     list_filter = ("host",)
     ordering = ("-started_at",)
     search_fields = ("id", "host", "pid")
@@ -159,6 +166,14 @@ class WorkerAdmin(ReadOnlyAdmin):
         is_running = Q(generations__status=Generation.Status.RUNNING)
         counted: QuerySet[Any] = rows.annotate(running=Count("generations", filter=is_running))
         return counted
+
+    @admin.display(description=_("id"), ordering="id")
+    def short(self, worker: Worker) -> str:
+        return short_id(worker.pk)
+
+    @admin.display(description=_("host"), ordering="host")
+    def machine(self, worker: Worker) -> str:
+        return one_line(worker.host)
 
     @admin.display(description=_("running answers"), ordering="running")
     def running(self, worker: Any) -> int:

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.text import get_text_list
 from django.utils.translation import gettext_lazy as _
 
-from .. import completions
+from ..engine import completions
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[Any]

@@ -11,11 +11,11 @@ from django.utils.translation import gettext_lazy as _
 
 from llmproviders.key_admin import KeyAdmin, KeyForm
 
-from .. import completions
-from ..access import ACCOUNT_PREFIX, identifier_of
-from ..keys import validate_users_key
+from ..access.rules import ACCOUNT_PREFIX, identifier_of
+from ..engine import completions
+from ..engine.completions import validate_users_key
 from ..models import UserConfig
-from .base import LightAdmin, owner_search_field
+from .base import LightAdmin, one_line, owner_search_field
 from .model_types import ModelTypeForm
 
 
@@ -79,7 +79,7 @@ class UserConfigForm(KeyForm, ModelTypeForm):
 class UserConfigAdmin(KeyAdmin, LightAdmin):
     form = UserConfigForm
     key_field = "custom_api_key"
-    list_display = ("whose", "current_model_type", "max_tokens", "custom_model", "has_key", "updated_at")
+    list_display = ("whose", "current_model_type", "max_tokens", "own_model", "has_key", "updated_at")
     list_filter = (("custom_api_url", admin.EmptyFieldListFilter), "updated_at")
     list_select_related = ("owner",)
     ordering = ("-updated_at", "-pk")
@@ -102,4 +102,8 @@ class UserConfigAdmin(KeyAdmin, LightAdmin):
 
     @admin.display(description=_("whose"), ordering="user_identifier")
     def whose(self, config: UserConfig) -> str:
-        return str(config.owner or config.user_identifier or "-")
+        return one_line(config.owner or config.user_identifier or "-")
+
+    @admin.display(description=_("own model"), ordering="custom_model")
+    def own_model(self, config: UserConfig) -> str:
+        return one_line(config.custom_model or "-")

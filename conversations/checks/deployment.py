@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -102,6 +103,24 @@ def check_channel_layer(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]
                 "{'default': {'BACKEND': 'channels.layers.InMemoryChannelLayer'}}, several need Redis."
             ),
             id="conversations.W005",
+        )
+    ]
+
+
+@register()
+def check_asgi(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
+    """Nothing of the API works under WSGI; `runserver` serves it unless daphne is installed before staticfiles."""
+    serves_wsgi = bool(settings.WSGI_APPLICATION) or "runserver" in sys.argv[1:2]
+    if not serves_wsgi or apps.is_installed("daphne"):
+        return []
+    return [
+        Warning(
+            _("This project can be served by WSGI, where every call of the API is refused."),
+            hint=_(
+                "Serve ASGI_APPLICATION with an ASGI server, remove WSGI_APPLICATION, and for `runserver` put "
+                "'daphne' first into INSTALLED_APPS."
+            ),
+            id="conversations.W006",
         )
     ]
 

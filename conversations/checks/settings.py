@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
+from llmproviders.settings_dict import SettingsDict
+
 from .. import conf
-from ..hosts import is_loopback
-from ..limits import STORAGE_SCHEMES
+from ..access.hosts import names_this_machine
 
 Apps = Sequence[AppConfig] | None
 
+SETTING = SettingsDict(conf.NAME, conf.Settings)
 # Lowest and highest value of a number, both allowed. A duration of 0 would make a busy loop of its timer.
 RANGES: Mapping[str, tuple[float, float]] = {
     "KEEP_LATEST": (1, 1_000_000),
     "TITLE_TIMEOUT": (0.1, 3600),
     "DB_THREADS": (0, 64),
+    "DB_JOB_TIMEOUT": (0.1, 3600),
+    "LOCK_TIMEOUT": (0.01, 3600),
+    "DRAIN_LISTEN_SECONDS": (0, 86_400),
     "DRAIN_SECONDS": (0, 86_400),
     "MAX_BODY_BYTES": (1024, 2**31 - 1),
     "MAX_MESSAGE_LENGTH": (1, 10_000_000),
@@ -37,17 +41,19 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "BEATS_TO_GIVE_UP": (2, 1000),
     "FOLLOW_INTERVAL": (0.01, 10),
     "STORAGE_TIMEOUT": (0.1, 3600),
+    "KEEP_TEMPORARY_SECONDS": (1, 31_536_000),
     "MAX_ANSWERS_PER_CALLER": (0, 1_000_000),
     "MAX_ANSWERS_PER_PROCESS": (0, 1_000_000),
     "TOKENS_PER_DAY": (0, 1_000_000_000_000),
 }
+INDEX = "conversations.search.index.Index"
 LOWEST_ANY, HIGHEST_ANY = 0, 2**31 - 1
 
 
 @register()
 def check_app_settings(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     """Look at every key of ``CONVERSATIONS``."""
-    given = getattr(settings, conf.NAME, {})
+    given = SETTING.given()
     if not isinstance(given, Mapping):
         names = {"setting": conf.NAME, "type": type(given).__name__}
         return [Error(_("%(setting)s is a %(type)s, not a dict.") % names, id="conversations.E001")]
@@ -55,38 +61,39 @@ def check_app_settings(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
 
 
 def _check_key(key: Any, value: Any) -> Iterator[CheckMessage]:
-    types = get_type_hints(conf.Settings)
+    types = SETTING.types
     if key not in types:
         yield _unknown_key(key)
     elif get_origin(types[key]) is Literal:
         yield from _check_word(key, value, get_args(types[key]))
-    elif not _is_of(types[key], value):
+    elif not SETTING.fits(key, value):
         yield Error(
             _("%(setting)s has to be %(wanted)s, not %(type)s.")
-            % {"setting": _setting(key), "wanted": _name_of(types[key]), "type": type(value).__name__},
+            % {"setting": SETTING.shown(key), "wanted": _name_of(types[key]), "type": type(value).__name__},
             id="conversations.E003",
         )
     elif types[key] in (int, float):
         yield from _check_range(key, value)
     elif key == "TRUSTED_PROXIES":
         yield from _check_networks(key, value)
+    elif key == "SEARCH":
+        yield from _check_index(key, value)
 
 
 def _unknown_key(key: Any) -> CheckMessage:
-    known = [item.name for item in fields(conf.Settings)]
-    close = get_close_matches(str(key).upper(), known, n=1)
-    meant = _("Did you mean %(key)s?") % {"key": repr(close[0])} if close else ""
+    likely = SETTING.likely(key)
+    meant = _("Did you mean %(key)s?") % {"key": repr(likely)} if likely else ""
     return Error(
         _("%(setting)s has no key %(key)s.") % {"setting": conf.NAME, "key": repr(key)},
-        hint=meant or _("Known keys: %(keys)s.") % {"keys": ", ".join(known)},
+        hint=meant or _("Known keys: %(keys)s.") % {"keys": SETTING.known()},
         id="conversations.E002",
     )
 
 
 def _check_word(key: str, value: Any, words: tuple[str, ...]) -> Iterator[CheckMessage]:
-    if value not in words:
+    if not SETTING.fits(key, value):
         yield Error(
-            _("%(setting)s is %(value)s.") % {"setting": _setting(key), "value": repr(value)},
+            _("%(setting)s is %(value)s.") % {"setting": SETTING.shown(key), "value": repr(value)},
             hint=_("Use one of: %(words)s.") % {"words": ", ".join(repr(word) for word in words)},
             id="conversations.E005",
         )
@@ -96,7 +103,7 @@ def _check_range(key: str, value: float) -> Iterator[CheckMessage]:
     low, high = RANGES.get(key, (LOWEST_ANY, HIGHEST_ANY))
     if not low <= value <= high:  # also what is not a number
         yield Error(
-            _("%(setting)s is %(value)s.") % {"setting": _setting(key), "value": repr(value)},
+            _("%(setting)s is %(value)s.") % {"setting": SETTING.shown(key), "value": repr(value)},
             hint=_("It has to be from %(low)s to %(high)s.") % {"low": low, "high": high},
             id="conversations.E004",
         )
@@ -109,22 +116,23 @@ def _check_networks(key: str, value: Sequence[Any]) -> Iterator[CheckMessage]:
         except ValueError:
             yield Error(
                 _("%(setting)s has %(value)s, which is no address or network.")
-                % {"setting": _setting(key), "value": repr(name)},
+                % {"setting": SETTING.shown(key), "value": repr(name)},
                 hint=_("Write for example 127.0.0.1 or 10.0.0.0/8."),
                 id="conversations.E010",
             )
 
 
-def _setting(key: str) -> str:
-    return f"{conf.NAME}[{key!r}]"
-
-
-def _is_of(wanted: Any, value: Any) -> bool:
-    if isinstance(value, bool):
-        return wanted is bool
-    if get_origin(wanted) is Sequence:
-        return isinstance(value, (list, tuple))
-    return isinstance(value, (int, float) if wanted is float else wanted)
+def _check_index(key: str, value: str) -> Iterator[CheckMessage]:
+    try:
+        found = import_string(value)
+    except ImportError:
+        found = None
+    if not (isinstance(found, type) and all(hasattr(found, name) for name in ("add", "find", "missing", "forget"))):
+        yield Error(
+            _("%(setting)s is %(value)s.") % {"setting": SETTING.shown(key), "value": repr(value)},
+            hint=_("Name a class by its dotted path that extends %(base)s.") % {"base": INDEX},
+            id="conversations.E015",
+        )
 
 
 def _name_of(wanted: Any) -> str:
@@ -137,7 +145,7 @@ def _name_of(wanted: Any) -> str:
 @register()
 def check_rate_limit(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     """Look at how often somebody may call, and where that is counted. The URL may hold a password: it is not shown."""
-    given = getattr(settings, conf.NAME, {})
+    given = SETTING.given()
     if not isinstance(given, Mapping):
         return []
     found: list[CheckMessage] = []
@@ -145,15 +153,15 @@ def check_rate_limit(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     if isinstance(rate, str) and rate and not conf.RATE.fullmatch(rate):
         found.append(
             Error(
-                _("%(setting)s is %(value)s.") % {"setting": _setting("RATE_LIMIT"), "value": repr(rate)},
+                _("%(setting)s is %(value)s.") % {"setting": SETTING.shown("RATE_LIMIT"), "value": repr(rate)},
                 hint=_("Write a number and second, minute, hour or day, such as '300/minute'; '' is no limit."),
                 id="conversations.E011",
             )
         )
-    if isinstance(storage, str) and storage and not storage.startswith(STORAGE_SCHEMES):
+    if isinstance(storage, str) and storage and not storage.startswith(conf.STORAGE_SCHEMES):
         found.append(
             Error(
-                _("%(setting)s is no URL of a Redis.") % {"setting": _setting("RATE_LIMIT_STORAGE")},
+                _("%(setting)s is no URL of a Redis.") % {"setting": SETTING.shown("RATE_LIMIT_STORAGE")},
                 hint=_("Write redis://HOST:PORT/NUMBER; '' counts in each process."),
                 id="conversations.E011",
             )
@@ -164,7 +172,7 @@ def check_rate_limit(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
 @register(Tags.security)
 def check_login(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     """Without login whoever reaches the server sees everything."""
-    given = getattr(settings, conf.NAME, {})
+    given = SETTING.given()
     if not isinstance(given, Mapping) or given.get("REQUIRE_LOGIN", True):
         return []
     return [
@@ -172,9 +180,9 @@ def check_login(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
             _("Nobody has to log in, but ALLOWED_HOSTS has %(host)s, which may be more than this machine.")
             % {"host": repr(host)},
             hint=_("Set %(setting)s to True, or name only localhost, 127.0.0.1 and [::1].")
-            % {"setting": _setting("REQUIRE_LOGIN")},
+            % {"setting": SETTING.shown("REQUIRE_LOGIN")},
             id="conversations.E006",
         )
         for host in settings.ALLOWED_HOSTS
-        if not is_loopback(host)
+        if not names_this_machine(host)
     ]

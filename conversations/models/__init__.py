@@ -1,26 +1,57 @@
 """Conversations, their messages, the bookkeeping that makes an answer durable, and what people may do."""
 
-from .api_keys import ApiKey
-from .conversations import MODEL_NAME_LENGTH, MODEL_TYPE_LENGTH, Conversation, Message
-from .generations import Generation, GenerationChunk, Worker
+from .api_keys import ApiKey, Scope
+from .conversations import MODEL_NAME_LENGTH, MODEL_TYPE_LENGTH, TITLE_LENGTH, Conversation, Message
+from .generations import (
+    BILLION,
+    ERROR_MESSAGE_LENGTH,
+    FINISH_REASON_LENGTH,
+    HOST_LENGTH,
+    Generation,
+    GenerationChunk,
+    Worker,
+    shown_usage,
+)
 from .limits import Allowance, TokenBudget, TokenCharge
 from .owned import IDENTIFIER_LENGTH, Owned
-from .user_configs import MAX_TOKENS_LIMIT, UserConfig
+from .querysets import MOST_SIBLINGS
+from .relays import Relay
+from .search import SearchText
+from .usage import ALL_COUNTS, FEEDBACK_LENGTH, KEPT_COUNTS, USAGE_GROUPS, DailyUsage, Feedback, Overview
+from .user_configs import API_URL_LENGTH, MAX_TOKENS_LIMIT, UserConfig
 
 __all__ = [
+    "ALL_COUNTS",
+    "API_URL_LENGTH",
+    "BILLION",
+    "ERROR_MESSAGE_LENGTH",
+    "FEEDBACK_LENGTH",
+    "FINISH_REASON_LENGTH",
+    "HOST_LENGTH",
     "IDENTIFIER_LENGTH",
+    "KEPT_COUNTS",
     "MAX_TOKENS_LIMIT",
     "MODEL_NAME_LENGTH",
     "MODEL_TYPE_LENGTH",
+    "MOST_SIBLINGS",
+    "TITLE_LENGTH",
+    "USAGE_GROUPS",
     "Allowance",
     "ApiKey",
     "Conversation",
+    "DailyUsage",
+    "Feedback",
     "Generation",
     "GenerationChunk",
     "Message",
+    "Overview",
     "Owned",
+    "Relay",
+    "Scope",
+    "SearchText",
     "TokenBudget",
     "TokenCharge",
     "UserConfig",
     "Worker",
+    "shown_usage",
 ]

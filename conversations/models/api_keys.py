@@ -9,10 +9,18 @@ from django.utils.translation import gettext_lazy as _
 
 from llmproviders.fields import ExactCharField
 
-from ..access import Scope
-from ..querysets import ApiKeyQuerySet
+from .querysets import ApiKeyQuerySet
 
 NAME_LENGTH = 100
+
+
+class Scope(models.TextChoices):
+    """What an API key may be for. A session may do everything that its account may."""
+
+    READ = "read", _("read conversations and answers")
+    CHAT = "chat", _("chat, and change or delete conversations")
+    CONFIG = "config", _("see and change model settings")
+    KEYS = "keys", _("make and revoke API keys")
 
 
 class ApiKey(models.Model):

@@ -8,11 +8,12 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from ..querysets import ConversationQuerySet, MessageQuerySet
 from .owned import Owned
+from .querysets import ConversationQuerySet, MessageQuerySet
 
 MODEL_TYPE_LENGTH = 64
 MODEL_NAME_LENGTH = 255
+TITLE_LENGTH = 200
 
 
 class Conversation(Owned):
@@ -25,7 +26,7 @@ class Conversation(Owned):
         PERSON = "person", _("a person")
 
     session_id = models.UUIDField(_("session id"), unique=True, default=uuid.uuid4, editable=False)
-    title = models.CharField(_("title"), max_length=200, blank=True, default="")
+    title = models.CharField(_("title"), max_length=TITLE_LENGTH, blank=True, default="")
     title_source = models.CharField(
         _("named by"), max_length=16, choices=TitleSource, blank=True, default=TitleSource.NONE
     )
@@ -43,8 +44,25 @@ class Conversation(Owned):
         editable=False,
         related_name="+",
     )
+    is_temporary = models.BooleanField(
+        _("temporary"), default=False, db_default=False, editable=False, help_text=_("Never listed, found or named.")
+    )
+    is_hidden = models.BooleanField(
+        _("hidden"), default=False, db_default=False, editable=False, help_text=_("Deleted, and may be brought back.")
+    )
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     updated_at = models.DateTimeField(_("last activity"), default=timezone.now, editable=False)
+    # Whatever is changed, an activity or not: by this other processes see what is new. Without an index, as it changes
+    # twice an answer, and an owner's conversations have one.
+    changed_at = models.DateTimeField(_("changed"), default=timezone.now, null=True, editable=False)
+    expires_at = models.DateTimeField(
+        _("deleted from"),
+        null=True,
+        blank=True,
+        editable=False,
+        db_index=True,
+        help_text=_("Only of temporary and of hidden ones."),
+    )
 
     objects = ConversationQuerySet.as_manager()
 
@@ -62,7 +80,7 @@ class Conversation(Owned):
 
 
 class Message(models.Model):
-    """One turn of one side. Its status is that of its generation; without one it is completed."""
+    """What one side said. Its status is that of its generation; without one it is completed."""
 
     class Role(models.TextChoices):
         USER = "user", _("user")
@@ -71,8 +89,15 @@ class Message(models.Model):
     conversation = models.ForeignKey(
         Conversation, verbose_name=_("conversation"), on_delete=models.CASCADE, related_name="messages"
     )
+    # Children have higher ids than their parents.
     parent = models.ForeignKey(
-        "self", verbose_name=_("answers"), on_delete=models.CASCADE, null=True, blank=True, related_name="children"
+        "self",
+        verbose_name=_("answers"),
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        db_index=False,  # `message_children` begins with it
+        related_name="children",
     )
     role = models.CharField(_("role"), max_length=16, choices=Role)
     content = models.TextField(_("content"), blank=True, default="")
@@ -81,11 +106,16 @@ class Message(models.Model):
     model_type = models.CharField(_("model type"), max_length=MODEL_TYPE_LENGTH, blank=True, default="")
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
 
+    # The messages beside it and itself, oldest first; only on rows that `services.branches` gives.
+    sibling_ids: list[int]
+
     objects = MessageQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
+        # The conversation is for those without a parent.
+        indexes = [models.Index(fields=["parent", "conversation"], name="message_children")]
 
     def __str__(self) -> str:
         return f"{self.get_role_display()} {self.pk}"

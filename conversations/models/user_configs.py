@@ -9,11 +9,12 @@ from django.utils.translation import gettext_lazy as _
 
 from llmproviders.fields import EncryptedTextField, ExactCharField
 
-from ..querysets import UserConfigQuerySet
 from .conversations import MODEL_NAME_LENGTH, MODEL_TYPE_LENGTH
 from .owned import IDENTIFIER_LENGTH
+from .querysets import UserConfigQuerySet
 
 MAX_TOKENS_LIMIT = 131_072
+API_URL_LENGTH = 2000
 
 
 class UserConfig(models.Model):
@@ -34,7 +35,7 @@ class UserConfig(models.Model):
     max_tokens = models.PositiveIntegerField(
         _("max tokens"), null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(MAX_TOKENS_LIMIT)]
     )
-    custom_api_url = models.CharField(_("own API URL"), max_length=2000, blank=True, default="")
+    custom_api_url = models.CharField(_("own API URL"), max_length=API_URL_LENGTH, blank=True, default="")
     custom_model = models.CharField(_("own model"), max_length=MODEL_NAME_LENGTH, blank=True, default="")
     custom_api_key = EncryptedTextField(_("own API key"), blank=True, default="")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

@@ -1,27 +1,52 @@
 """The verbs. Keyword arguments only; each is one transaction and runs on a database thread (``db.write``)."""
 
+from ..engine.producer import ReplyOptions
+from .beginnings import MOST_SAID, Beginning, Said
+from .branches import ACTIVE_LEAF, branch, history, list_messages
 from .conversations import (
-    branch,
     check_model_type,
     create_conversation,
     delete_conversation,
     get_conversation,
+    hide_conversation,
+    restore_conversation,
     running_generation,
+    select_branch,
     update_conversation,
 )
-from .replies import Idempotency, ReplyOptions, get_generation, regenerate, start_reply
+from .deletion import delete_message, running_below
+from .generations import StoredAnswer, get_answer, get_generation, messages_named, stop_generation
+from .idempotency import IDEMPOTENCY_KEY, Idempotency, find_reply
+from .replies import regenerate, start_reply
 
 __all__ = [
+    "ACTIVE_LEAF",
+    "IDEMPOTENCY_KEY",
+    "MOST_SAID",
+    "Beginning",
     "Idempotency",
     "ReplyOptions",
+    "Said",
+    "StoredAnswer",
     "branch",
     "check_model_type",
     "create_conversation",
     "delete_conversation",
+    "delete_message",
+    "find_reply",
+    "get_answer",
     "get_conversation",
     "get_generation",
+    "hide_conversation",
+    "history",
+    "list_messages",
+    "messages_named",
     "regenerate",
+    "restore_conversation",
+    "running_below",
     "running_generation",
+    "select_branch",
     "start_reply",
+    "stop_generation",
     "update_conversation",
 ]

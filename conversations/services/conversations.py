@@ -1,48 +1,69 @@
-"""Conversations: created, found, changed, deleted, and read along their active branch."""
+"""Conversations: created, found, changed and deleted."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import completions, conf, pruning
-from ..access import Action, Caller, authorize
-from ..compiled import Insert
+from django.utils import timezone
+
+from ..access.rules import Action, Caller, authorize
+from ..database.compiled import Insert
+from ..database.transactions import replayed
+from ..engine import completions, engines
+from ..engine.hints import Subject
 from ..exceptions import NotFound, UnknownModel
-from ..models import Conversation, Generation, Message
+from ..models import Conversation, Generation
+from . import branches, expiry
+from .deletion import Ended, delete_whole, while_account_lasts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-BRANCH_CHUNK = 100
 
 _conversations = Insert(Conversation)
 
 
 def create_conversation(
-    *, caller: Caller, title: str = "", system_prompt: str = "", model_type: str = ""
+    *, caller: Caller, title: str = "", system_prompt: str = "", model_type: str = "", temporary: bool = False
 ) -> Conversation:
-    """Create an empty conversation of ``caller``, and prune theirs. Raises ``UnknownModel``."""
+    """Create an empty conversation of ``caller``; theirs are pruned beside. Raises ``UnknownModel``.
+
+    A temporary one is never listed, found or named, and deleted a set time after its last activity.
+    """
     authorize(caller, Action.CREATE)
     if model_type:
         check_model_type(model_type)
-    conversation = _conversations.create(
-        owner=caller.user,
-        user_identifier=caller.user_identifier,
-        title=title.strip(),
-        title_source=_source_of(title),
-        system_prompt=system_prompt,
-        model_type=model_type,
-    )
-    pruning.prune_owner(user_identifier=conversation.user_identifier, keep=conf.get().KEEP_LATEST)
+    with while_account_lasts(caller):
+        conversation = _create(
+            owner=caller.user,
+            user_identifier=caller.user_identifier,
+            title=title.strip(),
+            title_source=_source_of(title),
+            system_prompt=system_prompt,
+            model_type=model_type,
+            is_temporary=temporary,
+            expires_at=expiry.of_temporary() if temporary else None,
+        )
+    engines.prune_from_job(conversation.user_identifier)
+    tell_change(conversation)
     return conversation
+
+
+@replayed
+def _create(**values: Any) -> Conversation:
+    return _conversations.create(**values)
+
+
+def tell_change(conversation: Conversation) -> None:
+    """Let whoever watches the owner's conversations know, once this is committed, that something is new in one."""
+    engines.tell_change(Subject(conversation.user_identifier, conversation.pk))
 
 
 def check_model_type(model_type: str) -> None:
     """Raise ``UnknownModel`` unless there is such a model type (`custom` always is)."""
     if model_type not in completions.known_model_types():
-        raise UnknownModel()
+        raise UnknownModel.asked()
 
 
 def get_conversation(*, caller: Caller, session_id: uuid.UUID, action: Action = Action.READ) -> Conversation:
@@ -55,20 +76,42 @@ def get_conversation(*, caller: Caller, session_id: uuid.UUID, action: Action = 
 
 
 def update_conversation(*, caller: Caller, session_id: uuid.UUID, changes: Mapping[str, Any]) -> Conversation:
-    """Change fields of a conversation; an emptied title hands naming back. Not an activity."""
+    """Change fields of a conversation; an emptied title hands naming back. Not an activity.
+
+    ``active_leaf`` is any message of the branch that is to be shown. Raises ``NotFound`` and ``UnknownModel``.
+    """
     conversation = get_conversation(caller=caller, session_id=session_id, action=Action.CHANGE)
-    for name, value in changes.items():
+    values = dict(changes)
+    through = values.pop("active_leaf", None)
+    if "title" in values:
+        values["title"] = values["title"].strip()
+        values["title_source"] = _source_of(values["title"])
+    if values.get("model_type"):
+        check_model_type(values["model_type"])
+    if values or through is not None:
+        values = _update(conversation, values, through)
+        tell_change(conversation)
+    for name, value in values.items():
         setattr(conversation, name, value)
-    names = list(changes)
-    if "title" in changes:
-        conversation.title = conversation.title.strip()
-        conversation.title_source = _source_of(conversation.title)
-        names.append("title_source")
-    if changes.get("model_type"):
-        check_model_type(changes["model_type"])
-    if names:
-        conversation.save(update_fields=names)
     return conversation
+
+
+def select_branch(*, caller: Caller, message_id: int) -> Conversation:
+    """Show the branch through a message, down to the newest one below it; raises ``NotFound``."""
+    conversation = branches.get_message(caller=caller, message_id=message_id, action=Action.CHANGE).conversation
+    return update_conversation(caller=caller, session_id=conversation.session_id, changes={"active_leaf": message_id})
+
+
+@replayed
+def _update(conversation: Conversation, values: dict[str, Any], through: int | None) -> dict[str, Any]:
+    """Write some fields, unless the conversation was deleted meanwhile: ``NotFound``. Returns what was written."""
+    row = Conversation.objects.filter(pk=conversation.pk)
+    if through is not None:
+        row.select_for_update().values_list("pk").first()  # against answers that begin, and deletions
+        values = {**values, **branches.shown_through(conversation, through)._asdict()}
+    if not row.update(**values, changed_at=timezone.now()):
+        raise NotFound()
+    return values
 
 
 def _source_of(title: str) -> Conversation.TitleSource:
@@ -81,23 +124,36 @@ def running_generation(*, caller: Caller, session_id: uuid.UUID) -> uuid.UUID | 
     return Generation.objects.filter(active_for=conversation).values_list("pk", flat=True).first()
 
 
-def delete_conversation(*, caller: Caller, session_id: uuid.UUID) -> None:
-    """Delete a conversation with everything in it; raises ``NotFound``."""
-    get_conversation(caller=caller, session_id=session_id, action=Action.DELETE).delete()
+def delete_conversation(*, caller: Caller, session_id: uuid.UUID) -> list[Ended]:
+    """Delete a conversation with everything in it; raises ``NotFound``. Returns the answers that ended with it."""
+    conversation = get_conversation(caller=caller, session_id=session_id, action=Action.DELETE)
+    ended = delete_whole(conversation.pk)
+    tell_change(conversation)
+    return ended
 
 
-def branch(leaf_id: int | None, conversation: Conversation) -> Iterator[Message]:
-    """Yield the messages from ``leaf_id`` up to the first one: newest first, read no further than asked.
+class Hidden(NamedTuple):
+    """A conversation that may be brought back until then, and the answers that ended as it was hidden."""
 
-    A parent always has a lower id than its children, so one descending scan meets them in order.
-    """
-    wanted = leaf_id
-    if wanted is None:
-        return
-    rows = conversation.messages.filter(pk__lte=wanted).select_related("generation").order_by("-pk")
-    for message in rows.iterator(chunk_size=BRANCH_CHUNK):
-        if message.pk == wanted:
-            yield message
-            wanted = message.parent_id
-            if wanted is None:
-                return
+    until: datetime
+    ended: list[Ended]
+
+
+def hide_conversation(*, caller: Caller, session_id: uuid.UUID, seconds: int) -> Hidden:
+    """Delete a conversation in so many seconds; until then nobody finds it. Raises ``NotFound``."""
+    conversation = get_conversation(caller=caller, session_id=session_id, action=Action.DELETE)
+    until = timezone.now() + timedelta(seconds=seconds)
+    ended = expiry.hide(conversation.pk, until)
+    tell_change(conversation)
+    return Hidden(until, ended)
+
+
+def restore_conversation(*, caller: Caller, session_id: uuid.UUID) -> Conversation:
+    """Bring a deleted conversation back, in time; raises ``NotFound``."""
+    authorize(caller, Action.CHANGE)
+    conversation = expiry.hidden(caller).filter(session_id=session_id).first()
+    if conversation is None:
+        raise NotFound()
+    expiry.restore(conversation)
+    tell_change(conversation)
+    return conversation

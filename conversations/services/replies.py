@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
+from functools import partial
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-from .. import budgets, completions, conf, context, problems, titles
-from ..access import Action, Caller, authorize
-from ..budgets import Account
-from ..compiled import Insert, Select, Update, given
-from ..completions import CompletionRequest, Endpoint
+from ..access.rules import Action, Caller, authorize
+from ..database.compiled import Insert, Select, Update, given
+from ..database.transactions import replayed
+from ..engine import completions, engines, prompts
+from ..engine.completions import CompletionRequest, Endpoint
+from ..engine.events import AnswerIds
+from ..engine.hints import Subject
+from ..engine.producer import Plan, ReplyOptions
 from ..exceptions import (
     BudgetExhausted,
-    IdempotencyMismatch,
     InvalidRequest,
     NotFound,
     ReplyInProgress,
     TooManyAnswers,
+    request_id,
 )
-from ..generation import jobs, liveness
-from ..generation.events import AnswerIds
-from ..generation.producer import Plan
-from ..generation.storage import ids_of
-from ..models import Conversation, Generation, Message, UserConfig
-from ..titles import Naming
-from .conversations import branch, create_conversation, get_conversation
+from ..limits import budgets
+from ..limits.budgets import Account
+from ..models import Conversation, Generation, Message
+from ..search import index
+from ..search.index import Document
+from . import branches, titles
+from .asking import Prompt, prepared
+from .beginnings import Beginning, create_with, go_on_with
+from .branches import ACTIVE_LEAF, Parent
+from .deletion import while_account_lasts
+from .idempotency import Idempotency, stored_reply
+from .titles import Naming
 
+NONE = Beginning()
 _messages = Insert(Message)
 _generations = Insert(Generation)
-_config_of = Select(lambda: UserConfig.objects.owned_by(given(UserConfig, "user_identifier")))
 _running_in = Select(
     lambda: Generation.objects.filter(active_for=given(Generation, "active_for")).values_list("pk", flat=True)
 )
@@ -39,26 +49,9 @@ _advance = Update(
     lambda: Conversation.objects.filter(pk=given(Conversation, "id")),
     lambda: {
         name: given(Conversation, name)
-        for name in ("active_leaf", "updated_at", "message_count", "title", "title_source")
+        for name in ("active_leaf", "updated_at", "changed_at", "message_count", "title", "title_source")
     },
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyOptions:
-    """How an answer is to be made; None leaves it to the conversation, the user's settings and the preset."""
-
-    model_type: str = ""
-    temperature: float | None = None
-    max_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """A client's promise that two requests are the same: its key, and a hash of what it asked for."""
-
-    key: str
-    hash: str
 
 
 def start_reply(
@@ -66,77 +59,79 @@ def start_reply(
     caller: Caller,
     message: str,
     session_id: uuid.UUID | None = None,
+    parent_id: Parent = ACTIVE_LEAF,
     user_id: str | None = None,
     options: ReplyOptions | None = None,
+    temporary: bool = False,
+    beginning: Beginning | None = None,
     idempotency: Idempotency | None = None,
 ) -> AnswerIds:
     """Store a user's message and begin its answer, in one transaction: what this returns is stored.
 
-    Without ``session_id`` a conversation is created. With ``idempotency``, a request that was stored before
-    returns its answer again, whatever became of it. Raises ``NotFound``, ``ReplyInProgress``,
-    ``UnknownModel``, ``PromptTooLong``, ``IdempotencyMismatch``, ``TooManyAnswers``, ``BudgetExhausted``,
-    ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
+    Without ``session_id`` a conversation is created, perhaps a ``temporary`` one, perhaps with a ``beginning``. It
+    goes on from ``parent_id``, an answer (None: the root), and the new branch is the one that is shown. With
+    ``idempotency``, a request that was stored before returns its answer again, whatever became of it. Raises
+    ``NotFound``, ``InvalidRequest``, ``ReplyInProgress``, ``UnknownModel``, ``PromptTooLong``, ``TooManyAnswers``,
+    ``IdempotencyMismatch``, ``BudgetExhausted``, ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
     """
     authorize(caller, Action.CHAT)
-    if ids := _stored(caller, session_id, user_id, idempotency):
+    if temporary and session_id is not None:
+        raise InvalidRequest(errors={"temporary": [_("Only a new conversation can be temporary.")]})
+    if ids := stored_reply(caller, session_id, user_id, idempotency):
         return ids
     try:
         account = budgets.account_of(caller)
-        with transaction.atomic():
-            account.lock()
-            if session_id is None:
-                conversation = create_conversation(caller=caller.labelled(user_id))
-            else:
-                conversation = _locked(caller=caller, session_id=session_id)
-            label = _label(caller, user_id)
-            return _ask(conversation, message, label, options or ReplyOptions(), idempotency, account)
+        engines.register_worker()
+        with while_account_lasts(caller):
+            where = (session_id, parent_id, user_id)
+            chat = _Chat(message, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency)
+            return _start(caller, chat, account)
     except (IntegrityError, ReplyInProgress, TooManyAnswers, BudgetExhausted) as error:
         # Another was quicker: with the same key, or in the same conversation, or with what was left.
-        if ids := _stored(caller, session_id, user_id, idempotency):
+        if ids := stored_reply(caller, session_id, user_id, idempotency):
             return ids
         if isinstance(error, IntegrityError):
             raise ReplyInProgress() from error
         raise
 
 
-def _whose(caller: Caller, session_id: uuid.UUID | None, user_id: str | None) -> str:
-    """Return whose answer it will be: the conversation's owner's, or the caller's for a new conversation."""
-    if session_id is None:
-        return caller.labelled(user_id).user_identifier
-    whose: str = get_conversation(caller=caller, session_id=session_id, action=Action.CHAT).user_identifier
-    return whose
+@dataclass(frozen=True, slots=True)
+class _Chat:
+    """What somebody says, and where."""
+
+    message: str
+    session_id: uuid.UUID | None
+    parent_id: Parent
+    user_id: str | None
+    options: ReplyOptions
+    temporary: bool
+    beginning: Beginning
+    idempotency: Idempotency | None
 
 
-def _stored(
-    caller: Caller, session_id: uuid.UUID | None, user_id: str | None, idempotency: Idempotency | None
-) -> AnswerIds | None:
-    """Return the answer that this key already has; raises ``IdempotencyMismatch`` if it was for something else."""
-    if idempotency is None:
-        return None
-    whose = _whose(caller, session_id, user_id)
-    earlier = Generation.objects.with_ids().filter(user_identifier=whose, idempotency_key=idempotency.key).first()
-    if earlier is None:
-        return None
-    if earlier.idempotency_hash != idempotency.hash:
-        raise IdempotencyMismatch()
-    return ids_of(earlier)
-
-
-def _ask(
-    conversation: Conversation,
-    message: str,
-    label: str | None,
-    options: ReplyOptions,
-    idempotency: Idempotency | None,
-    account: Account,
-) -> AnswerIds:
-    endpoint, prompt = _prepare(conversation, message, conversation.active_leaf_id, label, options)
+@replayed
+def _start(caller: Caller, chat: _Chat, account: Account) -> AnswerIds:
+    account.lock()
+    if chat.session_id is None:
+        owner = caller.labelled(chat.user_id)
+        conversation = create_with(chat.beginning, caller=owner, temporary=chat.temporary)
+        branches.go_on_from(conversation, chat.parent_id)
+    else:
+        conversation = _locked(caller=caller, session_id=chat.session_id)
+        branches.go_on_from(conversation, chat.parent_id)
+        go_on_with(chat.beginning, conversation)
+    leaf_id, message = conversation.active_leaf_id, chat.message
+    endpoint, request, prompt = prepared(conversation, message, leaf_id, _label(caller, chat.user_id), chat.options)
     question_id = _messages.add(
-        conversation_id=conversation.pk, parent_id=conversation.active_leaf_id, role=Message.Role.USER, content=message
+        conversation_id=conversation.pk, parent_id=leaf_id, role=Message.Role.USER, content=message
     )
+    if not conversation.is_temporary:
+        index.current().add([Document(question_id, conversation.pk, message)])
     conversation.message_count += 2
-    naming = _name(conversation, message, endpoint)
-    return _begin(conversation, question_id, endpoint, prompt, account, naming=naming, idempotency=idempotency)
+    naming = titles.name(conversation, message, endpoint)
+    return _begin(
+        conversation, question_id, endpoint, request, prompt, account, naming=naming, idempotency=chat.idempotency
+    )
 
 
 def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None = None) -> tuple[AnswerIds, str]:
@@ -145,25 +140,32 @@ def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None 
     It becomes the active branch. Returns the answer's ids and the question; raises like ``start_reply``.
     """
     account = budgets.account_of(caller)
+    engines.register_worker()
     try:
-        with transaction.atomic():
-            account.lock()
+        with while_account_lasts(caller):
             return _regenerate(caller, message_id, options or ReplyOptions(), account)
     except IntegrityError as error:  # another was quicker
         raise ReplyInProgress() from error
 
 
+@replayed
 def _regenerate(caller: Caller, message_id: int, options: ReplyOptions, account: Account) -> tuple[AnswerIds, str]:
-    message = Message.objects.for_owner(caller).select_related("conversation").filter(pk=message_id).first()
+    account.lock()
+    found = Message.objects.for_owner(caller).filter(pk=message_id)
+    session_id = found.values_list("conversation__session_id", flat=True).first()
+    if session_id is None:
+        raise NotFound()
+    conversation = _locked(caller=caller, session_id=session_id)
+    # Only now: it may have been deleted while we waited.
+    message = conversation.messages.select_related("parent").filter(pk=message_id).first()
     if message is None:
         raise NotFound()
-    conversation = _locked(caller=caller, session_id=message.conversation.session_id)
     question = message.parent if message.role == Message.Role.ASSISTANT else message
     if question is None:
         raise InvalidRequest()
-    endpoint, prompt = _prepare(conversation, question.content, question.parent_id, None, options)
-    conversation.message_count = 1 + sum(1 for _ in branch(question.pk, conversation))
-    return _begin(conversation, question.pk, endpoint, prompt, account), question.content
+    endpoint, request, prompt = prepared(conversation, question.content, question.parent_id, None, options)
+    conversation.message_count = 1 + branches.length(question.pk, conversation)
+    return _begin(conversation, question.pk, endpoint, request, prompt, account), question.content
 
 
 def _label(caller: Caller, user_id: str | None) -> str | None:
@@ -182,66 +184,20 @@ def _locked(*, caller: Caller, session_id: uuid.UUID) -> Conversation:
     return conversation
 
 
-def _prepare(
-    conversation: Conversation, message: str, leaf_id: int | None, label: str | None, options: ReplyOptions
-) -> tuple[Endpoint, CompletionRequest]:
-    """Decide which model answers, and what it gets to see."""
-    identifier = conversation.user_identifier if label is None else label
-    config = _config_of.first(user_identifier=identifier)
-    endpoint = completions.endpoint_for(asked=options.model_type, conversation=conversation.model_type, config=config)
-    settings = conf.get()
-    wished = (
-        options.max_tokens or (config.max_tokens if config else None) or endpoint.max_tokens or settings.MAX_TOKENS
-    )
-    temperature = options.temperature if options.temperature is not None else endpoint.temperature
-    messages, max_tokens = context.fit(
-        endpoint=endpoint,
-        system_prompt=conversation.system_prompt,
-        message=message,
-        history=branch(leaf_id, conversation),
-        max_tokens=wished,
-    )
-    return endpoint, CompletionRequest(
-        messages=messages,
-        temperature=settings.TEMPERATURE if temperature is None else temperature,
-        max_tokens=max_tokens,
-    )
-
-
-def _name(conversation: Conversation, message: str, endpoint: Endpoint) -> Naming | None:
-    """Name a conversation that has no title by its first words; say if the model is to improve on them."""
-    if conversation.title_source == Conversation.TitleSource.NONE:
-        conversation.title = titles.first_words(message)
-        conversation.title_source = Conversation.TitleSource.FIRST_WORDS
-    elif conversation.title_source != Conversation.TitleSource.FIRST_WORDS or _was_answered(conversation):
-        return None
-    if not titles.wanted_from(endpoint):
-        return None
-    return Naming(
-        session_id=conversation.session_id, provisional=conversation.title, endpoint=endpoint, question=message
-    )
-
-
-def _was_answered(conversation: Conversation) -> bool:
-    """Whether the model had its chance to name the conversation: after a first answer that failed it had not."""
-    completed = Generation.Status.COMPLETED
-    return Generation.objects.filter(message__conversation=conversation, status=completed).exists()
-
-
 def _begin(
     conversation: Conversation,
     question_id: int,
     endpoint: Endpoint,
     request: CompletionRequest,
+    prompt: Prompt,
     account: Account,
     *,
     naming: Naming | None = None,
     idempotency: Idempotency | None = None,
 ) -> AnswerIds:
     """Store the empty answer and its generation, and launch the producer once all is committed."""
-    worker_id = jobs.worker_id_for_job()
+    worker = engines.worker_for_job()
     account.check_answers()
-    liveness.ensure_registered(worker_id)
     answer_id = _messages.add(
         conversation_id=conversation.pk,
         parent_id=question_id,
@@ -249,42 +205,66 @@ def _begin(
         model=endpoint.model,
         model_type=endpoint.model_type,
     )
-    generation_id = _generations.add(
+    prompt_tokens = prompts.prompt_tokens(endpoint, request.messages)
+    generation_id = _add_generation(conversation, answer_id, worker, endpoint, prompt_tokens, idempotency)
+    spent_from = account.reserve(generation_id, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
+    _make_active(conversation, answer_id)
+    plan = Plan(
+        ids=AnswerIds(generation_id, conversation.session_id, answer_id),
+        endpoint=endpoint,
+        request=request,
+        fallbacks=completions.fallbacks_of(endpoint),
+        switched=partial(prompt.switched, generation_id, answer_id),
+        afterwards=partial(titles.improve, replace(naming, spent_from=spent_from)) if naming else None,
+        background=prompt.options.background,
+        request_id=request_id.get(),
+        subject=Subject(conversation.user_identifier, conversation.pk),
+    )
+    _launch(plan)
+    return plan.ids
+
+
+def _add_generation(
+    conversation: Conversation,
+    answer_id: int,
+    worker: tuple[uuid.UUID, int],
+    endpoint: Endpoint,
+    prompt_tokens: int,
+    idempotency: Idempotency | None,
+) -> uuid.UUID:
+    worker_id, log_from = worker
+    generation_id: uuid.UUID = _generations.add(
         message_id=answer_id,
         active_for_id=conversation.pk,
         worker_id=worker_id,
+        log_from=log_from,
         owner_id=conversation.owner_id,
         user_identifier=conversation.user_identifier,
         idempotency_key=idempotency.key if idempotency else None,
         idempotency_hash=idempotency.hash if idempotency else "",
+        estimated_prompt_tokens=prompt_tokens,
+        input_price=endpoint.input_price,
+        output_price=endpoint.output_price,
     )
-    prompt_tokens = context.prompt_tokens(endpoint, request.messages)
-    spent_from = account.reserve(generation_id, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
+    return generation_id
+
+
+def _launch(plan: Plan) -> None:
+    """Launch the producer once all is committed, and let those know who watch."""
+    transaction.on_commit(lambda: engines.launch_from_job(plan))
+    if plan.subject:
+        engines.tell_change(plan.subject)
+
+
+def _make_active(conversation: Conversation, answer_id: int) -> None:
+    """Make an answer the end of the active branch, which is an activity of the conversation."""
+    now = timezone.now()
     _advance.run(
         id=conversation.pk,
         active_leaf=answer_id,
-        updated_at=timezone.now(),
+        updated_at=now,
+        changed_at=now,
         message_count=conversation.message_count,
         title=conversation.title,
         title_source=conversation.title_source,
     )
-    ids = AnswerIds(generation_id, conversation.session_id, answer_id)
-    plan = Plan(
-        ids=ids,
-        endpoint=endpoint,
-        request=request,
-        naming=replace(naming, spent_from=spent_from) if naming else None,
-        request_id=problems.request_id.get(),
-    )
-    transaction.on_commit(lambda: jobs.launch_from_job(plan))
-    return ids
-
-
-def get_generation(*, caller: Caller, generation_id: uuid.UUID, action: Action = Action.READ) -> Generation:
-    """Return an answer's state, with its message, conversation and ``position``; raises ``NotFound``."""
-    generations = Generation.objects.for_owner(caller).with_ids().with_position()
-    generation = generations.filter(pk=generation_id).first()
-    if generation is None:
-        raise NotFound()
-    authorize(caller, action, generation)
-    return generation

@@ -14,12 +14,19 @@ from .processes import run, serving
 
 
 @pytest.fixture(scope="session")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A migrated database."""
-    url = databases.url_of(tmp_path_factory.mktemp("project"))
+def database_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a migrated database, for `tests.databases`."""
+    folder = tmp_path_factory.mktemp("project")
+    url = databases.url_of(folder)
     migrated = run("manage.py", "migrate", "--no-input", "--verbosity", "0", DATABASE_URL=url)
     assert migrated.returncode == 0, migrated.stderr
-    return url
+    return folder
+
+
+@pytest.fixture(scope="session")
+def database_url(database_folder: Path) -> str:
+    """A migrated database."""
+    return databases.url_of(database_folder)
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 from django.utils import translation
 from django.views.decorators.csrf import csrf_exempt
 
 from chatproject import views
-from conversations.problems import request_id
+from conversations.exceptions import request_id
 
 
 @csrf_exempt
@@ -89,12 +89,17 @@ async def body(request: HttpRequest) -> HttpResponse:
     return HttpResponse(request.body)
 
 
+@csrf_exempt
+async def form(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(request.POST.get("name", "nothing came"))
+
+
 def sync(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(threading.get_ident()))
 
 
 urlpatterns = [
-    path("", views.welcome, name="welcome"),
+    path("", include("conversations.pages.urls")),
     path("chat", echo),
     path("broken", broken),
     path("cached", cached),
@@ -104,9 +109,11 @@ urlpatterns = [
     path("endless", endless),
     path("failing", failing),
     path("body", body),
+    path("form", form),
     path("sync", sync),
     path("admin/broken", broken),
     path("admin/", admin.site.urls),
+    path("", include("conversations.urls")),
     re_path("", views.unknown_path),
 ]
 handler400 = views.bad_request

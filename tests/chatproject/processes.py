@@ -6,7 +6,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def variables() -> set[str]:
     """The environment variables that the settings read."""
-    return _names_given_to_calls(ROOT / "chatproject" / "settings.py", "env") | _names_given_to_calls(
-        ROOT / "chatproject" / "environment.py", ""
-    )
+    sources = (ROOT / "chatproject" / "settings.py", ROOT / "chatproject" / "keys.py")
+    return set().union(*(_names_given_to_calls(source, "env") for source in sources))
 
 
 def _names_given_to_calls(source: Path, module: str) -> set[str]:
@@ -36,7 +35,10 @@ def _names_given_to_calls(source: Path, module: str) -> set[str]:
         "choice",
         "url",
         "networks",
+        "model_type",
         "rate",
+        "root_path",
+        "time_zone",
         "origins",
         "database",
     }
@@ -51,7 +53,7 @@ def _names_given_to_calls(source: Path, module: str) -> set[str]:
 
 def environment(**given: str) -> dict[str, str]:
     """This process's environment with only ``given`` for the project: empty ones also win over a `.env`."""
-    nothing = dict.fromkeys(variables(), "")
+    nothing = {**dict.fromkeys(variables(), ""), "DRAIN_LISTEN_SECONDS": "0"}  # no balancer is waited for
     return {**os.environ, **nothing, "DJANGO_SETTINGS_MODULE": "chatproject.settings", **given}
 
 
@@ -95,11 +97,13 @@ def started(*arguments: str, log: Path, **given: str) -> Iterator[Process]:
 
 
 @contextmanager
-def serving(log: Path, **given: str) -> Iterator[tuple[Process, httpx.Client]]:
-    """`python -m chatproject` that answers, and a client of it."""
+def serving(
+    log: Path, program: Sequence[str] = ("-m", "chatproject"), **given: str
+) -> Iterator[tuple[Process, httpx.Client]]:
+    """`python -m chatproject`, or another ``program`` that serves, once it answers, and a client of it."""
     port = free_port()
     with (
-        started("-m", "chatproject", log=log, PORT=str(port), **given) as process,
+        started(*program, log=log, PORT=str(port), **given) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client,
     ):
         wait_until_it_answers(process, client)

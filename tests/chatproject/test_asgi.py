@@ -16,7 +16,7 @@ import httpx
 import pytest
 import websockets
 
-from chatproject.shutdown import Lifespan, Message
+from conversations.web.lifespan import Lifespan, Message
 from tests.ports import free_port
 
 from .processes import started, wait_until_it_answers
@@ -62,6 +62,20 @@ def test_the_declared_length_is_refused_before_the_body_is_sent(connection: HTTP
     connection.putheader("Content-Length", "999999999")
     connection.endheaders()
     assert connection.getresponse().status == 413
+
+
+@pytest.mark.server
+def test_a_refusal_is_read_by_a_client_that_is_still_sending(project: httpx.Client) -> None:
+    """As proxies do, which close each connection after its answer."""
+    head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (4 * LIMIT)
+    with socket.create_connection(("127.0.0.1", project.base_url.port or 0), timeout=10) as sent:
+        sent.sendall(head + b" " * LIMIT)
+        assert sent.recv(12) == b"HTTP/1.1 413"
+        sent.sendall(b" " * 3 * LIMIT)
+        received = b""
+        while piece := sent.recv(65_536):
+            received += piece
+    assert b"body_too_large" in received
 
 
 @pytest.mark.server
@@ -203,18 +217,23 @@ async def test_a_second_sigterm_does_not_cut_the_drain(server: Server) -> None:
     assert server.signals == [signal.SIGTERM]
 
 
-async def test_a_second_ctrl_c_reaches_the_server_at_once(server: Server) -> None:
-    draining, may_end = asyncio.Event(), asyncio.Event()
+async def test_a_second_ctrl_c_hurries_the_drain_and_a_third_reaches_the_server_at_once(server: Server) -> None:
+    draining, hurried, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def drain() -> None:
         draining.set()
         await may_end.wait()
 
-    running = asyncio.create_task(Lifespan(startup=nothing, shutdown=drain)({}, server.receive, server.send))
+    lifespan = Lifespan(startup=nothing, shutdown=drain, hurry=hurried.set)
+    running = asyncio.create_task(lifespan({}, server.receive, server.send))
     await server.up.wait()
     signal.raise_signal(signal.SIGINT)
     await draining.wait()
     signal.raise_signal(signal.SIGINT)
+    await hurried.wait()
+    assert server.signals == []
+    signal.raise_signal(signal.SIGINT)
+    await server.ending.wait()
     assert server.signals == [signal.SIGINT]
     may_end.set()
     await running

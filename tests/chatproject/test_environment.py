@@ -12,12 +12,14 @@ from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 from chatproject import environment as env
-from conversations.hosts import is_loopback
+from chatproject import keys
+from conversations.access.hosts import is_loopback
 
 from .processes import ROOT, run, variables
 
-# Any text is a value of these; whether HOST is an address shows when the server listens.
-FREE = {"HOST", "LLM_MODEL", "LLM_API_KEY", "DEFAULT_MODEL_TYPE"}
+# Any text is a value of these; whether HOST is an address shows when the server listens, and whether there is such a
+# file, or such a class, when the checks run.
+FREE = {"HOST", "LLM_MODEL", "LLM_API_KEY", "LOCAL_MODEL_FILE", "SEARCH"}
 MALFORMED = {
     "ALLOWED_HOSTS": "http://example.com",
     "ALLOWED_UPSTREAM_HOSTS": "http://llm.internal",
@@ -26,17 +28,24 @@ MALFORMED = {
     "CORS_ALLOWED_ORIGINS": "https://[",
     "CSRF_TRUSTED_ORIGINS": "chat.example.com",
     "DATABASE_URL": "oracle://x/y",
-    "DB_THREADS": "-1",
+    "DB_THREADS": "0",
     "DEBUG": "perhaps",
+    "DEFAULT_MODEL_TYPE": "No Such",
+    "DRAIN_LISTEN_SECONDS": "-1",
     "DRAIN_SECONDS": "soon",
     "FIELD_ENCRYPTION_KEYS": "short",
+    "KEEP_ALIVE_SECONDS": "0",
+    "KEEP_TEMPORARY_SECONDS": "soon",
     "LANGUAGE_CODE": "tlh",
     "LLM_API_URL": "ftp://x",
+    "UPSTREAM_PROXY": "socks5://x",
+    "WORKERS": "0",
     "LLM_BETWEEN_TOKENS_TIMEOUT": "0",
     "LLM_CONNECT_TIMEOUT": "nan",
     "LLM_CONTEXT_WINDOW": "255",
     "LLM_FIRST_TOKEN_TIMEOUT": "-1",
     "LLM_TOTAL_TIMEOUT": "1e9",
+    "LOCAL_CONTEXT_WINDOW": "255",
     "LOGIN_COOLOFF": "0",
     "LOGIN_FAILURES": "0",
     "LOG_FORMAT": "xml",
@@ -45,13 +54,18 @@ MALFORMED = {
     "MAX_ANSWERS_PER_PROCESS": "many",
     "ON_DISCONNECT": "panic",
     "PORT": "65536",
+    "ROOT_PATH": "chat-api",
     "RATE_LIMIT": "300/fortnight",
+    "READY_NEEDS_REDIS": "perhaps",
     "REDIS_URL": "http://x",
+    "REQUEST_BODY_SECONDS": "soon",
+    "REQUEST_HEAD_SECONDS": "-1",
     "REQUIRE_LOGIN": "perhaps",
     "SECRET_KEY": "weak",
     "SECURE_HSTS_PRELOAD": "perhaps",
-    "SECURE_HSTS_SECONDS": "forever",
+    "SECURE_HSTS_SECONDS": "-1",
     "SECURE_SSL_REDIRECT": "perhaps",
+    "TIME_ZONE": "Mars/Olympus",
     "TITLES": "none",
     "TRUSTED_PROXIES": "proxy.example.com",
     "TOKENS_PER_DAY": "-1",
@@ -82,9 +96,22 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize(("name", "value"), sorted(MALFORMED.items()))
 def test_a_malformed_value_is_refused_by_name(load: Any, name: str, value: str) -> None:
-    public = PUBLIC if name.startswith("SECURE_") else {}
-    with pytest.raises(ImproperlyConfigured, match=rf"^{name}\b"):
-        load(**{**public, name: value})
+    for others in ({}, PUBLIC):  # also where it does not count
+        with pytest.raises(ImproperlyConfigured, match=rf"^{name}\b"):
+            load(**{**others, name: value})
+
+
+@pytest.mark.parametrize("value", ["1_0", "٣", "inf", "1e3", "+5", "5s", "0x5", "-0.5", "."])
+def test_what_is_no_duration(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("DRAIN_SECONDS", value)
+    with pytest.raises(ImproperlyConfigured, match=r"^DRAIN_SECONDS="):
+        env.seconds("DRAIN_SECONDS", 1.0, may_be_zero=True)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("0", 0.0), ("2.5", 2.5), (".5", 0.5), (" 20 ", 20.0), ("", 1.0)])
+def test_durations(monkeypatch: pytest.MonkeyPatch, value: str, expected: float) -> None:
+    monkeypatch.setenv("DRAIN_SECONDS", value)
+    assert env.seconds("DRAIN_SECONDS", 1.0, may_be_zero=True) == expected
 
 
 def test_every_variable_is_among_these() -> None:
@@ -120,6 +147,7 @@ def test_a_public_server_insists_on_https(load: Any) -> None:
     assert settings.CSRF_COOKIE_SECURE
     assert settings.SESSION_COOKIE_NAME.startswith("__Host-")
     assert "chatproject.middleware.SecurityMiddleware" in settings.MIDDLEWARE
+    assert "chatproject.middleware.SecurityMiddleware" in settings.API_MIDDLEWARE
 
 
 def test_preloading_is_the_operator_s_decision(load: Any) -> None:
@@ -216,16 +244,10 @@ def test_which_hosts_mean_this_machine(host: str, expected: bool) -> None:
 def test_a_kept_secret_is_made_once_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "")
     path = tmp_path / "var" / "key"
-    first = env.secret_key(path, may_create=True)
-    assert env.secret_key(path, may_create=True) == first
+    first = keys.secret_key(path, may_create=True)
+    assert keys.secret_key(path, may_create=True) == first
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["key"]
-
-
-def test_an_unreadable_dotenv_is_named(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"SECRET_KEY=\xff\xfe\n")
-    with pytest.raises(ImproperlyConfigured, match=r"\.env cannot be read"):
-        env.read_dotenv(tmp_path / ".env")
 
 
 @pytest.mark.server

@@ -13,7 +13,8 @@ from asgiref.sync import SyncToAsync
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 
-from chatproject.handler import Handler
+from chatproject.handler import ApiHandler
+from conversations.asgi import Application
 
 from . import pages
 
@@ -55,7 +56,10 @@ class Connection:
             "query_string": query,
             "headers": [(name.encode(), value.encode()) for name, value in named.items()],
         }
-        self.task = asyncio.create_task(Handler()(scope, self._coming.get, self._send))
+        handler: Any = ApiHandler()
+        self.task = asyncio.ensure_future(
+            Application(handler, refuse=handler).answer(scope, self._coming.get, self._send)
+        )
 
     def come(self, message: dict[str, Any]) -> None:
         self._coming.put_nowait(message)
@@ -140,7 +144,7 @@ def heard() -> Iterator[list[tuple[str, Any, int]]]:
 @pytest.mark.parametrize("path", ["/chat", "/stream", "/nothing", "/sync"])
 async def test_other_receivers_hear_of_each_request_as_ever(heard: list[tuple[str, Any, int]], path: str) -> None:
     await Connection(path).task
-    assert [(what, sender) for what, sender, _thread in heard] == [("begun", Handler), ("ended", Handler)]
+    assert [(what, sender) for what, sender, _thread in heard] == [("begun", ApiHandler), ("ended", ApiHandler)]
     assert threading.get_ident() not in {thread for _what, _sender, thread in heard}
 
 
@@ -236,20 +240,38 @@ async def test_nothing_is_left_of_requests_that_ended() -> None:
 
 
 async def test_a_body_in_pieces_is_one(settings: Any) -> None:
-    settings.MAX_BODY_BYTES = 6
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "MAX_BODY_BYTES": 6}
     connection = Connection("/body", b"ab", b"", b"cd", b"ef", method="POST")
     await connection.task
     assert connection.body == b"abcdef"
 
 
 @pytest.mark.parametrize("headers", [{}, {"content-length": "7"}, {"content-length": "2"}, {"content-length": "x"}])
-async def test_a_body_over_the_limit_is_refused_and_not_read_on(settings: Any, headers: dict[str, str]) -> None:
-    settings.MAX_BODY_BYTES = 6
+async def test_a_body_over_the_limit_is_refused_and_its_rest_dropped(settings: Any, headers: dict[str, str]) -> None:
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "MAX_BODY_BYTES": 6}
     connection = Connection("/body", b"abcd", b"efg", b"rest", method="POST", headers=headers)
     await connection.task
     assert connection.status == 413
     assert b"body_too_large" in connection.body
-    assert not connection._coming.empty()
+    assert connection._coming.empty(), "or a client that is still sending would be reset before it reads that"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"name=kim"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\nkim\r\n--x--\r\n',
+        ),
+    ],
+)
+async def test_a_form_in_chunks_is_read(content_type: str, body: bytes) -> None:
+    """Nobody said its length, which what reads forms takes for none."""
+    headers = {"content-type": content_type, "transfer-encoding": "chunked"}
+    connection = Connection("/form", body[:5], body[5:], method="POST", headers=headers)
+    await connection.task
+    assert connection.body == b"kim"
 
 
 async def test_a_query_that_is_no_text_is_refused() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 
 from chatproject.logs import JsonFormatter, TextFormatter, UnexpectedOnly, logging_config
-from conversations.problems import request_id
+from conversations.exceptions import request_id
 
 
 @pytest.fixture
@@ -31,10 +32,26 @@ def record(
 
 
 def failed(**extra: object) -> logging.LogRecord:
+    return raised("bad value", "it failed", **extra)
+
+
+def raised(reason: str, message: str, *args: object, **extra: object) -> logging.LogRecord:
     try:
-        raise ValueError("bad value")
+        raise ValueError(reason)
     except ValueError:
-        return record("it failed", level=logging.ERROR, error=True, **extra)
+        return record(message, *args, level=logging.ERROR, error=True, **extra)
+
+
+def test_formats_of_others_find_all_that_a_record_has(caplog: pytest.LogCaptureFixture) -> None:
+    """Such as gunicorn's, ``%(process)d``: a record without it made every line a traceback."""
+    logging_config(format="text", level="INFO")
+    with caplog.at_level(logging.INFO, logger="conversations.test"):
+        logging.getLogger("conversations.test").info("hello")
+    everything = "%(process)d %(processName)s %(thread)d %(threadName)s %(filename)s:%(lineno)d %(funcName)s"
+    line = logging.Formatter(everything).format(caplog.records[-1])
+    assert line.startswith(f"{os.getpid()} MainProcess ")
+    assert " MainThread test_logs.py:" in line
+    assert line.endswith("test_formats_of_others_find_all_that_a_record_has")
 
 
 @pytest.mark.usefixtures("in_request")
@@ -57,8 +74,28 @@ def test_a_message_cannot_begin_a_line_of_its_own_or_steer_a_terminal() -> None:
 def test_a_traceback_follows_the_text_line() -> None:
     lines = TextFormatter().format(failed()).splitlines()
     assert lines[0].endswith("it failed")
-    assert lines[1] == "Traceback (most recent call last):"
-    assert lines[-1] == "ValueError: bad value"
+    assert lines[1].strip() == "Traceback (most recent call last):"
+    assert lines[-1].strip() == "ValueError: bad value"
+
+
+# Every character that Python or a terminal takes for the end of a line, and some that steer a terminal or its order.
+STEERING = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x200F, 0x202E, 0x2066, 0xDC80)]
+
+
+@pytest.mark.parametrize("character", STEERING, ids=ascii)
+def test_no_character_in_a_message_or_an_error_begins_a_line_or_steers(character: str) -> None:
+    forged = f"bad{character}2026-01-01 00:00:00.000 INFO conversations.audit [-] forged"
+    text = TextFormatter().format(raised(forged, "said %s", forged))
+    head, *trace = text.splitlines()
+    assert all(line.startswith("    ") for line in trace)
+    assert all(character not in line for line in (head, *trace))
+    line = JsonFormatter().format(raised(forged, "said %s", forged, fields={"path": forged}))
+    assert character not in line
+    assert len(line.splitlines()) == 1
+    entry = json.loads(line)
+    assert entry["message"] == f"said {forged}"
+    assert entry["path"] == forged
+    assert forged in entry["exc_info"]
 
 
 @pytest.mark.usefixtures("in_request")

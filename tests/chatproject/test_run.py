@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
+from django.db import connection
 
+from chatproject.__main__ import without_password
+from chatproject.greeting import base_url
 from tests.ports import free_port
 
 from .processes import run, serving
@@ -37,6 +45,90 @@ def test_an_address_that_is_not_here_is_told_in_one_line(host: str) -> None:
     (line,) = ended.stderr.splitlines()
     assert f"cannot listen on {host}:8000" in line
     assert "HOST and PORT" in line
+
+
+def test_help_tells_of_arguments_and_exit_codes_whatever_the_settings_are() -> None:
+    ended = run("-m", "chatproject", "--help", PORT="wrong")
+    assert ended.returncode == 0
+    for part in ("--host", "--port", "--migrate", "Exit codes"):
+        assert part in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--prot", "9000"], "unrecognized arguments: --prot 9000"),
+        (["--threads", "2"], "unrecognized arguments"),
+        (["9000"], "unrecognized arguments: 9000"),
+        (["--por", "9000"], "unrecognized arguments"),
+        (["--port"], "expected one argument"),
+        (["--port", ""], "--port"),
+        (["--port", "http"], "PORT='http' is not a whole number from 1 to 65535."),
+        (["--port=0"], "PORT='0' is not"),
+    ],
+)
+def test_arguments_that_are_wrong_are_told_in_one_line(arguments: list[str], part: str) -> None:
+    ended = run("-m", "chatproject", *arguments)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("chatproject: ")
+    assert part in line
+
+
+def test_host_and_port_are_taken_before_those_of_the_environment() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = run("-m", "chatproject", "--host", "127.0.0.1", f"--port={port}", HOST="192.0.2.1", PORT="1")
+    assert ended.returncode == 2
+    assert f"127.0.0.1:{port} is taken" in ended.stderr
+
+
+@pytest.mark.parametrize("given", [{"LLM_API_URL": "http://127.0.0.1:9/v1"}, {"DRAIN_SECONDS": "x"}, {"PORT": "x"}])
+def test_wrong_settings_are_told_before_a_migration(tmp_path: Path, given: dict[str, str]) -> None:
+    url = f"sqlite:///{tmp_path}/db.sqlite3"
+    ended = run("-m", "chatproject", "--migrate", **{"PORT": str(free_port()), "DATABASE_URL": url, **given})
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("chatproject: ")
+    assert not (tmp_path / "db.sqlite3").exists()
+
+
+def test_a_database_that_cannot_be_migrated_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "db.sqlite3").write_text("this is no database, but long enough to look like one" * 50)
+    url = f"sqlite:///{tmp_path}/db.sqlite3"
+    ended = run("-m", "chatproject", "--migrate", PORT=str(free_port()), DATABASE_URL=url)
+    assert ended.returncode == 3
+    (line,) = ended.stderr.splitlines()
+    assert "DATABASE_URL" in line
+
+
+def test_it_migrates_where_it_is_asked_to_and_names_a_default_model_that_is_none(tmp_path: Path) -> None:
+    given = {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3", "DEFAULT_MODEL_TYPE": "nope"}
+    with serving(tmp_path / "log", ("-m", "chatproject", "--migrate"), **given) as (process, client):
+        assert client.get("/api/health/ready").status_code == 200
+        assert "DEFAULT_MODEL_TYPE='nope' is not offered" in process.output()
+        assert process.end(signal.SIGTERM) == 0
+
+
+def test_a_key_that_no_encryption_key_opens_is_told_at_the_start(tmp_path: Path) -> None:
+    given = {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
+    assert run("manage.py", "migrate", **given).returncode == 0
+    with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database, database:
+        database.execute("UPDATE llmproviders_preset SET api_key = 'no token', is_enabled = 1 WHERE type = 'glm4'")
+    with serving(tmp_path / "log", ("-m", "chatproject"), **given) as (process, _client):
+        assert "preset glm4 is left out" in process.output()
+        assert process.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(
+    ("password", "told"),
+    [("e", "password of kim: e"), ("abc", "password of kim: abc"), ("secret", "password of kim: ***")],
+)
+def test_a_password_is_blotted_out_and_no_word_with_it(password: str, told: str) -> None:
+    """One of a letter or two stands in every message: what is left could not be read, and would tell the password."""
+    with patch.dict(connection.settings_dict, {"PASSWORD": password}):
+        assert without_password(Exception(f"password of kim: {password}")) == told
 
 
 def test_a_missing_database_is_told_and_not_made(tmp_path: Path) -> None:
@@ -89,14 +181,56 @@ def test_it_prints_where_things_are_and_a_line_to_try(tmp_path: Path, database_u
             assert url in process.output()
 
 
+@pytest.mark.parametrize("login", ["false", "true"])
+def test_it_says_who_gets_in_and_the_line_to_try_gets_in(tmp_path: Path, database_url: str, login: str) -> None:
+    given = {"DATABASE_URL": database_url, "REQUIRE_LOGIN": login}
+    with serving(tmp_path / "log", **given) as (process, client):
+        said = process.output()
+        assert ("REQUIRE_LOGIN=true before one stands in front" in said) is (login == "false")
+        assert ("`manage.py create_api_key USER --name NAME`" in said) is (login == "true")
+        assert (f"{client.base_url.copy_with(path='/accounts')}." in said) is (login == "true")
+        line = next(line for line in said.splitlines() if line.strip().startswith("curl"))
+        if login == "true":
+            made = run(
+                "manage.py", "createsuperuser", "--no-input", "--username=kim", "--email=k@example.com", **given
+            )
+            assert made.returncode == 0, made.stderr
+            key = run("manage.py", "create_api_key", "kim", "--name=n", **given).stdout.strip()
+            line = line.replace("chatkey_…", key)
+        _curl, _n, url, *rest = shlex.split(line)
+        options = dict(zip(rest[::2], rest[1::2], strict=True))
+        headers = dict(value.split(": ", 1) for name, value in zip(rest[::2], rest[1::2], strict=True) if name == "-H")
+        with client.stream("POST", url, headers=headers, content=options["-d"]) as answer:
+            assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("hosts", "redirect", "expected"),
+    [
+        (["localhost", "127.0.0.1"], False, "http://127.0.0.1:8000"),
+        (["*"], False, "http://127.0.0.1:8000"),
+        (["chat.example.com"], True, "https://chat.example.com"),
+        (["localhost", ".example.com"], True, "https://example.com"),
+        (["chat.lan", "127.0.0.1"], False, "http://127.0.0.1:8000"),
+        ([".chat.lan"], False, "http://chat.lan:8000"),
+        (["[2001:db8::7]"], False, "http://[2001:db8::7]:8000"),
+    ],
+)
+def test_the_greeting_names_the_server_as_it_answers(
+    settings: Any, hosts: list[str], redirect: bool, expected: str
+) -> None:
+    settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = hosts, redirect
+    assert base_url("0.0.0.0", 8000) == expected
+
+
 def test_one_json_line_a_request(tmp_path: Path, database_url: str) -> None:
     with serving(tmp_path / "log", DATABASE_URL=database_url, LOG_FORMAT="json") as (process, client):
-        client.get("/api/health", headers={"X-Request-Id": "mine"})
+        client.get("/conversations", headers={"X-Request-Id": "mine"})
         client.get("/nothing?key=secret", headers={"X-Request-Id": "mine"})
         process.end(signal.SIGTERM)
         entries = [json.loads(line) for line in process.output().splitlines() if line.startswith("{")]
         mine = [entry for entry in entries if entry["request_id"] == "mine"]
-        assert [(entry["path"], entry["status"]) for entry in mine] == [("/api/health", 200), ("/nothing", 404)]
+        assert [(entry["path"], entry["status"]) for entry in mine] == [("/conversations", 200), ("/nothing", 404)]
         assert "secret" not in process.output()
 
 
@@ -138,9 +272,24 @@ def test_the_schema_is_openapi_in_yaml_or_json(project: httpx.Client) -> None:
     assert not [path for path in paths if path != "/" and path.endswith("/")]
 
 
-def test_the_welcome_page_shows_a_line_to_copy(project: httpx.Client) -> None:
+@pytest.mark.parametrize("accept", ["*/*", "text/html", "application/json", "application/yaml"])
+def test_the_schema_is_where_the_old_service_had_it(project: httpx.Client, accept: str) -> None:
+    answer = project.get("/openapi.json", headers={"Accept": accept})
+    assert answer.headers["content-type"] == "application/json"
+    document = answer.json()
+    as_ever = project.get("/schema", headers={"Accept": "application/vnd.oai.openapi+json"}).json()
+    assert document == as_ever
+    assert not {"/openapi.json", "/redoc"} & document["paths"].keys()
+
+
+def test_redoc_leads_to_the_documentation(project: httpx.Client) -> None:
+    answer = project.get("/redoc")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
+    assert project.get("/redoc", follow_redirects=True).status_code == 200
+
+
+def test_the_chat_page_leads_to_the_other_pages(project: httpx.Client) -> None:
     page = project.get("/").text
-    assert f"curl -N {project.base_url.copy_with(path='/chat')}" in page
     for link in ("/docs", "/schema", "/admin/", "/api/health"):
         assert f'href="{link}"' in page
 

@@ -46,5 +46,5 @@ def test_postgresql_does_not_wait_for_a_lock_for_ever() -> None:
 
 
 def test_every_middleware_can_be_async() -> None:
-    for path in settings.MIDDLEWARE:
+    for path in (*settings.MIDDLEWARE, *settings.API_MIDDLEWARE):
         assert import_string(path).async_capable, path

@@ -7,7 +7,7 @@ import sys
 
 import uvicorn
 
-from chatproject.shutdown import Lifespan, Message, Receive, Send
+from conversations.web.lifespan import Lifespan, Message, Receive, Send
 
 draining = asyncio.Event()
 may_end = asyncio.Event()

@@ -14,9 +14,8 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from conversations import api_keys
-from conversations.access import Scope
-from conversations.models import ApiKey, Conversation, Generation, Message, UserConfig
+from conversations.access import api_keys
+from conversations.models import ApiKey, Conversation, DailyUsage, Feedback, Generation, Message, Scope, UserConfig
 
 CSRF = "c" * 32
 # Stands in every text of `Belongings`: who must not see them must not see this.
@@ -121,6 +120,8 @@ def rows_of(user: User) -> dict[str, list[dict[str, Any]]]:
         "conversations": list(Conversation.objects.filter(**mine).order_by("pk").values()),
         "messages": list(Message.objects.filter(conversation__owner=user).order_by("pk").values()),
         "generations": list(Generation.objects.filter(**mine).order_by("pk").values()),
+        "feedback": list(Feedback.objects.filter(message__conversation__owner=user).order_by("pk").values()),
+        "usage": list(DailyUsage.objects.filter(**mine).order_by("pk").values()),
         "configs": list(UserConfig.objects.filter(**mine).order_by("pk").values()),
         "keys": [
             {name: value for name, value in row.items() if name != "last_used_at"}

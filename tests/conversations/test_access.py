@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversations.access import Action, Caller, authorize
-from conversations.credentials import Connection, check_origin, identify
+from conversations.access.credentials import Connection, check_origin, identify
+from conversations.access.rules import Action, Caller, authorize
 from conversations.exceptions import NotAuthenticated, NotFound, PermissionRefused
 from conversations.models import Conversation
 
@@ -27,20 +29,33 @@ def local(**headers: str) -> Connection:
 
 
 # Connections ----------------------------------------------------------------------------------------------------
-def test_a_connection_is_the_same_from_a_request_and_from_a_scope() -> None:
+def request_of(meta: dict[str, Any]) -> HttpRequest:
+    """A request that came over WSGI."""
+    request = HttpRequest()
+    request.META = meta
+    return request
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_is_the_same_from_a_request_and_from_a_scope(version: str, scheme: str) -> None:
     meta = {
         "REMOTE_ADDR": "10.0.0.7",
         "HTTP_HOST": "example.com",
         "HTTP_X_FORWARDED_FOR": "203.0.113.9",
         "CONTENT_TYPE": "text/plain",
+        "SERVER_PROTOCOL": f"HTTP/{version}",
         "wsgi.input": object(),
+        "wsgi.url_scheme": scheme,
     }
     scope = {
         "client": ("10.0.0.7", 4711),
+        "scheme": scheme,
+        "http_version": version,
         "headers": [(b"Host", b"example.com"), (b"x-forwarded-for", b"203.0.113.9")],
     }
-    expected = Connection("10.0.0.7", {"host": "example.com", "x-forwarded-for": "203.0.113.9"})
-    assert Connection.from_meta(meta) == Connection.from_scope(scope) == expected
+    expected = Connection("10.0.0.7", {"host": "example.com", "x-forwarded-for": "203.0.113.9"}, scheme, version)
+    assert Connection.from_request(request_of(meta)) == Connection.from_scope(scope) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,7 +64,7 @@ def test_a_connection_is_the_same_from_a_request_and_from_a_scope() -> None:
 def test_a_peer_without_an_address_is_not_local(scope: dict[str, Any]) -> None:
     """As over a Unix socket, where a proxy sits in front."""
     assert not Connection.from_scope(scope).is_local
-    assert not Connection.from_meta({"REMOTE_ADDR": ""}).is_local
+    assert not Connection.from_request(request_of({"REMOTE_ADDR": ""})).is_local
 
 
 @given(st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9))))
@@ -90,16 +105,64 @@ def test_everything_else_is_not(peer: str) -> None:
     assert not Connection(peer, {}).is_local
 
 
-@pytest.mark.parametrize(
-    "name", ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-x"]
-)
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+# What proxies are known to add, each by one of its names.
+OF_PROXIES = words("""
+    forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-x x-forwarded x-forward-for forwarded-for
+    via x-real-ip x-client-ip client-ip true-client-ip x-cluster-client-ip x-remote-ip x-remote-addr x-proxyuser-ip
+    x-originating-ip x-original-uri x-original-forwarded-for x-original-host x-original-url x-rewrite-url x-host
+    proxy-connection proxy-authorization x-proxy-user wl-proxy-client-ip max-forwards x-scheme x-url-scheme
+    front-end-https x-https x-ssl-cipher x-client-cert x-request-start x-queue-start x-coming-from x-bluecoat-via
+    cf-connecting-ip cf-ray cdn-loop fly-client-ip fly-region fastly-client-ip fastly-ssl akamai-origin-hop
+    x-azure-clientip x-arr-ssl x-appengine-user-ip x-amzn-trace-id x-amz-cf-id cloudfront-viewer-address
+    x-envoy-external-address x-envoy-original-path x-cloud-trace-context x-varnish x-traefik-id x-nginx-proxy
+    x-kong-request-id tailscale-user-login x-vercel-id x-nf-client-connection-ip incap-client-ip x-sucuri-clientip
+    ali-cdn-real-ip eagleid x-ms-forwarded-client-cert x-auth-request-user remote-user
+""")
+# What browsers, curl and the libraries of programs send by themselves.
+OF_PROGRAMS = words("""
+    host user-agent accept accept-encoding accept-language accept-charset connection keep-alive content-type
+    content-length content-encoding transfer-encoding te trailer expect cookie origin referer dnt sec-gpc
+    sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user sec-ch-ua sec-ch-ua-platform sec-ch-ua-mobile
+    sec-websocket-key sec-websocket-version sec-websocket-extensions sec-websocket-protocol upgrade
+    upgrade-insecure-requests authorization x-request-id x-correlation-id idempotency-key last-event-id x-csrftoken
+    x-requested-with x-api-key cache-control pragma if-none-match if-modified-since range priority date from
+    traceparent tracestate baggage x-b3-traceid sentry-trace x-stainless-lang x-stainless-os x-stainless-retry-count
+    openai-organization openai-beta http-referer x-title access-control-request-method
+    access-control-request-private-network save-data device-memory x-http-method-override
+""")
+
+
+def with_header(name: str, value: str) -> list[Connection]:
+    """A connection with this header, from everywhere where connections come from."""
+    scope = {"client": (LOCAL, 1), "headers": [(name.title().encode(), value.encode())]}
+    meta = {"REMOTE_ADDR": LOCAL, f"HTTP_{name.upper().replace('-', '_')}": value}
+    return [Connection(LOCAL, {name: value}), Connection.from_request(request_of(meta)), Connection.from_scope(scope)]
+
+
+@pytest.mark.parametrize("name", [*OF_PROXIES, "x_real_ip"])
 @pytest.mark.parametrize("value", ["127.0.0.1", "for=127.0.0.1", ""])
 def test_what_came_through_a_proxy_is_not_local_whatever_the_proxy_says(name: str, value: str) -> None:
-    assert not Connection(LOCAL, {name: value}).is_local
-    assert not Connection.from_meta({"REMOTE_ADDR": LOCAL, f"HTTP_{name.upper().replace('-', '_')}": value}).is_local
-    assert not Connection.from_scope(
-        {"client": (LOCAL, 1), "headers": [(name.title().encode(), value.encode())]}
-    ).is_local
+    for connection in with_header(name, value):
+        assert not connection.is_local
+        assert name.replace("_", "-") in str(connection.why_not_local()).replace("_", "-")
+
+
+@pytest.mark.parametrize("name", OF_PROGRAMS)
+def test_what_programs_send_by_themselves_is_no_sign_of_a_proxy(name: str) -> None:
+    for connection in with_header(name, LOCAL):
+        assert connection.is_local
+
+
+@pytest.mark.parametrize(("version", "expected"), [("0.9", False), ("1.0", False), ("1.1", True), ("2", True)])
+def test_what_speaks_as_proxies_do_is_not_local(version: str, expected: bool) -> None:
+    """nginx speaks HTTP/1.0 to what is behind it, unless it is told otherwise."""
+    connection = Connection.from_scope({"client": (LOCAL, 1), "headers": [], "http_version": version})
+    assert connection.is_local is expected
+    assert ("HTTP/1.0" in str(connection.why_not_local())) is not expected
 
 
 def test_headers_that_came_twice_are_the_same_from_a_request_and_from_a_scope() -> None:
@@ -114,7 +177,7 @@ def test_headers_that_came_twice_are_the_same_from_a_request_and_from_a_scope() 
         "headers": [(name.encode(), value.encode()) for name, value in lines],
     }
     request = ASGIRequest(scope, BytesIO())
-    assert Connection.from_meta(request.META) == Connection.from_scope(scope)
+    assert Connection.from_request(request) == Connection.from_scope(scope)
 
 
 # Who is calling -------------------------------------------------------------------------------------------------
@@ -227,7 +290,9 @@ def hosts(settings: Any) -> None:
         ("LOCALHOST:8000", "http://localhost:8000"),
         ("127.0.0.1", "http://127.0.0.1"),
         ("[::1]:8000", "http://[::1]:8000"),
-        ("chat.example.com", "https://chat.example.com"),
+        ("chat.example.com", "http://chat.example.com"),
+        ("chat.example.com:80", "http://chat.example.com"),
+        ("chat.example.com", "http://chat.example.com:80"),
         ("localhost:8000", "https://friend.example"),
     ],
 )
@@ -235,11 +300,38 @@ def test_own_pages_friends_and_programs_get_in(hosts: None, host: str, origin: s
     check_origin(local(host=host, **({"origin": origin} if origin else {})))
 
 
+@pytest.mark.parametrize("how", ["tls", "proxy"])
+@pytest.mark.parametrize("scheme", ["https", "wss"])
+@pytest.mark.parametrize("said", ["https", "HTTPS", " https , http"])
+def test_over_tls_a_page_without_it_is_another_one(
+    hosts: None, settings: Any, how: str, scheme: str, said: str
+) -> None:
+    """And the other way round."""
+    secure = Connection(LOCAL, {"host": "chat.example.com"}, scheme)
+    plain = Connection(LOCAL, {"host": "chat.example.com"})
+    if how == "proxy":
+        settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+        secure = Connection(LOCAL, {"host": "chat.example.com", "x-forwarded-proto": said})
+        plain = Connection(LOCAL, {"host": "chat.example.com", "x-forwarded-proto": "http"}, scheme)
+    for connection, own, other in ((secure, "https", "http"), (plain, "http", "https")):
+        for origin in (f"{own}://chat.example.com", f"{own}://CHAT.example.com"):
+            check_origin(replace(connection, headers={**connection.headers, "origin": origin}))
+        for origin in (f"{other}://chat.example.com", f"{own}://chat.example.com:{8443}", "ws://chat.example.com"):
+            with pytest.raises(PermissionRefused):
+                check_origin(replace(connection, headers={**connection.headers, "origin": origin}))
+
+
 @pytest.mark.parametrize(
     "origin",
     [
         "http://evil.example",
         "http://localhost:8001",
+        "https://localhost:8000",
+        "ws://localhost:8000",
+        "http://localhost:8000/",
+        "http://localhost:8000?",
+        "http://localhost:8000#",
+        "http://localhost:99999",
         "http://localhost",
         "http://localhost:8000.evil.example",
         "http://evil.example/localhost:8000",

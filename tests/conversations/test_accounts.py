@@ -16,7 +16,7 @@ from django.core import signing
 from django.test import Client
 
 from chatproject.logs import TextFormatter
-from conversations import api_keys
+from conversations.access import api_keys
 from conversations.models import ApiKey
 from tests.conftest import Server
 
@@ -309,13 +309,29 @@ def test_pages_speak_chinese_too(client: httpx.Client, kim: User) -> None:
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_the_welcome_page_leads_to_the_account_where_login_is_required(
-    client: httpx.Client, settings: Any, required: bool
+def test_the_chat_page_leads_to_the_account_where_login_is_required(
+    client: httpx.Client, kim: User, settings: Any, required: bool
 ) -> None:
-    settings.REQUIRE_LOGIN = required
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "REQUIRE_LOGIN": required}
+    log_in(client)
     page = client.get("/").text
     assert ('href="/accounts"' in page) == required
-    assert ("Authorization: Bearer" in page) == required
+
+
+@pytest.mark.parametrize("path", ["/accounts/login", "/admin/login/"])
+def test_a_login_from_an_origin_that_is_not_trusted_names_the_setting(
+    client: httpx.Client, kim: User, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """As behind a proxy for https whose origin nobody named."""
+    token = client.get(path) and client.cookies["csrftoken"]
+    form = {"csrfmiddlewaretoken": token, "username": "kim", "password": PASSWORD}
+    refused = client.post(path, data=form, headers={"Origin": "https://chat.example.com"})
+    assert refused.status_code == 403
+    assert "CSRF_TRUSTED_ORIGINS" in refused.text
+    assert "'https://chat.example.com' is not in CSRF_TRUSTED_ORIGINS" in caplog.text
+    without_token = client.post(path, data={"username": "kim"})
+    assert without_token.status_code == 403
+    assert "CSRF_TRUSTED_ORIGINS" not in without_token.text
 
 
 # Sessions and the API -------------------------------------------------------------------------------------------
@@ -329,6 +345,8 @@ def test_a_session_calls_the_api_with_its_token_only(browser: httpx.Client) -> N
     assert browser.post("/conversations", json={}, headers=token).status_code == 201
     foreign = browser.post("/conversations", json={}, headers={**token, "Origin": "https://evil.example"})
     assert (foreign.status_code, foreign.json()["code"]) == (403, "csrf_failed")
+    assert "CSRF_TRUSTED_ORIGINS" in foreign.json()["detail"]
+    assert "CSRF_TRUSTED_ORIGINS" not in refused.json()["detail"]
     own = browser.post("/conversations", json={}, headers={**token, "Origin": str(browser.base_url).rstrip("/")})
     assert own.status_code == 201
 

@@ -17,14 +17,17 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from conversations import db, services
-from conversations.access import Caller
-from conversations.generation import supervisor
-from conversations.generation.reader import open_reader
+from conversations import services
+from conversations.access.rules import Caller
+from conversations.database import db
+from conversations.engine.reader import open_reader
+from conversations.engine.supervisor import Supervisor
 from conversations.models import (
     Allowance,
     ApiKey,
     Conversation,
+    DailyUsage,
+    Feedback,
     Generation,
     GenerationChunk,
     Message,
@@ -49,6 +52,8 @@ PAGES = {
     "apikey": ApiKey,
     "allowance": Allowance,
     "tokenbudget": TokenBudget,
+    "dailyusage": DailyUsage,
+    "feedback": Feedback,
 }
 
 
@@ -90,6 +95,8 @@ def make_rows(first: int, last: int) -> None:
     Allowance.objects.bulk_create(Allowance(user=owner, max_answers=1) for owner in owners)
     today = timezone.now().date()
     TokenBudget.objects.bulk_create(TokenBudget(subject=f"user:{owner.pk}", day=today) for owner in owners)
+    DailyUsage.objects.bulk_create(DailyUsage(user_identifier=f"user:{owner.pk}", day=today) for owner in owners)
+    Feedback.objects.bulk_create(Feedback(message=message, rating=1, text="words") for message in messages)
 
 
 def make_conversation(**values: Any) -> Conversation:
@@ -156,7 +163,7 @@ def test_conversations_are_found_by(page: Callable[..., str], how: str) -> None:
 def test_what_was_said_and_made_is_found_by_session(page: Callable[..., str], name: str) -> None:
     wanted, other = make_conversation(), make_conversation()
     html = page(f"{name}_changelist", q=str(wanted.session_id))
-    assert f">{wanted.session_id}</a>" in html
+    assert f'<span title="{wanted.session_id}">{str(wanted.session_id)[:8]}…</span></a>' in html
     assert str(other.session_id) not in html
 
 
@@ -352,7 +359,7 @@ def test_an_account_can_be_deleted_with_all_it_owns(admin_client: Client) -> Non
 
 
 async def test_deleting_a_conversation_ends_its_running_answer_as_stopped(
-    engine: supervisor.Supervisor, upstream: ScriptedUpstream, settings: Any
+    engine: Supervisor, upstream: ScriptedUpstream, settings: Any
 ) -> None:
     settings.LLMPROVIDERS = {**settings.LLMPROVIDERS, "API_URL": upstream.url, "MODEL": "scripted"}
     upstream.script = [answer("a", "b", stall=1)]
@@ -496,3 +503,37 @@ def test_token_budgets_are_shown_and_not_changed(admin_client: Client, page: Cal
         assert admin_client.post(url, {"spent": 0, "post": "yes"}).status_code == 403
     assert admin_client.get(reverse("admin:conversations_tokenbudget_add")).status_code == 403
     assert TokenBudget.objects.get().spent == 4711
+
+
+def test_a_list_has_ids_in_short_and_long_texts_in_one_line(page: Callable[..., str]) -> None:
+    """The whole is in a hint; the style cuts what is shown."""
+    kim = User.objects.create_user("kim.with.a.rather.long.name@example.com")
+    untitled = make_conversation(owner=kim, user_identifier=f"user:{kim.pk}", title="")
+    title = "A title of many words " * 8
+    make_conversation(owner=kim, user_identifier=f"user:{kim.pk}", title=title.strip())
+    html = page("conversation_changelist")
+    assert f'<span title="{untitled.session_id}">{str(untitled.session_id)[:8]}…</span>' in html
+    assert f'<span title="{title.strip()}">' in html
+    assert f'<span title="{kim}">{kim}</span>' in html
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_admin_carries_the_products_name_icon_and_style(admin_client: Client, language: str) -> None:
+    for path in ("/admin/", "/admin/conversations/message/"):
+        html = admin_client.get(path, headers={"Accept-Language": language}).content.decode()
+        assert "Django" not in html
+        assert ">chatproject</a>" in html
+        assert "| chatproject</title>" in html
+        assert 'href="/static/chatproject/icon.svg"' in html
+        assert 'href="/static/chatproject/admin.css"' in html
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/accounts/login", "/favicon.ico"])
+def test_no_browser_asks_in_vain_for_an_icon(client: Client, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200
+    if path == "/favicon.ico":
+        assert response.headers["Content-Type"] == "image/x-icon"
+        assert response.content.startswith(b"\0\0\1\0")
+    else:
+        assert 'rel="icon" href="/static/chatproject/icon.svg"' in response.content.decode()

@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from conversations import api_keys
+from conversations.access import api_keys
 from conversations.exceptions import NotAuthenticated
 from conversations.models import ApiKey
 

@@ -14,9 +14,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from conversations import api_keys
-from conversations.access import Scope
-from conversations.models import ApiKey
+from conversations.access import api_keys
+from conversations.models import ApiKey, Scope
 
 from .accounts import bearer, make_key, make_user, require_login, session_of
 
@@ -255,6 +254,8 @@ def test_the_command_takes_scopes_and_an_end(kim: User) -> None:
         ["gone", "--name", "n"],
         ["kim", "--name", " "],
         ["kim", "--name", "x" * 101],
+        ["kim", "--name", "a\nb"],
+        ["kim", "--name", "a\x1b[2Jb"],
         ["kim"],
         ["kim", "--name", "n", "--expires", "0"],
         ["kim", "--name", "n", "--expires", "3651"],

@@ -20,18 +20,20 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from conversations import api_keys
-from conversations.access import Scope
+from conversations.access import api_keys
 from conversations.models import (
     Allowance,
     Conversation,
+    DailyUsage,
+    Feedback,
     Generation,
     Message,
+    Scope,
     TokenBudget,
     UserConfig,
     Worker,
 )
-from conversations.streaming.consumers import ACTIONS
+from conversations.socket.consumers import ACTIONS
 from llmproviders.models import Preset
 from tests.conftest import Server
 from tests.upstream import ScriptedUpstream, answer
@@ -58,6 +60,7 @@ from .helpers import stream
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+PRIVATE_URL = "http://127.0.0.1:1/v1"
 UNKNOWN = Belongings(uuid.UUID(int=7), 2**62, uuid.UUID(int=8), 2**62)
 
 
@@ -72,6 +75,8 @@ class Call:
     body: Callable[[Belongings], dict[str, Any] | None] = lambda _rows: None
     headers: Mapping[str, str] | None = None
     query: str = ""
+    # Of a stream without an end only the beginning is read.
+    endless: bool = False
 
 
 def say(**more: Any) -> Callable[[Belongings], dict[str, Any]]:
@@ -82,6 +87,10 @@ def say_there(**more: Any) -> Callable[[Belongings], dict[str, Any]]:
     return lambda rows: {"message": "hi", "session_id": str(rows.session_id), **more}
 
 
+def complete(model: str = "default", **more: Any) -> Callable[[Belongings], dict[str, Any]]:
+    return lambda _rows: {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
+
+
 # By route and method: HEAD is as GET, OPTIONS answers whoever is somebody, what is not listed has to be a 405.
 CALLS: dict[str, dict[str, list[Call]]] = {
     "conversations": {
@@ -90,10 +99,31 @@ CALLS: dict[str, dict[str, list[Call]]] = {
     },
     "conversations/<str:session_id>": {
         "GET": [Call(Scope.READ, mine=True)],
-        "PATCH": [Call(Scope.CHAT, mine=True, body=lambda _rows: {"title": "changed"})],
+        "PATCH": [
+            Call(Scope.CHAT, mine=True, body=lambda _rows: {"title": "changed"}),
+            Call(Scope.CHAT, mine=True, body=lambda rows: {"active_leaf": rows.message_id}),
+        ],
         "DELETE": [Call(Scope.CHAT, mine=True)],
     },
+    "conversations/<str:session_id>/restore": {"POST": [Call(Scope.CHAT, 404, mine=True)]},
+    "search": {
+        "GET": [
+            Call(Scope.READ, query="?q=canary"),
+            Call(Scope.READ, query="?q=question&in=messages"),
+        ]
+    },
+    "events": {"GET": [Call(Scope.READ, endless=True)]},
+    "messages/<int:message_id>/feedback": {
+        "PUT": [
+            Call(Scope.CHAT, mine=True, body=lambda _rows: {"rating": 1, "text": "canary"}),
+        ],
+        "DELETE": [Call(Scope.CHAT, 204, mine=True)],
+    },
     "conversations/<str:session_id>/history": {"GET": [Call(Scope.READ, mine=True)]},
+    "conversations/<str:session_id>/messages": {
+        "GET": [Call(Scope.READ, mine=True), Call(Scope.READ, 400, mine=True, query="?limit=0")]
+    },
+    "messages/<int:message_id>": {"DELETE": [Call(Scope.CHAT, mine=True)]},
     "generations/<str:generation_id>": {"GET": [Call(Scope.READ, mine=True)]},
     "generations/<str:generation_id>/stop": {"POST": [Call(Scope.CHAT, mine=True)]},
     "generations/<str:generation_id>/stream": {
@@ -118,6 +148,7 @@ CALLS: dict[str, dict[str, list[Call]]] = {
             Call(Scope.CHAT, body=say(stream=False)),
             Call(Scope.CHAT, mine=True, body=say_there()),
             Call(Scope.CHAT, mine=True, body=say_there(stream=False)),
+            Call(Scope.CHAT, mine=True, body=lambda rows: {**say_there()(rows), "parent_id": rows.message_id}),
             Call(Scope.CHAT, 400, mine=True, body=say_there(model_type="unknown")),
             Call(Scope.CHAT, mine=True, body=say_there(), headers={"Idempotency-Key": "key-{generation_id}"}),
         ]
@@ -126,7 +157,37 @@ CALLS: dict[str, dict[str, list[Call]]] = {
         "GET": [Call(Scope.CONFIG)],
         "POST": [Call(Scope.CONFIG, body=lambda _rows: {"model_type": "default", "max_tokens": 77})],
     },
+    "api/config/models": {"POST": [Call(Scope.CONFIG, 400, body=lambda _rows: {"custom_api_url": PRIVATE_URL})]},
+    "api/config/test": {"POST": [Call(Scope.CONFIG, 400, body=lambda _rows: {"custom_api_url": PRIVATE_URL})]},
+    "api/usage": {"GET": [Call(Scope.READ), Call(Scope.READ, query="?by=model")]},
     "api/limits": {"GET": [Call(Scope.READ)]},
+    "v1/models": {"GET": [Call(Scope.READ)]},
+    "v1/models/<str:model>": {"GET": [Call(Scope.READ)]},
+    "v1/chat/completions": {
+        "POST": [
+            Call(Scope.CHAT, body=complete()),
+            Call(Scope.CHAT, body=complete(stream=True)),
+            Call(Scope.CHAT, 404, body=complete(model="unknown")),
+        ]
+    },
+    "v1/responses": {
+        "POST": [
+            Call(Scope.CHAT, body=lambda _rows: {"input": "hi"}),
+            Call(Scope.CHAT, body=lambda _rows: {"input": "hi", "stream": True}),
+            Call(Scope.CHAT, body=lambda _rows: {"input": "hi", "store": False}),
+            Call(Scope.CHAT, mine=True, body=lambda rows: {"input": "hi", "conversation": f"conv_{rows.session_id}"}),
+        ]
+    },
+    "v1/responses/<str:response_id>": {
+        "GET": [
+            Call(Scope.READ, mine=True),
+            Call(Scope.READ, mine=True, query="?stream=true"),
+            Call(Scope.READ, mine=True, query="?stream=true&starting_after=20"),
+        ],
+        "DELETE": [Call(Scope.CHAT, mine=True)],
+    },
+    "v1/responses/<str:response_id>/cancel": {"POST": [Call(Scope.CHAT, mine=True)]},
+    "v1/responses/<str:response_id>/input_items": {"GET": [Call(Scope.READ, mine=True)]},
     "api/keys": {
         "GET": [Call(Scope.KEYS)],
         "POST": [Call(Scope.KEYS, 201, body=lambda _rows: {"name": "new"})],
@@ -135,16 +196,20 @@ CALLS: dict[str, dict[str, list[Call]]] = {
 }
 # Routes that ask nobody who they are, and their methods.
 PUBLIC = {
-    "": {"GET", "HEAD"},
+    "favicon.ico": {"GET", "HEAD"},
     "api/health": {"GET", "HEAD"},
     "api/health/ready": {"GET", "HEAD"},
     "schema": {"GET", "HEAD", "OPTIONS"},
+    "openapi.json": {"GET", "HEAD", "OPTIONS"},
     "docs": {"GET", "HEAD", "OPTIONS"},
 }
-# Pages of the account whose session it is: whoever has none, a program with a key too, is sent to log in.
-PAGES = {"accounts", "accounts/password", "accounts/password/done", "accounts/keys/<int:key_id>/revoke"}
-# The last one answers what no other took. How one logs in and out: test_accounts.py.
-OTHERS = {"admin", "accounts/login", "accounts/logout", "(anything else)"}
+# Pages of the account whose session it is: whoever has none, a program with a key too, is sent to log in. The first is
+# the chat page.
+PAGES = {"", "accounts", "accounts/password", "accounts/password/done", "accounts/keys/<int:key_id>/revoke"}
+# The last ones answer what no other took. How one logs in and out: test_accounts.py.
+OTHERS = {"admin", "redoc", "accounts/login", "accounts/logout", "v1", "v1/<path:rest>", "(anything else)"}
+# What stands in a path and is nobody's.
+ANYBODYS = {"<str:model>": "default"}
 
 
 @dataclass(frozen=True)
@@ -166,6 +231,9 @@ FRAMES: dict[str, list[Frame]] = {
         Frame(Scope.READ, lambda rows: {"generation_id": str(rows.generation_id), "after": 999_999}, until="refused"),
     ],
     "stop": [Frame(Scope.CHAT, lambda rows: {"generation_id": str(rows.generation_id)}, until=None)],
+    "select": [Frame(Scope.CHAT, lambda rows: {"message_id": rows.message_id}, until="selected")],
+    "delete": [Frame(Scope.CHAT, lambda rows: {"message_id": rows.message_id}, until="deleted")],
+    "watch": [Frame(Scope.READ, lambda _rows: {}, mine=False, until="event")],
 }
 
 
@@ -235,9 +303,11 @@ def test_every_route_is_in_the_table() -> None:
 
 
 def path_of(route: str, rows: Belongings) -> str:
-    path = "/" + route
+    path = "/" + route.replace("response_id", "generation_id")
     for name, value in vars(rows).items():
         path = path.replace(f"<str:{name}>", str(value)).replace(f"<int:{name}>", str(value))
+    for name, value in ANYBODYS.items():
+        path = path.replace(name, value)
     assert "<" not in path, "a new kind of id: add it to Belongings"
     return path
 
@@ -249,10 +319,16 @@ def send(client: httpx.Client, route: str, method: str, call: Call, who: Headers
         headers["Content-Type"] = "application/json"
     content = None if body is None else json.dumps(body)
     url = path_of(route, rows) + call.query
-    return client.request(method, url, headers={**who, **headers}, content=content)
+    if not call.endless or method != "GET":
+        return client.request(method, url, headers={**who, **headers}, content=content)
+    with client.stream(method, url, headers={**who, **headers}) as response:
+        begin = next(response.iter_raw(), b"")
+        return httpx.Response(response.status_code, headers=response.headers, content=begin, request=response.request)
 
 
 def code_of(response: httpx.Response) -> str:
+    if response.request.url.path.startswith("/v1/") and response.status_code >= 400 and response.content:
+        return str(response.json()["error"]["code"])
     if response.headers.get("Content-Type") != "application/problem+json" or not response.content:
         return ""
     return str(response.json()["code"])
@@ -263,7 +339,7 @@ def without_request_id(problem: dict[str, Any]) -> dict[str, Any]:
 
 
 # REST and SSE ---------------------------------------------------------------------------------------------------
-@pytest.mark.usefixtures("model")
+@pytest.mark.usefixtures("model", "unpaced")
 class TestCalls:
     @pytest.mark.parametrize("route", CALLS)
     def test_who_shows_nothing_that_holds_gets_401(
@@ -278,6 +354,8 @@ class TestCalls:
                 for name, who in everybody.refused.items():
                     response = send(client, route, method, call, who, rows)
                     code = "invalid_key" if "key" in name else "login_required"
+                    if route.startswith("v1/"):
+                        code = "invalid_api_key"
                     assert method == "HEAD" or CANARY not in response.text
                     if response.status_code != 401 or (method != "HEAD" and code_of(response) != code):
                         cells[method, name] = response.status_code, code_of(response)
@@ -524,7 +602,7 @@ def test_every_socket_action_is_in_the_table() -> None:
     assert FRAMES.keys() == ACTIONS.keys()
 
 
-@pytest.mark.usefixtures("model")
+@pytest.mark.usefixtures("model", "unpaced")
 @pytest.mark.parametrize(("kind", "index"), CELLS)
 class TestFrames:
     def test_who_shows_nothing_that_holds_is_closed_out(
@@ -566,7 +644,7 @@ class TestFrames:
             with opened(server, who) as socket:
                 tell(socket, kind, frame, rows)
                 if not frame.mine:
-                    assert ended(socket)[-1]["done"]
+                    assert ended(socket)[-1]["done"] if frame.until == "done" else get(socket)["type"] == frame.until
                     continue
                 refused = get(socket)
                 assert (refused["type"], refused["error"]["code"]) == ("refused", "not_found"), name
@@ -585,8 +663,10 @@ class TestFrames:
                 if frame.until == "done":
                     frames = ended(socket)
                     assert (frames[0]["type"], frames[-1]["status"]) == ("accepted", "completed")
-                elif frame.until:
+                elif frame.until == "refused":
                     assert get(socket)["error"]["code"] == "invalid_position"
+                elif frame.until:
+                    assert get(socket)["type"] == frame.until
                 assert is_open(socket)
 
 
@@ -599,7 +679,7 @@ def ended(socket: ClientConnection) -> list[dict[str, Any]]:
     return frames
 
 
-@pytest.mark.usefixtures("model")
+@pytest.mark.usefixtures("model", "unpaced")
 def test_the_user_id_of_another_is_refused_on_a_socket(server: Server, everybody: Everybody) -> None:
     with opened(server, everybody.others["other"]) as socket:
         for user_id in ("kim", "root", "nobody"):
@@ -626,6 +706,8 @@ def a_message() -> Message:
     return Message.objects.filter(conversation=a_conversation()).latest("pk")
 
 
+# One page, in the place of a list: test_admin_overview.py.
+OF_NO_ROWS = "conversations.overview"
 ADMIN: dict[str, AdminPages] = {
     "auth.group": AdminPages(lambda: Group.objects.create(name="group")),
     "auth.user": AdminPages(lambda: make_user("somebody")),
@@ -642,6 +724,12 @@ ADMIN: dict[str, AdminPages] = {
     "conversations.tokenbudget": AdminPages(
         lambda: TokenBudget.objects.create(subject="user:7", day=date(2026, 1, 31)), add=403, delete=403
     ),
+    "conversations.dailyusage": AdminPages(
+        lambda: DailyUsage.objects.create(day=date(2026, 1, 31)), add=403, delete=403
+    ),
+    "conversations.feedback": AdminPages(
+        lambda: Feedback.objects.create(message=a_message(), rating=1), add=403, delete=403
+    ),
     "axes.accessattempt": AdminPages(
         lambda: AccessAttempt.objects.create(username="kim", ip_address="192.0.2.7", failures_since_start=1),
         add=403,
@@ -650,7 +738,7 @@ ADMIN: dict[str, AdminPages] = {
 
 
 def test_every_model_of_the_admin_is_in_the_table() -> None:
-    assert {model._meta.label_lower for model in admin.site._registry} == ADMIN.keys()
+    assert {model._meta.label_lower for model in admin.site._registry} == {*ADMIN, OF_NO_ROWS}
 
 
 def admin_statuses(user: User | None, item: Model) -> dict[str, int]:

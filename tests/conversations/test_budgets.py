@@ -17,13 +17,13 @@ from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from conversations import budgets
-from conversations.access import Caller
-from conversations.context import estimate
+from conversations.access.rules import Caller
+from conversations.engine import workers
+from conversations.engine.events import CONTENT, REASONING, Ending, Piece
+from conversations.engine.storage import finish, store
 from conversations.exceptions import BudgetExhausted
-from conversations.generation import liveness
-from conversations.generation.events import CONTENT, REASONING, Ending, Piece
-from conversations.generation.storage import Entry, finish, store
+from conversations.limits import budgets
+from conversations.limits.estimates import estimate
 from conversations.models import Allowance, Conversation, Generation, Message, TokenBudget, TokenCharge, Worker
 from conversations.services import replies
 from tests import databases
@@ -34,6 +34,7 @@ from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import ScriptedUpstream, answer, run_upstream_in_thread, status
 
 from .helpers import chat, stream, streaming, whole_chat
+from .log_rows import entry
 
 PROMPT, LONGEST = 100, 1000
 RESERVED = PROMPT + LONGEST
@@ -69,7 +70,7 @@ def running(user: User, *pieces: Piece) -> Generation:
     )
     account = budgets.account_of(Caller.of(user))
     account.reserve(generation.pk, prompt_tokens=PROMPT, max_tokens=LONGEST)
-    store([Entry(generation.pk, list(pieces))])
+    store([entry(generation.pk, *pieces)])
     return generation
 
 
@@ -111,7 +112,7 @@ def test_an_ended_answer_costs_what_it_used(kim: User, case: str) -> None:
 
 def test_a_batch_settles_each_of_its_answers(kim: User) -> None:
     first, second, third = running(kim), running(kim), running(kim)
-    store([Entry(first.pk, [], Ending("completed", usage=usage(10))), Entry(second.pk, [], Ending("stopped"))])
+    store([entry(first.pk, ending=Ending("completed", usage=usage(10))), entry(second.pk, ending=Ending("stopped"))])
     assert spent() == 10 + PROMPT + RESERVED
     assert [charge.generation_id for charge in TokenCharge.objects.all()] == [third.pk]
 
@@ -119,7 +120,7 @@ def test_a_batch_settles_each_of_its_answers(kim: User) -> None:
 def test_what_a_dead_process_left_is_settled(kim: User) -> None:
     generation = running(kim, *TEXT)
     assert generation.worker_id
-    liveness.give_up(generation.worker_id)
+    workers.give_up(generation.worker_id)
     assert spent() == OF_TEXT
 
 
@@ -250,8 +251,8 @@ def test_a_key_whose_answer_came_in_between_gets_that_answer(
     Allowance.objects.create(user=kim, tokens_per_day=1)
     headers = {"Idempotency-Key": "once"}
     first = kims.post("/chat", json={"message": "hi", "stream": False}, headers=headers).json()
-    look, calls = replies._stored, count()
-    monkeypatch.setattr(replies, "_stored", lambda *given: look(*given) if next(calls) else None)
+    look, calls = replies.stored_reply, count()
+    monkeypatch.setattr(replies, "stored_reply", lambda *given: look(*given) if next(calls) else None)
     if refusal == "in it":
         monkeypatch.setattr(budgets, "account_of", lambda _caller: Spent(0, "", 0, ()))
     again = kims.post("/chat", json={"message": "hi", "stream": False}, headers=headers).json()

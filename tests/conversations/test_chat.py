@@ -42,13 +42,16 @@ def test_a_stream_has_the_contracts_headers_ids_and_one_end(client: httpx.Client
         "generation_id": generation_id,
         "finish_reason": "stop",
         "usage": result.done["usage"],
+        "reasoning_chars": 2,
     }
     assert result.done["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
 
 
 def test_a_stream_says_once_when_to_reconnect(client: httpx.Client) -> None:
     with client.stream("POST", "/chat", json={"message": "hi"}) as response:
-        assert response.read().count(b"retry: ") == 1
+        body = response.read()
+        assert body.startswith(b"retry: 2000\nid: ")
+        assert body.count(b"retry: ") == 1
 
 
 def test_line_separators_reach_clients_that_split_at_them(client: httpx.Client, model: ScriptedUpstream) -> None:
@@ -63,9 +66,12 @@ def test_an_idle_stream_is_kept_open_by_comments(client: httpx.Client, model: Sc
         body = ""
         for text in response.iter_text():
             body += text
-            if body.count(": ping\n\n") >= 2:
+            if body.count(": ping\n") >= 2:
                 model.gate("g").open()
     assert "late" in body
+    # Each block has its data: a block of comments alone would be an empty event to clients in wide use.
+    assert all("\ndata: " in block for block in body.removesuffix("\n\n").split("\n\n"))
+    assert body.startswith("retry: 2000\n: ping\n: ping\n")
 
 
 def test_a_whole_answer_has_the_contracts_keys(client: httpx.Client, model: ScriptedUpstream) -> None:
@@ -121,12 +127,18 @@ def test_the_history_carries_status_reason_usage_and_ids(client: httpx.Client, m
         "id": done["message_id"],
         "status": "completed",
         "created_at": reply["created_at"],
+        "ended_at": reply["ended_at"],
         "model": "scripted-2026",
         "model_type": "default",
         "finish_reason": "stop",
         "usage": done["usage"],
         "generation_id": done["generation_id"],
+        "feedback": None,
+        "parent_id": question["id"],
+        "sibling_ids": [done["message_id"]],
     }
+    assert question["ended_at"] is None
+    assert reply["created_at"] < reply["ended_at"]
 
 
 def test_killing_the_reader_leaves_a_complete_answer_and_resume_gives_the_rest(
@@ -259,6 +271,9 @@ UPSTREAM_FAULTS = {
     "500": (status(500, "<html>oops</html>"), 502, "upstream_unavailable"),
     "html": (status(200, "<html>login</html>"), 502, "upstream_protocol"),
     "cut": (answer("part", "never", cut=1), 502, "upstream_protocol"),
+    "no word": (answer(), 502, "empty_answer"),
+    "only thoughts": (answer(reasoning=["hm"], finish="length"), 502, "empty_answer"),
+    "given up": (answer("part", finish="network_error"), 502, "upstream_protocol"),
     "too long": (
         status(400, {"error": {"message": "too long", "code": "context_length_exceeded"}}),
         400,
@@ -330,3 +345,50 @@ def test_unknown_answers_and_messages_are_not_found(client: httpx.Client) -> Non
     assert client.post(f"/generations/{uuid.uuid4()}/stop").status_code == 404
     assert client.post("/messages/999/regenerate").status_code == 404
     assert client.post(f"/messages/{10**30}/regenerate").status_code == 404
+
+
+LOADING = status(503, {"error": {"code": 503, "message": "Loading model"}})
+
+
+def test_a_stream_says_that_the_model_loads(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [LOADING, LOADING, LOADING, LOADING, answer("here")]
+    with client.stream("POST", "/chat", json={"message": "hi"}) as response:
+        lines = response.read().decode().splitlines()
+    assert ": loading" in lines
+    assert any(line == 'data: {"chunk": "here"}' for line in lines)
+
+
+def test_a_whole_answer_that_met_a_rate_limit_says_when_to_ask_again(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    model.script = [status(429, {"error": {"message": "slow down"}})] * 3
+    response = client.post("/chat", json={"message": "hi", "stream": False})
+    assert (response.status_code, response.json()["code"]) == (503, "upstream_rate_limit")
+    assert int(response.headers["Retry-After"]) == response.json()["retry_after"] == 10
+
+
+def test_an_unpaid_account_is_asked_once(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [status(429, {"error": {"code": "insufficient_quota", "message": "check your billing"}})]
+    response = client.post("/chat", json={"message": "hi", "stream": False})
+    assert (response.status_code, response.json()["code"]) == (502, "upstream_unpaid")
+    assert "check your billing" in response.json()["detail"]
+    assert "Retry-After" not in response.headers
+    assert model.calls == 1
+
+
+def test_a_server_that_answered_is_not_called_unreachable(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.default = status(500, {"error": {"message": "out of luck"}})
+    detail = client.post("/chat", json={"message": "hi", "stream": False}).json()["detail"]
+    assert "cannot be reached" not in detail
+    assert "answered with an error" in detail
+
+
+@pytest.mark.parametrize(("refusal", "seconds"), [(status(429, {}), 10), (status(429, {}, {"Retry-After": "33"}), 33)])
+def test_a_stream_says_when_to_ask_again_as_a_whole_answer_does(
+    client: httpx.Client, model: ScriptedUpstream, settings: Any, refusal: Any, seconds: int
+) -> None:
+    settings.LLMPROVIDERS = {**settings.LLMPROVIDERS, "MAX_RETRIES": 0}
+    model.script = [refusal, refusal]
+    assert chat(client, "hi").error["retry_after"] == seconds
+    response = whole_chat(client, "hi")
+    assert (response.json()["retry_after"], response.headers["Retry-After"]) == (seconds, str(seconds))

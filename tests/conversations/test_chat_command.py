@@ -141,6 +141,13 @@ def test_one_message_is_answered_on_standard_output_alone(environ: dict[str, str
     assert second == f"Session {session_of(third)}"
 
 
+def test_an_answer_that_was_cut_says_so(environ: dict[str, str], upstream_thread: ScriptedUpstream) -> None:
+    upstream_thread.script = [answer("on and", finish="length")]
+    done = chat(environ, "Hi")
+    assert (done.returncode, done.stdout) == (0, "on and\n")
+    assert "[cut at max_tokens]" in done.stderr.splitlines()
+
+
 def test_a_session_goes_on(environ: dict[str, str]) -> None:
     session = session_of(chat(environ, "one").stderr)
     done = chat(environ, "--session", session, "two")
@@ -408,3 +415,21 @@ def test_what_is_left_running_is_nothing(environ: dict[str, str]) -> None:
         cwd=ROOT,
     )
     assert json.loads(done.stdout) == [0, ["completed"]]
+
+
+def test_a_thought_that_was_shown_as_the_answer_is_owned_up_to(
+    environ: dict[str, str], upstream_thread: ScriptedUpstream
+) -> None:
+    upstream_thread.script = [answer("I ", "think.", "</think>", "Hi", delay=0.2)]
+    result = chat(environ, lines="hi\n")
+    assert result.stdout == "I think.Hi\n"
+    assert "[the first 8 characters of this answer were only thought]" in result.stderr
+
+
+def test_a_thought_that_was_shown_as_one_needs_no_word(
+    environ: dict[str, str], upstream_thread: ScriptedUpstream
+) -> None:
+    upstream_thread.script = [answer("Hi", reasoning=["I ", "think."])]
+    result = chat(environ, lines="hi\n")
+    assert result.stdout == "Hi\n"
+    assert "characters" not in result.stderr

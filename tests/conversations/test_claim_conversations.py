@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from conversations import services
-from conversations.access import Caller
+from conversations.access.rules import Caller
 from conversations.models import Conversation, Generation, Message, UserConfig
 
 pytestmark = pytest.mark.django_db

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.db.models.signals import post_save, pre_save
 
-from conversations import api_keys
-from conversations.compiled import Count, Delete, Insert, InsertMany, Select, Update, given
-from conversations.models import ApiKey, Conversation, Generation, GenerationChunk, Message
+from conversations.access import api_keys
+from conversations.database.compiled import Count, Delete, Insert, InsertMany, Select, Update, given
+from conversations.models import ApiKey, Conversation, Generation, GenerationChunk, Message, UserConfig
+
+from .log_rows import chunk
 
 pytestmark = pytest.mark.django_db
 
@@ -99,7 +101,7 @@ def test_update_changes_what_it_meets_and_counts_it(conversation: Conversation) 
 
 
 def test_delete_counts_what_it_deletes(generation: Generation) -> None:
-    GenerationChunk.objects.create(generation=generation, position=1, kind="content", text="a")
+    chunk(generation, 1, "a")
     delete = Delete(lambda: GenerationChunk.objects.filter(generation=given(GenerationChunk, "generation")))
     assert delete.run(generation=generation.pk) == 1
     assert delete.run(generation=generation.pk) == 0
@@ -167,10 +169,51 @@ def test_a_projects_own_receivers_hear_of_new_rows(heard: list[Any], conversatio
 @pytest.mark.parametrize("number", [0, 1, 300])
 def test_many_rows_are_made_at_once(generation: Generation, number: int) -> None:
     rows = [
-        {"generation_id": generation.pk, "position": place, "kind": "content", "text": TEXT}
+        {"id": place, "generation_id": generation.pk, "position": place, "kind": "content", "text": TEXT}
         for place in range(1, number + 1)
     ]
     InsertMany(GenerationChunk).run(rows)
     assert list(generation.chunks.order_by("position").values_list("position", "text")) == [
         (row["position"], TEXT) for row in rows
     ]
+
+
+# Fields that store another form than they are given ---------------------------------------------------------
+SECRET = "sk-never-in-plain-text"
+
+
+def stored_keys() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT custom_api_key FROM {UserConfig._meta.db_table}")
+        return [row[0] for row in cursor.fetchall()]
+
+
+def made_by_create() -> None:
+    Insert(UserConfig).create(user_identifier="a", custom_api_key=SECRET)
+
+
+def made_by_add() -> None:
+    Insert(UserConfig).add(user_identifier="a", custom_api_key=SECRET)
+
+
+def made_by_many() -> None:
+    fields = {field.attname: field.get_default() for field in UserConfig._meta.concrete_fields}
+    InsertMany(UserConfig).run([{**fields, "user_identifier": "a", "custom_api_key": SECRET}])
+
+
+def made_by_update() -> None:
+    UserConfig.objects.create(user_identifier="a")
+    change = Update(
+        lambda: UserConfig.objects.filter(user_identifier=given(UserConfig, "user_identifier")),
+        lambda: {"custom_api_key": given(UserConfig, "custom_api_key")},
+    )
+    assert change.run(user_identifier="a", custom_api_key=SECRET) == 1
+
+
+@pytest.mark.parametrize("make", [made_by_create, made_by_add, made_by_many, made_by_update])
+def test_an_encrypted_field_is_stored_encrypted(make: Callable[[], None]) -> None:
+    make()
+    (stored,) = stored_keys()
+    assert stored
+    assert SECRET not in stored
+    assert UserConfig.objects.get().custom_api_key == SECRET

@@ -11,8 +11,8 @@ import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
-from conversations import context
-from conversations.completions import ChatMessage
+from conversations.engine import prompts
+from conversations.engine.completions import ChatMessage
 from conversations.models import Conversation, UserConfig
 from llmproviders.models import Preset
 from tests.upstream import ScriptedUpstream, run_upstream_in_thread
@@ -89,12 +89,15 @@ def test_it_shows_what_would_answer_now(api: APIClient, default_model: None) -> 
         "current_model_type": "default",
         "max_tokens": 2000,
     }
-    assert {"type": "default", "name": "big-model", "llm_api_url": URL, "llm_model": "big-model"} in presets
+    default = {"type": "default", "name": "big-model", "llm_api_url": URL, "llm_model": "big-model", "is_demo": False}
+    assert default in presets
+    assert [preset["type"] for preset in presets if preset["is_demo"]] == ["local"]
     assert {
         "type": "glm4",
         "name": "GLM-4 32B",
         "llm_api_url": "http://111.19.168.151:11553/v1/chat/completions",
         "llm_model": "glm4_32B_chat",
+        "is_demo": False,
     } in presets
 
 
@@ -194,9 +197,34 @@ def test_a_key_that_cannot_be_decrypted_is_said_so_and_can_be_entered_again(api:
     post(api, **OWN)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE conversations_userconfig SET custom_api_key = 'no token'")
-    assert get(api)["current_model_type"] != "custom"
-    assert api.post("/chat", {"message": "hi", "model_type": "custom"}).json()["code"] == "unknown_model_type"
+    shown = get(api)
+    assert (shown["current_model_type"], shown["llm_api_url"], shown["llm_api_key"]) == ("custom", URL, "")
+    for body in ({"model_type": "custom"}, {}):  # asked for or saved: never another model's answer
+        refused_for_its_key(api.post("/chat", {"message": "hi", **body}))
+    assert post(api, model_type="custom", max_tokens=7)["current_model_type"] == "custom"
     assert post(api, **OWN)["current_model_type"] == "custom"
+
+
+def refused_for_its_key(response: Any) -> None:
+    body = response.json()
+    assert (response.status_code, body["code"]) == (400, "unknown_model_type")
+    assert "cannot be decrypted any more" in body["detail"]
+
+
+def test_a_presets_key_that_cannot_be_decrypted_is_said_so_wherever_it_was_chosen(
+    api: APIClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    Preset.objects.filter(type="glm4").update(api_key="sk-preset")
+    post(api, model_type="glm4")
+    saved = Conversation.objects.create(title="t", model_type="glm4")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE llmproviders_preset SET api_key = 'no token' WHERE type = 'glm4'")
+    shown = get(api)
+    assert (shown["current_model_type"], shown["llm_api_key"]) == ("glm4", "")
+    bodies: list[dict[str, Any]] = [{}, {"model_type": "glm4"}, {"session_id": str(saved.session_id)}]
+    for body in bodies:
+        refused_for_its_key(api.post("/chat", {"message": "hi", **body}))
+    assert "preset glm4 cannot answer" in caplog.text
 
 
 def test_each_user_id_has_a_configuration_of_its_own(api: APIClient) -> None:
@@ -357,7 +385,7 @@ def test_max_tokens_of_request_user_preset_and_settings_count_in_this_order(
 def test_max_tokens_are_lowered_to_what_the_context_leaves(client: httpx.Client, model: ScriptedUpstream) -> None:
     preset(model, "small", context_window=500, max_tokens=131_072)
     answered(client, model_type="small")
-    prompt = context.estimate_prompt([ChatMessage("user", "hi")])
+    prompt = prompts.estimate_prompt([ChatMessage("user", "hi")])
     assert model.requests[-1].body["max_tokens"] == 500 - prompt
 
 

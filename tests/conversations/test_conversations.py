@@ -84,6 +84,7 @@ def test_a_new_conversation_is_as_asked_for(api: APIClient) -> None:
         "created_at": shown["created_at"],
         "updated_at": shown["updated_at"],
         "message_count": 0,
+        "active_leaf": None,
         "generation_id": None,
     }
     conversation = Conversation.objects.get()
@@ -133,8 +134,8 @@ def test_a_conversation_is_shown_at_the_same_cost_however_long(api: APIClient) -
     assert not [sql for sql in queries() if '"content"' in sql]
 
 
-def test_the_history_of_a_long_conversation_is_two_queries(api: APIClient) -> None:
-    """One for the conversation, one for its messages with their generations."""
+def test_the_history_of_a_long_conversation_is_three_queries(api: APIClient) -> None:
+    """One for the conversation, one for its messages with their generations, one for what is beside them."""
     session_id = create(api)
     conversation, leaf = Conversation.objects.get(), None
     for number in range(60):
@@ -148,7 +149,7 @@ def test_the_history_of_a_long_conversation_is_two_queries(api: APIClient) -> No
     with CaptureQueriesContext(connection) as queries:
         body = api.get(f"/conversations/{session_id}/history").json()
     assert [message["content"] for message in body["messages"]] == [str(number) for number in range(60)]
-    assert len(queries) == 2
+    assert len(queries) == 3
 
 
 def test_a_new_conversations_history_is_empty(api: APIClient) -> None:

@@ -21,10 +21,9 @@ from django.utils import timezone
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from conversations import api_keys
-from conversations.generation import supervisor
+from conversations.access import api_keys
 from conversations.models import ApiKey, Conversation, Generation
-from conversations.streaming.consumers import ACTIONS
+from conversations.socket.consumers import ACTIONS
 from tests.conftest import Server
 from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import ScriptedUpstream, answer
@@ -41,7 +40,7 @@ from .accounts import (
     require_login,
     session_of,
 )
-from .helpers import JSON, Socket, streaming
+from .helpers import JSON, Socket, Stream, blocks, streaming
 
 WAIT_SECONDS = 10.0
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
@@ -215,6 +214,22 @@ class TestSessionsInCalls:
         response = client.post("/conversations", headers={**cookie, "X-CSRFToken": CSRF}, json={})
         assert outcome(response) == (403, "csrf_failed")
 
+    @pytest.mark.parametrize(
+        ("kind", "body"),
+        [
+            ("application/x-www-form-urlencoded", "&".join(f"a{number}=1" for number in range(1500))),
+            ("multipart/form-data", "--x"),
+            ("multipart/form-data; boundary=x", "--x\r\nbad"),
+            ("application/x-www-form-urlencoded; charset=nope", "a=1"),
+        ],
+    )
+    def test_a_form_that_cannot_be_read_carries_none(
+        self, client: httpx.Client, kim: User, kind: str, body: str
+    ) -> None:
+        headers = {**cookie_of(make_session(kim).session_key), "Content-Type": kind}
+        response = client.post("/conversations", headers=headers, content=body)
+        assert outcome(response) == (403, "csrf_failed")
+
     def test_a_key_needs_no_token_wherever_the_page_is(self, client: httpx.Client, kim: User) -> None:
         """No browser adds it by itself."""
         headers = {**key_of(kim), "Origin": "https://evil.example"}
@@ -236,6 +251,7 @@ class TestOpenServer:
             for method in UNSAFE:
                 response = client.request(method, "/conversations", headers={"Origin": origin, **JSON}, content="{}")
                 assert outcome(response) == (403, "origin_not_allowed"), (origin, method)
+                assert "CORS_ALLOWED_ORIGINS" in response.json()["detail"]
         assert not Conversation.objects.exists()
 
     def test_nor_does_it_read(self, client: httpx.Client) -> None:
@@ -371,6 +387,36 @@ class TestKeysOnSockets:
 
 
 class TestSessionsOnSockets:
+    def test_a_listed_page_does_not_come_in_with_the_cookie(
+        self, server: Server, kim: User, model: ScriptedUpstream, settings: Any
+    ) -> None:
+        """A browser adds it to whatever page asks, and no token says which. REST does not let it act either."""
+        friend = "https://friend.example"
+        settings.CORS_ALLOWED_ORIGINS = [friend]
+        for kind in ("ping", *ACTIONS):
+            with opened(server, session_of(kim), origin=friend) as socket:
+                assert socket.closed_after(type=kind, message="hi") == (4401, "login_required"), kind
+        assert not Conversation.objects.exists()
+
+    def test_a_listed_page_comes_in_with_a_key_whatever_the_cookie(
+        self, server: Server, kim: User, model: ScriptedUpstream, settings: Any
+    ) -> None:
+        friend = "https://friend.example"
+        settings.CORS_ALLOWED_ORIGINS = [friend]
+        cookie, lee = session_of(kim), make_user("lee")
+        with opened(server, cookie, origin=friend) as socket:
+            assert socket.ask(type="authenticate", key=make_key(lee))["type"] == "authenticated"
+            assert socket.ask(type="chat", message="hi")["type"] == "accepted"
+        with opened(server, {**cookie, **key_of(lee)}, origin=friend) as socket:
+            assert socket.is_in()
+        assert {conversation.owner for conversation in Conversation.objects.all()} == {lee}
+
+    def test_the_origin_of_a_page_is_compared_with_its_scheme_and_port(self, server: Server, kim: User) -> None:
+        own = server.url
+        for origin in (own.replace("http", "https"), own.rpartition(":")[0], f"{own}0", own.replace("http", "ws")):
+            with opened(server, session_of(kim), origin=origin) as socket:
+                assert socket.closed() == (4403, "origin_not_allowed"), origin
+
     def test_from_a_page_of_ours_only(self, server: Server, kim: User) -> None:
         with opened(server, session_of(kim)) as socket:
             assert socket.is_in()
@@ -407,8 +453,10 @@ class TestEndsWhileItRuns:
                 "chat": {"message": "more"},
                 "attach": ids,
                 "stop": ids,
-                "regenerate": {"message_id": accepted["message_id"]},
+                "watch": {},
             }
+            message = {"message_id": accepted["message_id"]}
+            fields |= {"regenerate": message, "select": message, "delete": message}
             refused = socket.ask(type=kind, id="b", **fields[kind])
             assert (refused["id"], refused["error"]["code"]) == ("b", code)
             assert socket.closed() == (4401, code)
@@ -458,13 +506,15 @@ def test_a_stream_whose_credential_holds_goes_on(
     """However often it is judged: it sees many pings here."""
     require_login(settings, CREDENTIAL_INTERVAL=0.01, PING_INTERVAL=0.01)
     model.script = [answer("one ", "two", gate="g", gate_at=1)]
-    with streaming(client, "POST", "/chat", headers=session_of(kim), json={"message": "hi"}) as (seen, taken):
-        pings = 0
-        while pings < 10:
-            pings += next(taken).startswith(":")
-        model.gate("g").open()
-        for _block in taken:
-            pass
+    seen = Stream(200, httpx.Headers())
+    with client.stream("POST", "/chat", headers=session_of(kim), json={"message": "hi"}) as response:
+        body = ""
+        for text in response.iter_text():
+            body += text
+            if body.count(": ping\n") >= 10:
+                model.gate("g").open()
+    for block in blocks([body]):
+        seen.add(block)
     assert (seen.text, seen.done["status"]) == ("one two", "completed")
 
 
@@ -485,7 +535,7 @@ class TestLastUsed:
             if ApiKey.objects.exclude(last_used_at=None).exists():
                 written.set()
 
-        monkeypatch.setattr(supervisor.api_keys, "write_last_used", counted)
+        monkeypatch.setattr(api_keys, "write_last_used", counted)
         began = timezone.now()
         for _ in range(20):
             assert client.get("/conversations", headers=headers).status_code == 200

@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError, connection, connections,
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import translation
 
-from conversations import db
+from conversations.database import db
 from conversations.models import Conversation
 
 POOLS = [db.read, db.write, db.log]
@@ -163,6 +163,23 @@ async def test_after_one_failure_no_other_thread_meets_its_own(pools: None) -> N
         await db.log(Conversation.objects.create)
     met = await asyncio.gather(*(db.write(meeting) for meeting in [Meeting(3)] * 3))
     assert len({thread for thread, _connection in met}) == 3
+
+
+async def test_no_room_for_one_more_connection_leaves_those_that_there_are(
+    pools: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "DB_THREADS": 1}
+    before = await db.read(where)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(connections["default"]), "get_new_connection", _no_room)
+        with pytest.raises(OperationalError):
+            await db.write(Conversation.objects.create)
+        assert await db.read(where) == before
+    await db.write(Conversation.objects.create)
+
+
+def _no_room(*_args: Any) -> Any:
+    raise OperationalError("too many clients already")
 
 
 @pytest.mark.parametrize("run", POOLS)

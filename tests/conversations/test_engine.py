@@ -11,23 +11,25 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from conversations import completions, db, services
-from conversations.access import Caller
-from conversations.completions import CompletionFinished, CompletionRequest, ContentDelta, Delta, Endpoint, Turn
+from conversations import services
+from conversations.access.rules import Caller
+from conversations.database import db
+from conversations.engine import chunk_log as log_module
+from conversations.engine import completions, ends, engines, storage, workers
+from conversations.engine.chunk_log import MAX_PENDING, Run
+from conversations.engine.completions import CompletionFinished, CompletionRequest, ContentDelta, Delta, Endpoint, Turn
+from conversations.engine.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
+from conversations.engine.producer import Plan
+from conversations.engine.reader import open_reader
+from conversations.engine.storage import finish
+from conversations.engine.supervisor import Supervisor
+from conversations.engine.workers import Heartbeat
 from conversations.exceptions import InvalidPosition, NotFound, ReplyInProgress, ShuttingDown
-from conversations.generation import jobs, liveness, storage
-from conversations.generation import log as log_module
-from conversations.generation.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
-from conversations.generation.liveness import Pulse
-from conversations.generation.log import MAX_PENDING, Run
-from conversations.generation.producer import Plan
-from conversations.generation.reader import open_reader
-from conversations.generation.storage import finish
-from conversations.generation.supervisor import Supervisor
 from conversations.models import Conversation, Generation, GenerationChunk, Message, Worker
 from tests.upstream import ScriptedUpstream, answer, status
 
 from .helpers import flat
+from .log_rows import chunk, entry
 
 EVERYONE = Caller(sees_all=True)
 pytestmark = pytest.mark.usefixtures("engine")
@@ -165,6 +167,19 @@ async def test_an_upstream_error_is_typed_and_keeps_what_came(upstream: Scripted
     assert (generation.message.content, generation.error_code) == ("partial text", "upstream_protocol")
 
 
+async def test_an_answer_that_says_nothing_fails_and_keeps_what_is_known(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer(reasoning=["hm"], finish="length")]
+    ids = await start()
+    *_thoughts, error, done = await events_of(ids)
+    assert isinstance(error, ErrorEvent)
+    assert (error.code, done.ending.status, done.ending.finish_reason) == ("empty_answer", "failed", "length")
+    assert "max_tokens" in error.message
+    generation = await row(ids)
+    assert (generation.message.reasoning, generation.message.content) == ("hm", "")
+    assert (generation.finish_reason, generation.usage) == ("length", done.ending.usage)
+    assert generation.usage is not None
+
+
 async def test_a_reader_that_leaves_does_not_end_the_answer(upstream: ScriptedUpstream) -> None:
     upstream.script = [answer("one ", "two ", "three", gate="g", gate_at=1)]
     ids = await start()
@@ -206,6 +221,17 @@ async def test_an_answer_that_another_process_ended_gets_nothing_more(
     await asyncio.sleep(0)
     generation = await row(ids)
     assert (generation.status, generation.message.content) == ("interrupted", "before ")
+    assert not await db.read(GenerationChunk.objects.exists)
+
+
+async def test_a_batch_adds_nothing_to_an_answer_that_has_ended(upstream: ScriptedUpstream) -> None:
+    """Of a process that stood still, and does not know yet that it was given up."""
+    upstream.script = [answer("before ", gate="g", gate_at=1)]
+    ids = await start()
+    await anext((await open_reader(ids.generation_id)).batches())
+    await db.write(finish, ids.generation_id, Ending("interrupted"))
+    late = entry(ids.generation_id, Piece(12, "content", "after"))
+    assert await db.log(storage.store, [late]) == set()
     assert not await db.read(GenerationChunk.objects.exists)
 
 
@@ -256,10 +282,11 @@ async def test_a_failing_row_loses_no_other_answers_text(
 
 async def test_a_dead_workers_answers_are_interrupted_with_their_text(engine: Supervisor) -> None:
     ids = await db.write(_orphaned_answer)
-    pulse = Pulse()
+    heartbeat = Heartbeat()
     for _beat in range(4):
-        await db.write(liveness.beat, pulse)
-        await db.write(lambda: Worker.objects.exclude(host="elsewhere").exclude(pk=pulse.worker_id).delete())
+        for dead in await db.beat(workers.beat, heartbeat):
+            await db.background(workers.give_up, dead)
+        await db.write(lambda: Worker.objects.exclude(host="elsewhere").exclude(pk=heartbeat.worker_id).delete())
     generation = await db.read(Generation.objects.select_related("message").get, pk=ids)
     assert (generation.status, generation.message.content) == ("interrupted", "half an")
     assert not await db.read(Worker.objects.filter(host="elsewhere").exists)
@@ -267,9 +294,9 @@ async def test_a_dead_workers_answers_are_interrupted_with_their_text(engine: Su
 
 async def test_a_living_workers_answers_are_left_alone(engine: Supervisor) -> None:
     ids = await db.write(_orphaned_answer)
-    pulse, other = Pulse(), await db.read(lambda: Worker.objects.get(host="elsewhere").pk)
+    heartbeat, other = Heartbeat(), await db.read(lambda: Worker.objects.get(host="elsewhere").pk)
     for beat in range(8):
-        await db.write(liveness.beat, pulse)
+        assert other not in await db.beat(workers.beat, heartbeat)
         await db.write(lambda beat=beat: Worker.objects.filter(pk=other).update(counter=100 + beat))  # type: ignore[misc]
     assert (await db.read(Generation.objects.get, pk=ids)).status == "running"
 
@@ -277,7 +304,7 @@ async def test_a_living_workers_answers_are_left_alone(engine: Supervisor) -> No
 async def test_an_answer_whose_worker_has_no_row_is_interrupted(engine: Supervisor) -> None:
     ids = await db.write(_orphaned_answer)
     await db.write(lambda: Worker.objects.filter(host="elsewhere").delete())
-    await db.write(liveness.beat, Pulse())
+    assert await db.background(workers.end_orphans) == 1
     assert (await db.read(Generation.objects.get, pk=ids)).status == "interrupted"
 
 
@@ -287,7 +314,7 @@ def _orphaned_answer() -> uuid.UUID:
     message = Message.objects.create(conversation=conversation, role="assistant")
     generation = Generation.objects.create(message=message, active_for=conversation, worker=worker)
     for position, text in ((4, "half"), (7, " an")):
-        GenerationChunk.objects.create(generation=generation, position=position, kind="content", text=text)
+        chunk(generation, position, text)
     return generation.pk
 
 
@@ -296,9 +323,7 @@ async def test_answers_of_another_process_are_followed(engine: Supervisor) -> No
     await db.write(lambda: Worker.objects.update(counter=1))
     batches = (await open_reader(generation_id, 2)).batches()
     assert "".join(piece.text for piece in await anext(batches)) == "lf an"
-    await db.write(
-        lambda: GenerationChunk.objects.create(generation_id=generation_id, position=9, kind="content", text="sw")
-    )
+    await db.write(chunk, generation_id, 9, "sw")
     assert [piece.text for piece in await anext(batches)] == ["sw"]
     await db.write(finish, generation_id, Ending("completed", "stop"), tail=[Piece(11, "content", "er")])
     rest = [event async for batch in batches for event in batch]
@@ -326,7 +351,7 @@ async def test_producers_do_not_share_the_context_of_a_request(monkeypatch: pyte
     seen: list[str] = []
     real = completions.stream
 
-    def watched(endpoint: Endpoint, request: CompletionRequest, turn: Turn) -> AsyncIterator[Delta]:
+    def watched(endpoint: Endpoint, request: CompletionRequest, turn: Turn, *_more: Any) -> AsyncIterator[Delta]:
         seen.append(marker.get())
         return real(endpoint, request, turn)
 
@@ -343,7 +368,9 @@ async def test_a_provider_that_waits_for_nothing_is_held_to_the_databases_pace(
     ahead: list[int] = []
     text = "x" * 100_000
 
-    async def flood(_endpoint: Endpoint, _request: CompletionRequest, _turn: Turn) -> AsyncIterator[Delta]:
+    async def flood(
+        _endpoint: Endpoint, _request: CompletionRequest, _turn: Turn, *_more: Any
+    ) -> AsyncIterator[Delta]:
         for given in range(40):
             ahead.append(given * len(text) - next(iter(engine.runs.values())).transcript.position)
             yield ContentDelta(text)
@@ -362,7 +389,7 @@ async def test_who_reads_when_it_has_its_turn_is_in_the_batch_that_follows(
 ) -> None:
     batches: list[dict[uuid.UUID, str]] = []
 
-    def stored(entries: Sequence[storage.Entry], *, again: bool) -> set[uuid.UUID]:
+    def stored(entries: Sequence[ends.Entry], *, again: bool) -> set[uuid.UUID]:
         batches.append({e.generation_id: "".join(piece.text for piece in e.pieces) for e in entries})
         return {e.generation_id for e in entries}
 
@@ -391,13 +418,15 @@ async def test_no_text_follows_a_hole(engine: Supervisor, settings: Any, monkeyp
     loop, refused, refusing = asyncio.get_running_loop(), asyncio.Event(), False
     real = storage.store
 
-    def store(entries: Sequence[storage.Entry], *, again: bool = False) -> set[uuid.UUID]:
+    def store(entries: Sequence[ends.Entry], *, again: bool = False) -> set[uuid.UUID]:
         if refusing:
             loop.call_soon_threadsafe(refused.set)
             raise OperationalError("refused")
         return real(entries, again=again)
 
-    async def stream(_endpoint: Endpoint, _request: CompletionRequest, _turn: Turn) -> AsyncIterator[Delta]:
+    async def stream(
+        _endpoint: Endpoint, _request: CompletionRequest, _turn: Turn, *_more: Any
+    ) -> AsyncIterator[Delta]:
         nonlocal refusing
         yield ContentDelta("kept ")
         [run] = engine.runs.values()
@@ -442,16 +471,16 @@ async def test_a_prompt_that_the_upstream_finds_too_long_is_trimmed_once(upstrea
 
 async def test_starting_an_answer_outside_of_a_job_says_what_to_do(engine: Supervisor) -> None:
     with pytest.raises(RuntimeError, match=r"db\.write"):
-        jobs.worker_id_for_job()
+        engines.worker_for_job()
 
 
 async def test_a_stop_that_comes_before_the_producer_began_ends_the_answer(
     engine: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans: list[Plan] = []
-    monkeypatch.setattr(jobs, "launch_from_job", plans.append)
+    monkeypatch.setattr(engines, "launch_from_job", plans.append)
     ids = await start("hello")
-    engine.launch(plans[0])
+    engine.launch(plans[0], asyncio.current_task())
     async with asyncio.timeout(10):
         await engine.stop(ids.generation_id)  # in the same turn of the loop
         events = await events_of(ids)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversations.generation.events import (
+from conversations.engine.events import (
     CONTENT,
     MAX_PIECE,
     REASONING,
@@ -23,7 +23,7 @@ from conversations.generation.events import (
     payload,
     pieces_of_row,
 )
-from conversations.generation.transcript import Transcript
+from conversations.engine.transcript import Transcript
 
 IDS = AnswerIds(uuid.UUID(int=1), uuid.UUID(int=2), 3)
 NAMES = {"session_id": str(uuid.UUID(int=2)), "message_id": 3, "generation_id": str(uuid.UUID(int=1))}
@@ -122,6 +122,23 @@ async def test_a_transcript_takes_every_character_once(parts: list[str], data: s
     assert transcript.position == len("".join(parts))
 
 
+@given(parts=answers, data=st.data())
+async def test_what_was_thought_is_cut_out_wherever_it_ends(parts: list[str], data: st.DataObject) -> None:
+    """By one who has it as the answer's, in joined pieces: positions and text stay."""
+    text = "".join(parts)
+    up_to = data.draw(st.integers(0, len(text)))
+    transcript = Transcript(IDS)
+    transcript.extend(cut(0, CONTENT, text))
+    transcript.mark_reasoning(up_to)
+    assert (text_of(transcript.pieces, REASONING), text_of(transcript.pieces, CONTENT)) == (text[:up_to], text[up_to:])
+    assert transcript.reasoning_chars == up_to
+    position = 0
+    for piece in transcript.pieces:
+        position += len(piece.text)
+        assert piece.text
+        assert piece.position == position
+
+
 # As JSON --------------------------------------------------------------------------------------------------------
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 PAYLOADS: list[tuple[Any, dict[str, Any]]] = [
@@ -136,16 +153,16 @@ PAYLOADS: list[tuple[Any, dict[str, Any]]] = [
         {"error": {"code": "upstream_rate_limit", "message": "Later.", "retry_after": 0}},
     ),
     (
-        DoneEvent(2, IDS, Ending("completed", "stop", USAGE, model="m")),
-        {"done": True, "status": "completed", **NAMES, "finish_reason": "stop", "usage": USAGE},
+        DoneEvent(2, IDS, Ending("completed", "stop", USAGE, model="m"), 1),
+        {"done": True, "status": "completed", **NAMES, "finish_reason": "stop", "usage": USAGE, "reasoning_chars": 1},
     ),
     (
-        DoneEvent(2, IDS, Ending("failed", error_code="upstream_error", error_message="no")),
-        {"done": True, "status": "failed", **NAMES, "finish_reason": None, "usage": None},
+        DoneEvent(2, IDS, Ending("failed", error_code="upstream_error", error_message="no"), 0),
+        {"done": True, "status": "failed", **NAMES, "finish_reason": None, "usage": None, "reasoning_chars": 0},
     ),
     (
-        DoneEvent(0, IDS, Ending("stopped")),
-        {"done": True, "status": "stopped", **NAMES, "finish_reason": None, "usage": None},
+        DoneEvent(0, IDS, Ending("stopped"), 0),
+        {"done": True, "status": "stopped", **NAMES, "finish_reason": None, "usage": None, "reasoning_chars": 0},
     ),
 ]
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversations import services
-from conversations.legacy import SourceError, open_source, values
+from conversations.management.legacy import SourceError, open_source, values
 from conversations.models import Conversation, Message, UserConfig
 
 pytestmark = pytest.mark.django_db

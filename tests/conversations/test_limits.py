@@ -20,14 +20,15 @@ from rest_framework.exceptions import ParseError
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from conversations import allowances, checks, limits
-from conversations.api.parsers import loads
-from conversations.credentials import Connection, client_block
+from conversations import checks
+from conversations.access.credentials import Connection, client_block
 from conversations.exceptions import InvalidRequest, RateLimited
-from conversations.limits import Counter, Window
+from conversations.limits import allowances, rates
+from conversations.limits.rates import Counter, Window
 from conversations.models import Allowance, Conversation, Message
+from conversations.web.parsers import loads
 from tests.conftest import Server
-from tests.conversations.accounts import bearer, make_key, require_login
+from tests.conversations.accounts import bearer, key_of, make_key, require_login, session_of
 from tests.conversations.calling import calling, until
 from tests.reliability.redis_server import RedisServer
 from tests.upstream import ScriptedUpstream, answer
@@ -81,12 +82,36 @@ def test_a_refused_request_does_nothing(kims: httpx.Client, model: ScriptedUpstr
     assert model.calls == 0
 
 
-def test_each_key_and_each_account_has_a_count_of_its_own(server: Server, kim: User, settings: Any) -> None:
+def test_each_account_has_a_count_of_its_own(server: Server, kim: User, settings: Any) -> None:
     require_login(settings, RATE_LIMIT="1/hour")
-    lee = User.objects.create_user("lee")
-    for token in (make_key(kim), make_key(kim), make_key(lee)):
+    for token in (make_key(kim), make_key(User.objects.create_user("lee"))):
         with calling(server, token) as client:
             assert [client.get("/conversations").status_code for _ in range(2)] == [200, 429]
+
+
+def test_an_account_has_one_count_whatever_it_shows(server: Server, kim: User, settings: Any) -> None:
+    """Keys, sessions, over HTTP and on sockets: else it could go on with the next of its keys, and keys make keys."""
+    require_login(settings, RATE_LIMIT="6/hour")
+    codes = []
+    token = make_key(kim)
+    with calling(server, None) as client:
+        for _ in range(3):  # each key makes the next
+            made = client.post("/api/keys", headers=bearer(token), json={"name": "n", "scopes": ["keys", "read"]})
+            codes.append(made.status_code)
+            token = made.json()["key"]
+        codes.append(client.get("/conversations", headers=bearer(token)).status_code)
+        codes.append(client.get("/conversations", headers=session_of(kim)).status_code)
+        with connect(server.ws_url, additional_headers=bearer(token), proxy=None) as connection:
+            connection.send('{"type": "ping"}')
+            assert connection.recv(timeout=10) == '{"type": "pong"}'
+        assert codes == [201, 201, 201, 200, 200]
+        for headers in (bearer(token), key_of(kim), session_of(kim)):
+            assert client.get("/conversations", headers=headers).status_code == 429
+    with connect(server.ws_url, additional_headers=key_of(kim), proxy=None) as connection:
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv(timeout=10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4429
 
 
 def test_a_flood_of_wrong_keys_is_refused_and_locks_out_nobody(server: Server, kim: User) -> None:
@@ -132,12 +157,12 @@ def test_of_ipv6_a_subscribers_network_counts(peer: str, network: str) -> None:
 def test_there_is_room_again_when_the_answer_said(settings: Any) -> None:
     require_login(settings, RATE_LIMIT="2/second")
     connection = Connection("203.0.113.9", {})
-    assert [window and window.remaining for window in (limits.check_rate(connection) for _ in range(2))] == [1, 0]
+    assert [window and window.remaining for window in (rates.check_rate(connection) for _ in range(2))] == [1, 0]
     with pytest.raises(RateLimited) as refused:
-        limits.check_rate(connection)
+        rates.check_rate(connection)
     assert refused.value.retry_after == 1
     time.sleep(refused.value.retry_after)
-    assert limits.check_rate(connection)
+    assert rates.check_rate(connection)
 
 
 def test_many_threads_get_as_many_as_there_are() -> None:
@@ -157,13 +182,13 @@ def test_counting_starts_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_ran_out_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SWEEP_INTERVAL", 0.0)
-    memory = limits.Memory()
+    monkeypatch.setattr(rates, "SWEEP_INTERVAL", 0.0)
+    memory = rates.Memory()
     memory.incr("old", 0)
     memory.incr("new", 60)
     memory.sweep()
     assert list(memory.storage) == ["new"]
-    monkeypatch.setattr(limits, "MAX_COUNTS", 1)
+    monkeypatch.setattr(rates, "MAX_COUNTS", 1)
     memory.sweep()
     assert not memory.storage
 
@@ -180,7 +205,7 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stands still for a moment is not taken for a Redis that is down."""
-    monkeypatch.setattr(limits, "REDIS_TIMEOUT", 10.0)
+    monkeypatch.setattr(rates, "REDIS_TIMEOUT", 10.0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -197,7 +222,7 @@ def test_processes_count_together_in_redis(redis_server: RedisServer) -> None:
 def test_while_redis_is_down_each_process_counts(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "REDIS_PAUSE", 0.0)
+    monkeypatch.setattr(rates, "REDIS_PAUSE", 0.0)
     counter, rate = Counter(redis_server.url), parse("2/hour")
     assert counter.hit("x", rate) == (Window(2, 1, counter.look("x", rate).reset), True)
     redis_server.kill()
@@ -286,6 +311,24 @@ def test_an_account_has_so_many_answers_at_a_time(kims: httpx.Client, model: Scr
     assert model.calls == 2
     assert Message.objects.count() == 4
     assert whole_chat(kims, "again").status_code == 200
+
+
+def test_keys_of_an_account_share_its_answers_and_its_tokens(
+    kims: httpx.Client, kim: User, model: ScriptedUpstream, settings: Any
+) -> None:
+    require_login(settings, MAX_ANSWERS_PER_CALLER=1, TOKENS_PER_DAY=1)
+    model.script = [answer("a", gate="g")]
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(whole_chat, kims, "hi")
+        model.wait_until(lambda: model.calls == 1)
+        Allowance.objects.create(user=kim, tokens_per_day=0)
+        refused = kims.post("/chat", headers=key_of(kim), json={"message": "hi"})
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_answers")
+        model.gate("g").open()
+        assert first.result().status_code == 200
+    Allowance.objects.all().delete()
+    refused = kims.post("/chat", headers=key_of(kim), json={"message": "hi"})
+    assert (refused.status_code, refused.json()["code"]) == (429, "budget_exhausted")
 
 
 def test_a_process_makes_so_many_answers_at_a_time(

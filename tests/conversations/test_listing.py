@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
-from conversations import listing
-from conversations.access import Caller
+from conversations.access.rules import Caller
 from conversations.exceptions import InvalidCursor, NotAuthenticated
 from conversations.models import Conversation, Message
+from conversations.services import listing
 from tests.upstream import ScriptedUpstream
 
 from .helpers import chat
@@ -65,6 +65,7 @@ def test_an_item_has_the_contracts_keys(api: APIClient) -> None:
                 "created_at": body["conversations"][0]["created_at"],
                 "updated_at": "2026-03-01T12:01:30Z",
                 "message_count": 4,
+                "is_pinned": False,
             }
         ],
         "next": None,
@@ -82,6 +83,14 @@ def test_of_equal_times_the_newest_conversation_comes_first(api: APIClient) -> N
     for title in "abc":
         make(title)
     assert titles(api) == ["c", "b", "a"]
+
+
+def test_pinned_conversations_can_be_listed_alone(api: APIClient) -> None:
+    make("kept", is_pinned=True)
+    make("other")
+    assert titles(api, pinned="true") == ["kept"]
+    assert titles(api, pinned="false") == ["other"]
+    assert sorted(titles(api)) == ["kept", "other"]
 
 
 def test_archived_conversations_are_a_list_of_their_own(api: APIClient) -> None:

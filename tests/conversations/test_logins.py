@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatproject.logins import address
-from conversations.credentials import Connection, client_address, client_block
+from conversations.access.credentials import Connection, client_address, client_block
 from tests.conftest import Server
 
 PASSWORD = "analytical engine 1843"
@@ -68,6 +68,69 @@ def test_nobody_else_is_locked_out_with_it(people: None, page: str) -> None:
     lock()
     assert attempt(page, name="lee", password=PASSWORD).status_code == 302
     assert attempt(page, source=THERE, password=PASSWORD).status_code == 302
+
+
+CHANGES = ("/accounts/password", "/admin/password_change/")
+
+
+class Browser:
+    """One in which kim has logged in, and somebody else sits down."""
+
+    def __init__(self, name: str = "kim", source: str = HERE) -> None:
+        self.client = Client(REMOTE_ADDR=source)
+        self.client.force_login(User.objects.get(username=name), "django.contrib.auth.backends.ModelBackend")
+
+    def change(self, page: str, old: str = "wrong", **fields: str) -> Any:
+        new = {"new_password1": "difference engine 1822", "new_password2": "difference engine 1822"}
+        return self.client.post(page, {"old_password": old, **new, **fields})
+
+
+@pytest.mark.parametrize("page", CHANGES)
+def test_the_fifth_wrong_old_password_locks(people: None, page: str) -> None:
+    browser = Browser()
+    answers = [browser.change(page) for _number in range(6)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429, 429]
+    assert "entered incorrectly" in answers[0].content.decode()
+    answer = browser.change(page, PASSWORD)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "900")
+    assert "wrong too often" in answer.content.decode()
+    assert User.objects.get(username="kim").check_password(PASSWORD)
+
+
+def test_old_passwords_and_logins_count_together(people: None) -> None:
+    browser = Browser()
+    for page in (*CHANGES, CHANGES[0]):
+        browser.change(page)
+    assert attempt().status_code == 200
+    assert attempt().status_code == 429
+    assert browser.change(CHANGES[0], PASSWORD).status_code == 429
+    assert attempt(password=PASSWORD).status_code == 429
+    # But nobody else, and not from elsewhere.
+    assert Browser("lee").change(CHANGES[1], PASSWORD).status_code == 302
+    assert Browser(source=THERE).change(CHANGES[1], PASSWORD).status_code == 302
+
+
+@pytest.mark.parametrize("page", CHANGES)
+def test_a_right_old_password_forgets_the_wrong_ones(people: None, page: str) -> None:
+    browser = Browser()
+    for _round in range(2):
+        for _number in range(4):
+            assert browser.change(page).status_code == 200
+        too_simple = {"new_password1": "1", "new_password2": "1"}
+        assert browser.change(page, PASSWORD, **too_simple).status_code == 200
+    assert browser.change(page, PASSWORD).status_code == 302
+    assert User.objects.get(username="kim").check_password("difference engine 1822")
+    assert browser.client.get("/accounts").status_code == 200
+
+
+@pytest.mark.parametrize("page", CHANGES)
+def test_another_account_s_password_is_not_the_old_one(people: None, page: str) -> None:
+    lee = User.objects.get(username="lee")
+    lee.set_password("another password than kim's")
+    lee.save()
+    assert Browser().change(page, "another password than kim's").status_code == 200
+    assert "errorlist" in Browser().change(page, "").content.decode()
+    assert AccessAttempt.objects.get().failures_since_start == 1
 
 
 def test_another_browser_does_not_help(people: None) -> None:
@@ -197,6 +260,15 @@ def test_a_lockout_is_told(people: None, audit: pytest.LogCaptureFixture) -> Non
     assert lines.count(f"Login as 'kim' failed from {HERE}") == 5
     assert lines.count(f"Login as 'kim' is locked from {HERE}") == 1
     assert len(lines) == 6
+
+
+def test_an_attempt_while_locked_is_told_once(people: None, audit: pytest.LogCaptureFixture) -> None:
+    lock()
+    audit.clear()
+    attempt()
+    attempt(LOGINS[1], password=PASSWORD)
+    lines = [record.getMessage() for record in audit.records if record.name == "conversations.audit"]
+    assert lines == [f"Login as 'kim' is locked from {HERE}"] * 2
 
 
 def test_admin_shows_who_is_locked_out(people: None, admin_client: Client) -> None:

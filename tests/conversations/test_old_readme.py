@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import httpx
+import pytest
 
-from tests.upstream import ScriptedUpstream
+from tests.docs.markdown import READMES, blocks
+from tests.upstream import ScriptedUpstream, answer
 
 
 def test_the_ten_calls_of_the_old_readme(client: httpx.Client, model: ScriptedUpstream) -> None:
@@ -75,3 +77,25 @@ def test_the_ten_calls_of_the_old_readme(client: httpx.Client, model: ScriptedUp
     assert deleted.status_code == 200
     assert "message" in deleted.json()
     assert client.get(f"/conversations/{session_id}/history").status_code == 404
+
+
+@pytest.mark.parametrize("language", READMES)
+def test_the_readmes_loop_for_old_clients_meets_every_event(
+    client: httpx.Client, model: ScriptedUpstream, language: str
+) -> None:
+    (loop,) = [block.text for block in blocks(READMES[language], "python") if 'event["chunk"]' in block.text]
+    model.script = [answer("kept", "lost", reasoning=["hm"], cut=2), answer("fine", reasoning=["hm"])]
+    for said in ("kept", "fine"):
+        with client.stream("POST", "/chat", json={"message": "hi"}) as response:
+            names: dict[str, object] = {"response": response, "answer": "", "problem": None, "json": json}
+            exec(loop, names)
+        assert names["answer"] == said
+        assert bool(names["problem"]) == (said == "kept")
+        assert names["event"] == {"done": True, **names["event"]}  # type: ignore[dict-item]
+
+
+def test_what_the_readme_says_of_titles_and_times(client: httpx.Client) -> None:
+    created = client.post("/conversations")
+    shown = client.get(f"/conversations/{created.json()['session_id']}").json()
+    assert (created.status_code, shown["title"]) == (201, "")
+    assert shown["created_at"].endswith("Z")

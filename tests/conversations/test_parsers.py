@@ -16,8 +16,8 @@ from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 
-from conversations.api.parsers import JSONOnlyNegotiation, StrictJSONParser, loads
 from conversations.exceptions import InvalidRequest
+from conversations.web.parsers import JSONOnlyNegotiation, StrictJSONParser, loads
 
 GOOD: dict[bytes, dict[str, Any]] = {
     b"{}": {},

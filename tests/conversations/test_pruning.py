@@ -11,8 +11,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from conversations import pruning, services
-from conversations.access import Caller
+from conversations import services
+from conversations.access.rules import Caller
+from conversations.engine import pruning
 from conversations.models import Conversation, Generation, Message
 
 pytestmark = pytest.mark.django_db
@@ -90,7 +91,7 @@ def test_so_many_are_kept(keep: int) -> None:
 
 def test_an_owners_pruning_costs_as_many_queries_for_many_as_for_few() -> None:
     counts = []
-    for count in (20, 190):
+    for count in (20, pruning.BATCH):
         conversations = make(count)
         for conversation in conversations:
             conversation.messages.create(role="user", content="hello")

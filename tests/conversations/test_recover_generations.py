@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from conversations.generation import liveness
+from conversations.engine import local_processes
 from conversations.management.commands import recover_generations
-from conversations.models import Conversation, Generation, GenerationChunk, Message, Worker
+from conversations.models import Conversation, Generation, Message, Worker
+
+from .log_rows import chunk
 
 pytestmark = pytest.mark.django_db
 
@@ -45,7 +47,7 @@ def running(worker: Worker) -> Generation:
     message = Message.objects.create(conversation=conversation, role=Message.Role.ASSISTANT)
     generation = Generation.objects.create(message=message, active_for=conversation, worker=worker)
     for position, kind, text in ((3, "reasoning", "hm "), (7, "content", "half"), (10, "content", " an")):
-        GenerationChunk.objects.create(generation=generation, position=position, kind=kind, text=text)
+        chunk(generation, position, text, kind)
     return generation
 
 
@@ -82,7 +84,7 @@ def test_the_answers_of_a_dead_worker_end_with_their_text_and_those_of_a_living_
 def test_a_process_of_this_host_that_is_gone_is_not_waited_for(clock: Clock, settings: Any) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    generation = running(Worker.objects.create(host=liveness.HOST, pid=gone.pid))
+    generation = running(Worker.objects.create(host=local_processes.HOST, pid=gone.pid))
     settings.CONVERSATIONS = {**settings.CONVERSATIONS, "BEATS_TO_GIVE_UP": 0}
     assert recover() == "1 ended, 0 running"
     assert_ended_with_its_text(generation)
@@ -97,7 +99,7 @@ def test_an_answer_without_a_worker_is_ended() -> None:
 
 
 def test_all_ends_every_answer_without_looking(clock: Clock) -> None:
-    generation = running(Worker.objects.create(host=liveness.HOST, pid=os.getpid()))
+    generation = running(Worker.objects.create(host=local_processes.HOST, pid=os.getpid()))
     assert recover("--all") == "1 ended, 0 running"
     assert_ended_with_its_text(generation)
     assert clock.slept == 0

@@ -10,8 +10,9 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db.models import Count
 
-from conversations import seeding, services
-from conversations.access import Caller
+from conversations import services
+from conversations.access.rules import Caller
+from conversations.management import seeding
 from conversations.models import Conversation, Generation, Message
 
 pytestmark = pytest.mark.django_db

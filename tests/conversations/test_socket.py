@@ -9,12 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import connection
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from conversations.models import Message
+from conversations.models import Conversation, Message
 from tests.conftest import Server
-from tests.upstream import ScriptedUpstream, answer
+from tests.upstream import ScriptedUpstream, answer, status
 
 from .helpers import Socket, chat, stream, streaming
 
@@ -160,6 +161,27 @@ def test_a_refused_frame_gets_its_problem_and_closes_nothing(socket: Socket, cas
     assert socket.get() == {"type": "pong"}
 
 
+@pytest.mark.parametrize("kind", ["chat", "regenerate"])
+def test_a_model_whose_key_cannot_be_decrypted_is_refused(
+    socket: Socket, client: httpx.Client, model: ScriptedUpstream, kind: str
+) -> None:
+    """As the conversation's saved model, asked for by nobody; over SSE as here."""
+    done = chat(client, "hi").done
+    Conversation.objects.update(model_type="glm4")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE llmproviders_preset SET api_key = 'no token', is_enabled = true WHERE type = 'glm4'")
+    named = {"message_id": done["message_id"]} if kind == "regenerate" else {"session_id": done["session_id"]}
+    text = {"message": "again"} if kind == "chat" else {}
+    socket.send(type=kind, id="x", **named, **text)
+    refused = socket.get()
+    assert (refused["type"], refused["error"]["code"]) == ("refused", "unknown_model_type")
+    path = "/chat" if kind == "chat" else f"/messages/{done['message_id']}/regenerate"
+    body = {**named, **text} if kind == "chat" else {}
+    over_sse = client.post(path, json=body, headers={"Accept": "text/event-stream"})
+    assert (over_sse.status_code, over_sse.json()["code"]) == (400, "unknown_model_type")
+    assert model.calls == 1
+
+
 def close_code(socket: Socket) -> int | None:
     with pytest.raises(ConnectionClosed) as caught:
         socket.get()
@@ -208,3 +230,14 @@ def test_errors_speak_the_clients_language(server: Server) -> None:
         socket = Socket(connection)
         socket.send(type="chat", id="x", message="hi", session_id=str(uuid.uuid4()))
         assert any("\u4e00" <= character <= "\u9fff" for character in socket.get()["error"]["detail"])
+
+
+def test_a_socket_is_told_that_the_model_loads(socket: Socket, model: ScriptedUpstream) -> None:
+    model.script = [status(503, {"error": {"code": 503, "message": "Loading model"}})] * 4 + [answer("here")]
+    socket.send(type="chat", id="mine", message="hi")
+    names = {"id": "mine", "generation_id": socket.get()["generation_id"]}
+    frames = [socket.get()]
+    while "done" not in frames[-1]:
+        frames.append(socket.get())
+    assert {"type": "loading", **names} in frames
+    assert {"chunk": "here", "position": 4, **names} in frames

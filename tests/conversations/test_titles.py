@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversations import db, listing, services, titles
-from conversations.access import Caller
-from conversations.generation.events import AnswerIds
-from conversations.generation.reader import open_reader
-from conversations.generation.supervisor import Supervisor
+from conversations import services
+from conversations.access.rules import Caller
+from conversations.database import db
+from conversations.engine.events import AnswerIds
+from conversations.engine.reader import open_reader
+from conversations.engine.supervisor import Supervisor
 from conversations.models import Conversation
+from conversations.services import listing, titles
 from llmproviders.backends.openai_compatible import OpenAICompatible
 from llmproviders.models import Preset
 from tests.upstream import Behaviour, Request, ScriptedUpstream, answer, echo, events, status
@@ -92,7 +94,7 @@ def test_a_models_title_is_stripped_of_its_decoration(written: str) -> None:
 @given(st.text())
 def test_a_title_is_one_line_that_fits_whatever_a_model_writes(written: str) -> None:
     title = titles.clean(written)
-    assert len(title) <= titles.TITLE_LENGTH
+    assert len(title) <= titles.MADE_TITLE_LENGTH
     assert len(title.splitlines()) <= 1
     assert title.strip() == title
 

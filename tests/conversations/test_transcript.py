@@ -7,10 +7,10 @@ import uuid
 
 import pytest
 
+from conversations.engine.events import CONTENT, MAX_PIECE, REASONING, AnswerIds, Piece
+from conversations.engine.reader import Reader
+from conversations.engine.transcript import Transcript
 from conversations.exceptions import InvalidPosition
-from conversations.generation.events import CONTENT, MAX_PIECE, REASONING, AnswerIds, Piece
-from conversations.generation.reader import Reader
-from conversations.generation.transcript import Transcript
 
 
 @pytest.fixture

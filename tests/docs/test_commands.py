@@ -135,7 +135,11 @@ def test_every_command_of_the_readme_works(reader: Reader) -> None:
 
 def judge(block: Block, output: str, following: Block | None) -> None:
     """See that the output is what the text says: a whole stream, or JSON like the example that follows."""
-    if "curl -N" in block.text:
+    if "/v1/chat/completions -H" in block.text:
+        *chunks, end = [line[6:] for line in output.splitlines() if line.startswith("data: ")]
+        assert end == "[DONE]", block
+        assert json.loads(chunks[-1])["choices"][0]["finish_reason"] in ("stop", "length"), block
+    elif "curl -N" in block.text:
         data = [json.loads(line[6:]) for line in output.splitlines() if line.startswith("data: ")]
         assert data[-1]["done"], block
         assert data[-1]["status"] == "completed", block

@@ -18,6 +18,7 @@ from llmproviders import (
     Endpoint,
     ProviderError,
     ReasoningDelta,
+    ThoughtSoFar,
 )
 from llmproviders.backends.openai_compatible import OpenAICompatible
 from tests.upstream import ScriptedUpstream
@@ -34,11 +35,22 @@ class Outcome:
 
     @property
     def content(self) -> str:
-        return "".join(delta.text for delta in self.deltas if isinstance(delta, ContentDelta))
+        return self._texts()[1]
 
     @property
     def reasoning(self) -> str:
-        return "".join(delta.text for delta in self.deltas if isinstance(delta, ReasoningDelta))
+        return self._texts()[0]
+
+    def _texts(self) -> tuple[str, str]:
+        reasoning = content = ""
+        for delta in self.deltas:
+            if isinstance(delta, ThoughtSoFar):
+                reasoning, content = reasoning + content, ""
+            elif isinstance(delta, ContentDelta):
+                content += delta.text
+            elif isinstance(delta, ReasoningDelta):
+                reasoning += delta.text
+        return reasoning, content
 
     @property
     def finished(self) -> CompletionFinished:
@@ -57,17 +69,17 @@ def request(text: str = "Hello", **options: Any) -> CompletionRequest:
     return CompletionRequest((ChatMessage("user", text),), **options)
 
 
-def endpoint(url: str, *, key: str = KEY) -> Endpoint:
-    return Endpoint("test", "Test", url, "test-model", api_key=key)
+def endpoint(url: str, *, key: str = KEY, **fields: Any) -> Endpoint:
+    return Endpoint("test", "Test", url, "test-model", api_key=key, **fields)
 
 
 @pytest.fixture
 def ask(upstream: ScriptedUpstream) -> Ask:
     """Ask the scripted upstream (or ``url``) and collect what comes."""
 
-    async def asked(text: str = "Hello", *, url: str = "", key: str = KEY) -> Outcome:
+    async def asked(text: str = "Hello", *, url: str = "", key: str = KEY, **fields: Any) -> Outcome:
         outcome = Outcome()
-        provider = OpenAICompatible(endpoint(url or upstream.url, key=key))
+        provider = OpenAICompatible(endpoint(url or upstream.url, key=key, **fields))
         try:
             async with aclosing(provider.stream(request(text))) as deltas:
                 async for delta in deltas:

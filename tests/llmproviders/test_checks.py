@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 from django.core import checks
 
+from llmproviders.checks import check_settings
 from llmproviders.conf import BACKENDS, Settings
 
 KEY = Fernet.generate_key().decode()
@@ -76,6 +78,22 @@ def test_the_projects_own_settings_pass() -> None:
             {"ALLOWED_UPSTREAM_HOSTS": ["a b", "a:0", "a:65536", "fd00::1", "*.internal", ""]},
             ["llmproviders.E010"] * 6,
         ),
+        *(
+            ({"UPSTREAM_PROXY": url}, [])
+            for url in ("", "http://proxy:3128", "http://me:p%40ss@[fd00::1]:3128/", "http://10.0.0.1")
+        ),
+        *(
+            ({"UPSTREAM_PROXY": url}, ["llmproviders.E012"])
+            for url in (
+                "proxy:3128",
+                "https://proxy",
+                "socks5://proxy",
+                "http://",
+                "http://p:0",
+                "http://p:x",
+                "http://p/x",
+            )
+        ),
         ({"ALLOW_PRIVATE_UPSTREAMS": False, "API_URL": "http://10.0.0.5/v1", "MODEL": "m"}, ["llmproviders.E007"]),
     ],
 )
@@ -109,3 +127,14 @@ def test_every_key_is_checked_by_type(run: Run) -> None:
     wrong = {name: object() for name in Settings.__dataclass_fields__}
 
     assert len(run(**wrong)) == len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("content", "ids"), [(b"GGUF\x03", []), (b"PK\x03\x04", ["llmproviders.E011"]), (None, ["llmproviders.E011"])]
+)
+def test_a_model_file_is_looked_at(settings: Any, tmp_path: Path, content: bytes | None, ids: list[str]) -> None:
+    path = tmp_path / "m.gguf"
+    if content is not None:
+        path.write_bytes(content)
+    settings.LLMPROVIDERS = {**settings.LLMPROVIDERS, "LOCAL_MODEL_FILE": str(path)}
+    assert [message.id for message in check_settings(None)] == ids

@@ -21,8 +21,8 @@ from django.urls import reverse
 from conversations.models import UserConfig
 from llmproviders.exceptions import InvalidEndpoint
 from llmproviders.fields import ENCRYPTED, as_stored, ciphertext
-from llmproviders.guard import validate_key
 from llmproviders.models import Preset
+from llmproviders.net.guard import validate_key
 
 pytestmark = pytest.mark.django_db
 Limits = Callable[..., None]

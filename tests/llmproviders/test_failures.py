@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproviders import exceptions as e
-from llmproviders.failures import PLAIN, clean_reason, from_document, from_response, retry_after
+from llmproviders.failures import PLAIN, from_document, from_response, retry_after
+from llmproviders.reasons import clean_reason
 
 
 @pytest.mark.parametrize(
@@ -28,9 +29,9 @@ from llmproviders.failures import PLAIN, clean_reason, from_document, from_respo
         (400, {"error": {"message": "max_tokens is too large"}}, e.UpstreamBadRequest, "max_tokens is too large"),
         (422, {"detail": [{"loc": ["body"], "msg": "field required"}]}, e.UpstreamBadRequest, "field required"),
         (404, {"detail": "Not Found"}, e.UpstreamBadRequest, "Not Found"),
-        (413, "", e.UpstreamBadRequest, PLAIN[e.UpstreamBadRequest]),
+        (413, "", e.ContextLengthExceeded, PLAIN[e.ContextLengthExceeded]),
         (500, "<!doctype html><h1>Oops</h1>", e.UpstreamUnavailable, PLAIN[e.UpstreamUnavailable]),
-        (503, {"message": "loading model"}, e.UpstreamUnavailable, "loading model"),
+        (503, {"message": "loading model"}, e.ModelLoading, "loading model"),
         (500, {"error": {"message": "context length"}}, e.UpstreamUnavailable, "context length"),
         (408, "", e.UpstreamTimeout, PLAIN[e.UpstreamTimeout]),
         (504, "", e.UpstreamTimeout, PLAIN[e.UpstreamTimeout]),
@@ -130,3 +131,97 @@ def test_any_reason_becomes_one_short_line_without_the_key(text: str, key: str) 
     assert key not in reason
     assert reason.isprintable() or "\n" not in reason
     reason.encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('[{"error": {"code": 400, "message": "key not valid", "status": "INVALID_ARGUMENT"}}]', "key not valid"),
+        ('data: {"error": {"message": "No such model"}}\n\ndata: [DONE]\n\n', "No such model"),
+        ('event: error\ndata: {"code": "InvalidParameter", "message": "bad"}\n\n', "bad"),
+        ('error: {"code":400,"message":"in a field"}\n\n', "in a field"),
+        ("model not found: qwen", "model not found: qwen"),
+        ("Internal Server Error", "Internal Server Error"),
+        ("<html><head><title>404 Not\n Found</title></head><body>host db-1</body></html>", "404 Not Found"),
+        ("<html><body>host db-1</body></html>", PLAIN[e.UpstreamBadRequest]),
+        ("Traceback (most recent call last):\n  File 'x'\nValueError: no such thing", "ValueError: no such thing"),
+        ({"error": {"message": "Provider error", "metadata": {"raw": "the real one"}}}, "the real one"),
+        ({"error": {"message": "Provider error", "metadata": {"raw": '{"error":{"message":"deep"}}'}}}, "deep"),
+        ({"error": {"message": '{"error": {"message": "wrapped"}}'}}, "wrapped"),
+        ({"detail": "Not Found"}, "Not Found"),
+        ({"detail": {"error": "told in detail"}}, "told in detail"),
+        ({"detail": [{"loc": ["body", "x"], "msg": "Field required"}]}, "Field required"),
+        ({"error": ["Error in `parameters`"]}, "Error in `parameters`"),
+        ({"errors": [{"code": 10000, "message": "no route"}], "success": False}, "no route"),
+        ({"errors": ["first", "second"]}, "first"),
+        ({"error_code": 336003, "error_msg": "a user's first"}, "a user's first"),
+        ({"code": 1210, "msg": "参数有误", "success": False}, "参数有误"),
+        ({"Message": "capital"}, "capital"),
+        ({"base_resp": {"status_code": 2013, "status_msg": "invalid params"}}, "invalid params"),
+        ({"timestamp": 1, "status": 400, "error": "Bad Request", "message": "no handler", "path": "/"}, "no handler"),
+        ({"error": "invalid_request", "error_description": "the longer one"}, "the longer one"),
+        ({"Response": {"Error": {"Code": "X", "Message": "of a cloud"}}}, "of a cloud"),
+        ({"type": "urn:x", "title": "Bad Request", "status": 400, "detail": "a problem"}, "a problem"),
+        ('{"error": {"message": "cut off", "type": "inva', "cut off"),
+        ('\ufeff{"message": "behind a mark"}', "behind a mark"),
+        ("\x00\x01\x02\x03" * 50, PLAIN[e.UpstreamBadRequest]),
+        ({"error": {"message": "key sk-abcdefgh is wrong"}}, "key *** is wrong"),
+        ("plain with Bearer abcdef", "plain with Bearer ***"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_found(body: Any, reason: str) -> None:
+    content = body if isinstance(body, str) else json.dumps(body)
+    assert str(from_response(400, {}, content.encode())) == reason
+
+
+@pytest.mark.parametrize(
+    ("document", "kind", "reason"),
+    [
+        ({"code": 1113, "msg": "账户已欠费", "success": False}, e.UpstreamUnpaid, "账户已欠费"),
+        ({"error_code": 18, "error_msg": "request limit reached"}, e.UpstreamUnavailable, "request limit reached"),
+        ({"base_resp": {"status_code": 1004, "status_msg": "no"}, "choices": None}, e.UpstreamUnavailable, "no"),
+        ({"detail": "Not authenticated"}, e.UpstreamUnavailable, "Not authenticated"),
+        ({"errors": [{"message": "of a list"}]}, e.UpstreamUnavailable, "of a list"),
+        ({"status": 401, "message": "who are you"}, e.UpstreamAuthenticationFailed, "who are you"),
+    ],
+)  # fmt: skip
+def test_a_reason_beside_200(document: dict[str, Any], kind: type[e.ProviderError], reason: str) -> None:
+    error = from_document(document)
+    assert (type(error), str(error)) == (kind, reason)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"choices": [{"delta": {}}], "message": "x"},
+        {"choices": [], "usage": {"prompt_tokens": 1}, "detail": "x"},
+        {"base_resp": {"status_code": 0, "status_msg": ""}, "choices": []},
+        {"message": {"role": "assistant", "content": "x"}},
+        {"errors": [], "message": ""},
+    ],
+)
+def test_what_is_part_of_an_answer_reports_nothing(document: dict[str, Any]) -> None:
+    assert from_document(document) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (402, ""),
+        (402, {"error": {"message": "Insufficient Balance", "code": "invalid_request_error"}}),
+        (429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}),
+        (429, {"error": {"code": "1113", "message": "您的账户已欠费，请充值后重试"}}),
+        (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package. Please recharge."}}),
+        (429, {"error": {"code": "1112", "message": "locked"}}),
+        (400, {"code": "Arrearage", "message": "make sure your account is in good standing."}),
+        (400, {"error": {"message": "Your credit balance is too low to access the Anthropic API."}}),
+        (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}),
+        (403, {"error": {"code": "AccountOverdueError", "message": "the account has an overdue balance"}}),
+        (429, {"error": {"type": "exceeded_current_quota_error", "message": "Your account is suspended"}}),
+        (429, {"error": "Your team has either used all available credits or reached its monthly spending limit."}),
+        (403, {"error": {"code": "AllocationQuota.FreeTierOnly", "message": "The free tier is used up"}}),
+    ],
+)  # fmt: skip
+def test_what_only_money_mends(status: int, body: Any) -> None:
+    content = body if isinstance(body, str) else json.dumps(body)
+    assert type(from_response(status, {}, content.encode())) is e.UpstreamUnpaid

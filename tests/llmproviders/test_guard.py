@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from llmproviders.addresses import is_public, is_refused, literal
 from llmproviders.exceptions import AddressRefused, InvalidEndpoint, UpstreamAuthenticationFailed
-from llmproviders.guard import check_callable, read_key, validate_key, validate_model_name, validate_url
-from llmproviders.policy import Host, Policy, parse_entry, policy_for
+from llmproviders.net import pool
+from llmproviders.net.addresses import is_public, is_refused, literal
+from llmproviders.net.guard import (
+    check_callable,
+    completions_url,
+    read_key,
+    validate_key,
+    validate_model_name,
+    validate_url,
+)
+from llmproviders.net.policy import Host, Policy, parse_entry, policy_for
 from llmproviders.types import SetBy
 
 from .conftest import Limits
@@ -70,12 +81,105 @@ def test_usable_urls_stay_as_they_are(url: str) -> None:
         "http://a..b/",
         "http://" + "a" * 64 + ".example/",
         "http://example.com/" + "a" * 2000,
+        "https://xn--localhost/",
+        "https://xn--a.example/",
+        "https://api.xn--a.example/",
+        "https://xn--abc-.example/",
+        "https://xn--" + "z" * 50 + "9.example/",
+        "https://XN--LOCALHOST/",
+        "https://127.0.0.257/",
+        "https://256.256.256.256/",
+        "https://1.2.3.4.5/",
+        "https://08.8.8.8/",
+        "https://010.8.8.8/",
+        "https://8.8.8.010/",
+        "https://8.8.8.8./",
+        "https://8.8.8/",
+        "https://134744072/",
+        "https://example.1/",
+        "https://example.0x1f/",
+        "https://0xg.0x/",
+        "https://4294967296/",
+        "https://example.com../",
+        "https://./",
+        "https://[2606:4700::1%eth0]/",
+        "https://[2606:4700::1%25eth0]/",
+        "https://[::1]x/",
+        "https://[v1.fe80]/",
+        "https://example.com:99999/",
+        "https://example.com:-1/",
+        "https://example.com:+80/",
+        "https://example.com:8_0/",
+        "https://example.com:٨٠/",
+        "https://１２７.0.0.1/",
+        "https://exámple.com/",
+        "https://@example.com/",
+        "https://:@example.com/",
+        "https://example.com/#",
+        "https:example.com",
+        "https:/example.com",
+        "//example.com/",
+        "javascript://example.com/",
+        "https://example.com/\u00a0",
+        "https://example.com/\u200b",
+        "https://exa\u00admple.com/",
+        "https://example.com/\ud800",
     ],
 )
 def test_unusable_urls_are_refused(url: str) -> None:
-    with pytest.raises(InvalidEndpoint) as caught:
+    for set_by in ("user", "operator", "program"):
+        with pytest.raises(InvalidEndpoint) as caught:
+            validate_url(url, set_by=set_by)  # type: ignore[arg-type]
+        assert caught.value.field == "api_url"
+        with pytest.raises(AddressRefused, match="cannot be reached"):
+            check_callable(url, policy_for(set_by))  # type: ignore[arg-type]
+
+
+INNER = _words("""
+localhost LOCALHOST localhost. foo.localhost localhost.localdomain intranet llm llm_server ollama. a printer.local
+llm.internal metadata.google.internal nas.home.arpa nas.lan box.home mail.corp x.intranet x.private
+""")
+
+
+@pytest.mark.parametrize("host", INNER)
+def test_names_of_an_inner_network_are_refused_where_private_addresses_are(limits: Limits, host: str) -> None:
+    """Whatever they lead to: when the URL is saved, and when it is called."""
+    url = f"https://{host}/v1"
+    assert refusal(url, "user") == "A user's own model needs a URL that begins with https://, at a public address."
+    assert not refusal(url, "operator")
+    with pytest.raises(AddressRefused):
+        check_callable(url, policy_for("user"))
+    limits(ALLOW_PRIVATE_UPSTREAMS=False)
+    assert refusal(url, "operator") == "This address may not be called."
+    limits(ALLOW_PRIVATE_UPSTREAMS=False, ALLOWED_UPSTREAM_HOSTS=[host.lower()])
+    assert not refusal(url, "operator")
+    assert not refusal(url, "user")
+
+
+@pytest.mark.parametrize(
+    "host", ["example.com", "example.com.", "xn--bcher-kva.example", "a_b.example", "local.example"]
+)
+def test_names_that_may_be_public_are_judged_once_they_are_looked_up(host: str) -> None:
+    assert not refusal(f"https://{host}/v1", "user")
+
+
+@given(
+    st.one_of(
+        st.text(st.sampled_from("ab1.-_0x:@[]/?#%\\&=é～٣ \t"), max_size=24),
+        st.lists(
+            st.sampled_from(_words("xn-- 127 0x7f . - a b : 80 [ ] % @ com localhost 08 / ? # é")), max_size=8
+        ).map("".join),
+    )
+)
+def test_what_may_be_saved_can_be_called(rest: str) -> None:
+    """The HTTP client and what connects for it read the same server in it."""
+    url = f"https://{rest}"
+    try:
         validate_url(url)
-    assert caught.value.field == "api_url"
+    except InvalidEndpoint:
+        return
+    origin, _head = pool._begin_of_post(url, ())
+    assert origin.host.lower() == urlsplit(url).hostname
 
 
 @pytest.mark.parametrize(
@@ -214,7 +318,7 @@ def refusal(url: str, set_by: SetBy) -> str:
 
 PLAIN_PUBLIC = "http://111.19.168.151:11551/v1"
 TLS_PUBLIC = "https://8.8.8.8/v1"
-PRIVATE = ("http://127.0.0.1:8000/v1", "https://10.0.0.5/v1", "https://[fd12::1]/v1", "http://0/v1")
+PRIVATE = ("http://127.0.0.1:8000/v1", "https://10.0.0.5/v1", "https://[fd12::1]/v1", "http://0.0.0.0/v1")
 
 
 def test_the_operator_may_call_private_addresses() -> None:
@@ -343,3 +447,25 @@ def test_a_key_of_the_environment_that_cannot_be_sent(monkeypatch: pytest.Monkey
     monkeypatch.setenv("MY_KEY", value)
     with pytest.raises(UpstreamAuthenticationFailed):
         read_key("env:MY_KEY", OPERATOR)
+
+
+@pytest.mark.parametrize(
+    ("given_url", "called"),
+    [
+        ("https://a.example", "https://a.example/v1/chat/completions"),
+        ("https://a.example/", "https://a.example/v1/chat/completions"),
+        ("https://a.example/v1", "https://a.example/v1/chat/completions"),
+        ("https://a.example/v1/", "https://a.example/v1/chat/completions"),
+        ("https://a.example/api/paas/v4", "https://a.example/api/paas/v4/chat/completions"),
+        ("https://a.example/v1beta/openai/", "https://a.example/v1beta/openai/chat/completions"),
+        (
+            "https://a.example/openai/deployments/gpt?api-version=1",
+            "https://a.example/openai/deployments/gpt/chat/completions?api-version=1",
+        ),
+        ("https://a.example/v1/chat/completions", "https://a.example/v1/chat/completions"),
+        ("https://a.example/v1/chat/completions?x=y", "https://a.example/v1/chat/completions?x=y"),
+        ("https://a.example/my/gateway", "https://a.example/my/gateway"),
+    ],
+)
+def test_a_base_url_is_taken_for_the_call_below_it(given_url: str, called: str) -> None:
+    assert completions_url(given_url) == called

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from llmproviders import http
-from llmproviders.deadline import Deadline
 from llmproviders.exceptions import (
     AnswerCut,
     AnswerTooLarge,
@@ -22,8 +20,10 @@ from llmproviders.exceptions import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from llmproviders.http import close_client, post_stream
-from llmproviders.policy import policy_for
+from llmproviders.net import http
+from llmproviders.net.deadline import Deadline
+from llmproviders.net.http import close_client, post_stream
+from llmproviders.net.policy import policy_for
 from tests.llmproviders.certificates import self_signed
 from tests.llmproviders.conftest import KEY, Ask
 from tests.ports import free_port
@@ -259,20 +259,20 @@ async def test_proxies_of_the_environment_are_not_used(
 def test_every_loop_has_its_client_and_those_of_closed_loops_are_forgotten() -> None:
     closed = asyncio.new_event_loop()
     closed.close()
-    http._transports[closed] = {}
+    http._pools[closed] = {}
 
     async def use() -> None:
         async with ScriptedUpstream() as upstream:
             await post(upstream.url)
-            assert asyncio.get_running_loop() in http._transports
+            assert asyncio.get_running_loop() in http._pools
             await close_client()
-            assert asyncio.get_running_loop() not in http._transports
+            assert asyncio.get_running_loop() not in http._pools
             await post(upstream.url)  # and works again
             await close_client()
 
     for _ in range(2):
         asyncio.run(use())
-    assert closed not in http._transports
+    assert closed not in http._pools
 
 
 # The deadline -------------------------------------------------------------------------------------------------

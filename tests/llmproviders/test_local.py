@@ -7,10 +7,12 @@ import importlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import pytest_asyncio
 from llmproviders import ChatMessage, CompletionFinished, CompletionRequest, ContentDelta, Endpoint, Provider, local
 from llmproviders.backends.embedded import Embedded
 from llmproviders.exceptions import AnswerCut, ContextLengthExceeded, LocalModelMissing, UpstreamUnavailable
-from llmproviders.http import close_client
+from llmproviders.net.http import close_client
 from llmproviders.registry import get_provider
 
 ENDPOINT = Endpoint("local", "Local", "", "SmolLM2-135M-Instruct", backend="embedded", is_demo=True)
@@ -239,6 +241,20 @@ class TestTheProcess:
         await collect(request("Hi", max_tokens=2))
 
         assert pid() != first
+
+    async def test_one_that_is_about_to_be_gone_is_not_waited_for(self, server: None) -> None:
+        """Of a process that was killed the sockets are gone first; for a moment it is not known to have ended."""
+        await local.ensure(OPTIONS)
+        first = pid()
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            port = taken.getsockname()[1]
+        process, address = local._server._child or pytest.fail("none is there")
+        local._server._child = process, replace(address, api_url=f"http://127.0.0.1:{port}/v1/chat/completions")
+
+        await collect(request("Hi", max_tokens=2))
+
+        assert pid() != first
+        assert not is_alive(first)
 
     async def test_dying_in_the_middle_of_an_answer_is_an_error(self, server: None) -> None:
         async def kill_it_while_it_answers() -> None:

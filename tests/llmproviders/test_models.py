@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 from typing import Any
 
@@ -11,7 +11,12 @@ from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
+from llmproviders import CompletionFinished, Delta, Provider, get_provider
+from llmproviders.backends.openai_compatible import request_body
+from llmproviders.catalog import is_available
 from llmproviders.models import Preset, backend_choices
+from llmproviders.registry import backend_class
+from llmproviders.types import CompletionRequest
 
 pytestmark = pytest.mark.django_db
 seed = import_module("llmproviders.migrations.0002_seed_presets")
@@ -180,6 +185,32 @@ def test_a_preset_of_a_backend_that_is_gone_still_loads() -> None:
     assert preset(backend="telepathy").endpoint().backend == "telepathy"
 
 
+class Parrot(Provider):
+    """All that a backend has to be."""
+
+    async def stream(self, request: CompletionRequest) -> AsyncIterator[Delta]:
+        yield CompletionFinished("stop")
+
+
+def test_a_backend_need_declare_nothing(limits: Callable[..., None]) -> None:
+    limits(BACKENDS={"parrot": f"{__name__}.Parrot"})
+    ours = preset(backend="parrot")
+
+    assert isinstance(get_provider(ours.endpoint()), Parrot)
+    assert (ours.endpoint().is_demo, ours.endpoint().context_window) == (False, 8192)
+    assert is_available(ours.endpoint())
+    assert list(backend_class("parrot").check()) == []
+    with pytest.raises(ValidationError, match="needs an API URL"):
+        preset(backend="parrot", api_url="").full_clean()
+
+
+@pytest.mark.parametrize("path", ["nowhere.Backend", "llmproviders.models.Nothing", "llmproviders.conf.Settings"])
+def test_of_what_is_no_backend_the_defaults_are_told(limits: Callable[..., None], path: str) -> None:
+    limits(BACKENDS={"mine": path})
+
+    assert backend_class("mine") is backend_class("telepathy") is Provider
+
+
 def test_the_choices_of_backends_are_the_settings(limits: Callable[..., None]) -> None:
     limits(BACKENDS={"mine": "a.b.C"})
 
@@ -188,3 +219,49 @@ def test_the_choices_of_backends_are_the_settings(limits: Callable[..., None]) -
 
 def test_the_key_is_shown_masked() -> None:
     assert preset(api_key="sk-0123456789abcd").masked_key() == "••••abcd"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "value", [[1], "x", {"model": "other"}, {"messages": []}, {"max_tokens": 5}, {"x": "y" * 5000}]
+)
+def test_parameters_that_are_none(value: Any) -> None:
+    preset = Preset(type="p", name="P", api_url="https://example.com/v1/chat/completions", model="m", parameters=value)
+    with pytest.raises(ValidationError):
+        preset.full_clean()
+
+
+@pytest.mark.django_db
+def test_parameters_of_a_preset_go_along() -> None:
+    wanted: dict[str, Any] = {"top_p": 0.9, "temperature": None, "max_tokens": "max_completion_tokens"}
+    preset = Preset(
+        type="p", name="P", api_url="https://example.com/v1/chat/completions", model="m", parameters=wanted
+    )
+    preset.full_clean()
+    assert preset.endpoint().parameters == wanted
+
+
+@pytest.mark.parametrize(("value", "streams"), [(None, False), (False, False), (True, True)])
+def test_a_preset_says_whether_its_answers_stream(value: bool | None, streams: bool) -> None:
+    body = request_body(preset(parameters={"stream": value}).endpoint(), CompletionRequest(()))
+    assert body["stream"] is streams
+    assert ("stream_options" in body) is streams
+
+
+@pytest.mark.django_db
+def test_the_demo_model_comes_to_an_end() -> None:
+    endpoint = Preset.objects.get(type="local").endpoint()
+    assert (endpoint.max_tokens, endpoint.temperature) == (300, 0.2)
+    assert endpoint.parameters["top_p"] == 0.9
+    assert endpoint.parameters["repeat_penalty"] > 1
+
+
+@pytest.mark.django_db
+def test_a_model_file_of_ones_own_is_no_demo(settings: Any) -> None:
+    settings.LLMPROVIDERS = {
+        **settings.LLMPROVIDERS, "LOCAL_MODEL_FILE": "/models/Qwen3-4B.gguf", "LOCAL_CONTEXT_WINDOW": 16384,
+    }  # fmt: skip
+    endpoint = Preset.objects.get(type="local").endpoint()
+    assert (endpoint.name, endpoint.model, endpoint.is_demo) == ("Qwen3-4B", "Qwen3-4B", False)
+    assert (endpoint.max_tokens, endpoint.temperature, endpoint.parameters) == (None, None, {})
+    assert endpoint.context_window == 16384

@@ -20,12 +20,14 @@ from llmproviders import (
     ContentDelta,
     Endpoint,
     ReasoningDelta,
+    ThoughtSoFar,
     UnknownModelType,
     Usage,
     get_provider,
 )
 from llmproviders import exceptions as e
-from llmproviders.backends.openai_compatible import AnswerReader, OpenAICompatible
+from llmproviders.answer import AnswerReader
+from llmproviders.backends.openai_compatible import OpenAICompatible
 from llmproviders.sse import Event
 from tests.llmproviders.conftest import KEY, Ask, endpoint, request
 from tests.upstream import Behaviour, ScriptedUpstream, answer, echo_text, events, raw, redirect, status
@@ -333,7 +335,7 @@ ODDITIES: list[str | bytes] = [
     '{"choices": [{"delta": {"content": null}}]}',
     '{"choices": [{"delta": {"content": ["x"]}}]}',
     '{"choices": [{"delta": {"content": 3, "reasoning": {}}}]}',
-    '{"choices": [{"index": 1, "delta": {"content": "other"}, "finish_reason": "stop"}]}',
+    '{"choices": [{"index": 1, "delta": {"content": "other"}, "finish_reason": "stop"}, {"index": 2}]}',
     '{"choices": [{"delta": {"role": "assistant", "tool_calls": [{}]}, "finish_reason": null}], "new": {"field": 1}}',
     '{"choices": [{"delta": {}, "finish_reason": 7}], "model": 7, "usage": 7, "error": null}',
     b"event: ping\ndata: not json\n\n",
@@ -385,7 +387,7 @@ async def test_a_stream_cut_inside_a_chunk(ask: Ask, upstream: ScriptedUpstream)
 async def test_after_the_finish_reason_and_usage_nothing_is_missing(
     ask: Ask, upstream: ScriptedUpstream, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmproviders.backends.openai_compatible.USAGE_SECONDS", 60.0)
+    monkeypatch.setattr("llmproviders.backends.call.USAGE_SECONDS", 60.0)
     upstream.script = [answer("a", **fault)]
     started = time.monotonic()
     assert (await ask()).finished == CompletionFinished("stop", Usage(1, 1, 2), "test-model")
@@ -395,7 +397,7 @@ async def test_after_the_finish_reason_and_usage_nothing_is_missing(
 async def test_usage_is_waited_for_a_short_time_only(
     ask: Ask, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmproviders.backends.openai_compatible.USAGE_SECONDS", 0.1)
+    monkeypatch.setattr("llmproviders.backends.call.USAGE_SECONDS", 0.1)
     upstream.script = [answer("a", usage=None, stall="done")]
     assert (await ask()).finished == CompletionFinished("stop", None, "test-model")
     await upstream.closed_by_client()
@@ -461,8 +463,8 @@ GZIP = {"Content-Encoding": "gzip", "Content-Type": "text/event-stream"}
         (status(200, "<html>hi</html>"), e.UpstreamProtocolError),
         (status(200, {"error": {"message": "m", "code": 401}}), e.UpstreamAuthenticationFailed),
         (status(200, {"error": "m"}), e.UpstreamUnavailable),
-        (status(200, {"code": 500, "msg": "404 NOT_FOUND", "success": False}), e.UpstreamProtocolError),
-        (status(200, {"choices": []}), e.UpstreamProtocolError),
+        (status(200, {"code": 500, "msg": "404 NOT_FOUND", "success": False}), e.UpstreamUnavailable),
+        (status(200, {"choices": []}), e.EmptyAnswer),
         (status(200, [1, 2]), e.UpstreamProtocolError),
         (status(200, "{", content_type="application/json"), e.UpstreamProtocolError),
         (status(200, DEEP, content_type="application/json; charset=utf-8"), e.UpstreamProtocolError),
@@ -508,7 +510,7 @@ async def test_retry_after_is_handed_on(
 async def test_an_error_whose_body_never_comes_is_still_that_error(
     ask: Ask, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmproviders.backends.openai_compatible.ERROR_BODY_SECONDS", 0.05)
+    monkeypatch.setattr("llmproviders.backends.call.ERROR_BODY_SECONDS", 0.05)
     upstream.script = [raw(b"HTTP/1.1 401 No\r\nContent-Length: 100\r\n\r\n{", close=False)]
     assert type((await ask()).error) is e.UpstreamAuthenticationFailed
 
@@ -707,6 +709,29 @@ async def test_a_short_retry_after_is_waited_for(ask: Ask, upstream: ScriptedUps
     assert time.monotonic() - started >= 0.2
 
 
+LOADING = [
+    status(503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}),
+    status(503, {"error": "Model m is currently loading", "estimated_time": 0.1}),
+    status(503, "The model is still loading"),
+]
+
+
+@pytest.mark.usefixtures("retries")
+async def test_a_model_that_loads_is_waited_for_longer_than_other_faults(ask: Ask, upstream: ScriptedUpstream) -> None:
+    upstream.script = [*LOADING, *LOADING, answer("fine")]
+    assert (await ask()).content == "fine"
+    assert upstream.calls == 7
+
+
+async def test_a_model_that_loads_is_waited_for_no_longer_than_for_a_first_token(
+    ask: Ask, upstream: ScriptedUpstream, limits: Limits
+) -> None:
+    limits(FIRST_TOKEN_TIMEOUT=1.0)
+    upstream.default = LOADING[0]
+    assert type((await ask()).error) is e.ModelLoading
+    assert upstream.calls <= 5
+
+
 async def test_no_try_begins_past_the_total(ask: Ask, upstream: ScriptedUpstream, limits: Limits) -> None:
     limits(MAX_RETRIES=5, TOTAL_TIMEOUT=20, MAX_RETRY_WAIT=60)
     upstream.script = [status(429, "", {"Retry-After": "30"})]
@@ -761,8 +786,10 @@ def what_is_read(lines: Sequence[str], cuts: int, *, parses_all: bool) -> tuple[
     try:
         for start in range(0, len(lines), cuts):
             for delta in reader.read(Event("message", line, "") for line in lines[start : start + cuts]):
-                assert isinstance(delta, ContentDelta | ReasoningDelta)
-                texts[type(delta)] += delta.text
+                if isinstance(delta, ContentDelta | ReasoningDelta):
+                    texts[type(delta)] += delta.text
+                else:
+                    assert isinstance(delta, ThoughtSoFar)
                 order += [] if order[-1:] == [type(delta)] else [type(delta)]
     except e.ProviderError as raised:
         error = type(raised)

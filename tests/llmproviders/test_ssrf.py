@@ -23,17 +23,18 @@ import pytest
 import pytest_asyncio
 from django.core.exceptions import ValidationError
 
-from conversations import completions
 from conversations.admin.user_configs import UserConfigForm
-from conversations.api.serializers import ConfigUpdateSerializer
+from conversations.engine import completions
 from conversations.exceptions import UnknownModel
 from conversations.models import UserConfig
-from llmproviders import ContentDelta, Endpoint, ProviderError, get_provider, guard, http, local
-from llmproviders.deadline import Deadline
+from conversations.web.serializers import ConfigUpdateSerializer
+from llmproviders import ContentDelta, Endpoint, ProviderError, get_provider, local
 from llmproviders.exceptions import AddressRefused, UpstreamUnavailable
-from llmproviders.http import close_client, post_stream
 from llmproviders.models import Preset
-from llmproviders.policy import Policy, policy_for
+from llmproviders.net import guard, http, pool
+from llmproviders.net.deadline import Deadline
+from llmproviders.net.http import close_client, post_stream
+from llmproviders.net.policy import Policy, policy_for
 from llmproviders.types import SetBy
 from tests.upstream import ScriptedUpstream, status
 
@@ -314,6 +315,21 @@ async def test_an_attempt_reaches_nobody_and_learns_nothing(attempt: str, canary
     assert set(wire.dialled) <= {PUBLIC, PUBLIC_V6}
 
 
+# What was saved under other rules, which no HTTP client can read.
+UNREADABLE = _words("""
+https://xn--localhost/ https://xn--a.test/ https://127.0.0.257/ https://08.8.8.8/ https://1.2.3.4.5/
+https://[fe80::1%25eth0]/ https://example.com:99999/ https://user@public.test/ https://public.test/#x https:public.test
+https://[::1/ https://exámple.test/ https://１２７.0.0.1/ https://public.test\\@v4.test/ nonsense https://
+https://localhost/ https://intranet/ https://llm.internal/
+""")
+
+
+@pytest.mark.parametrize("url", [*UNREADABLE, "https://public.test/a b", "https://public.test/\ud800"])
+async def test_what_cannot_be_called_is_refused_like_all_else(url: str, wire: Wire) -> None:
+    assert await refusal(url) == (CODE, TEXT)
+    assert wire.looked_up == wire.dialled == []
+
+
 @pytest.mark.parametrize("name", ["localhost", "v4.test", "v6.test", "public-first.test", "rebinding.test", "0x7f.1"])
 @pytest.mark.parametrize("scheme", ["https", "http"])
 async def test_without_the_guard_they_would_arrive(
@@ -329,26 +345,41 @@ async def test_without_the_guard_they_would_arrive(
 async def test_the_connection_is_judged_whatever_the_url_seemed_to_say(
     host: str, canary: Canary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmproviders.backends.openai_compatible.check_callable", lambda url, _policy: url)
+    monkeypatch.setattr("llmproviders.backends.call.check_callable", lambda url, _policy: url)
     for scheme in ("http", "https"):
         assert await refusal(f"{scheme}://{host}:{canary.port}{PATH}") == (CODE, TEXT)
     assert canary.connections == 0
 
 
 async def test_the_scheme_is_judged_where_it_is_dialled(monkeypatch: pytest.MonkeyPatch, wire: Wire) -> None:
-    monkeypatch.setattr("llmproviders.backends.openai_compatible.check_callable", lambda url, _policy: url)
+    monkeypatch.setattr("llmproviders.backends.call.check_callable", lambda url, _policy: url)
     assert await refusal(f"http://public.test{PATH}") == (CODE, TEXT)
     assert wire.dialled == []
     await close_client()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-async def test_a_literal_address_is_judged_where_names_are_resolved_too(
+async def test_a_literal_address_is_judged_where_its_socket_is_made(
     host: str, canary: Canary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Policy, "why_not_host", lambda *_: "")
     assert await refusal(f"https://{host}:{canary.port}{PATH}") == (CODE, TEXT)
     assert canary.connections == 0
+
+
+@pytest.mark.parametrize("set_by", ["user", "operator"])
+async def test_what_asks_through_httpx_is_judged_alike(
+    set_by: SetBy, canary: Canary, limits: Limits, wire: Wire
+) -> None:
+    """Whatever the client that is put around the pool would do."""
+    limits(ALLOW_PRIVATE_UPSTREAMS=False)
+    async with http.client_for(policy_for(set_by)) as client:
+        for host in ("127.0.0.1", "[::1]", "v4.test", "metadata.test"):
+            with pytest.raises(AddressRefused):
+                await client.get(f"https://{host}:{canary.port}/", follow_redirects=True)
+    assert canary.connections == 0
+    assert wire.dialled == []
+    await close_client()
 
 
 async def test_a_name_is_looked_up_once_a_connection_and_only_judged_addresses_are_dialled(
@@ -594,7 +625,7 @@ async def test_the_name_in_tls_stays_that_of_the_url(
     context, certificate = self_signed(tmp_path, "v4.test")
     asked: list[str] = []
     context.sni_callback = lambda _socket, name, _context: asked.append(name)
-    monkeypatch.setattr(http, "_tls", lambda: ssl.create_default_context(cafile=certificate))
+    monkeypatch.setattr(pool, "_tls", lambda: ssl.create_default_context(cafile=certificate))
     limits(ALLOWED_UPSTREAM_HOSTS=["v4.test", "localhost"], MAX_RETRIES=0)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the server's half of a failed handshake
 
@@ -627,6 +658,9 @@ REFUSED_AT_ONCE = [
     "https://2130706433/v1",
     "https://169.254.169.254/v1",
     "https://[64:ff9b::7f00:1]/v1",
+    "https://localhost/v1",
+    "https://llm/v1",
+    "https://llm.internal/v1",
 ]
 
 

@@ -18,7 +18,7 @@ from tests.entry import ENVIRONMENT, HEADERS
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 
@@ -31,6 +31,7 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "TITLES": "first_words",
         "PYTHONUNBUFFERED": "1",
+        "DRAIN_LISTEN_SECONDS": "0",  # no balancer is waited for
         **ENVIRONMENT,
         **extra,
     }

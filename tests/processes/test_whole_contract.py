@@ -13,17 +13,9 @@ from tests import databases
 from tests.conversations.helpers import chat, stream, streaming
 from tests.upstream import answer, run_upstream_in_thread
 
-from .server import ServerProcess, environment, manage
+from .server import ServerProcess, environment
 
 pytestmark = [pytest.mark.server, pytest.mark.local_model]
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database, made once."""
-    folder = tmp_path_factory.mktemp("migrated")
-    manage(environment(folder), "migrate", "--verbosity=0")
-    return folder
 
 
 @pytest.fixture(params=["uvicorn", "daphne"])

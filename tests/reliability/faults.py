@@ -24,6 +24,15 @@ COMMAND = "fault "
 
 # Seconds. `total` ends the answer that never ends, and must leave the longest good one its time.
 CONNECT, FIRST_TOKEN, BETWEEN_TOKENS, TOTAL = 3.0, 3.0, 3.0, size(6.0, 120.0)
+# What a server is started with, so that it notices in these times.
+PATIENCE = {
+    "LLM_API_KEY": KEY,
+    "LLM_CONNECT_TIMEOUT": str(CONNECT),
+    "LLM_FIRST_TOKEN_TIMEOUT": str(FIRST_TOKEN),
+    "LLM_BETWEEN_TOKENS_TIMEOUT": str(BETWEEN_TOKENS),
+    "LLM_TOTAL_TIMEOUT": str(TOTAL),
+    "LOG_LEVEL": "DEBUG",
+}
 RETRIES = 1.0  # what two tries more take where the upstream gives no time, and some
 LAST_USAGE = 2.0  # what usage and [DONE] may take after the finish reason
 # What a busy machine adds.
@@ -205,6 +214,7 @@ REFUSALS = [
         "429 with text",
         status(429, {"error": {"message": "later"}}, {"Retry-After": "soon"}),
         "upstream_rate_limit",
+        retry_after=lambda seconds: seconds == 10,  # our own, where theirs is none
         within=RETRIES,
     ),
     _failed(
@@ -225,7 +235,7 @@ REFUSALS = [
         "upstream_bad_request",
         says="No: ",
     ),
-    _failed("200 with JSON of no use", status(200, {"hello": SECRET}), "upstream_protocol"),
+    _failed("200 with JSON of no use", status(200, {"hello": SECRET}), "empty_answer"),
     _whole(
         "200 with a whole answer",
         status(200, {"choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]}),

@@ -10,7 +10,7 @@ from typing import Self
 from tests.ports import free_port
 from tests.tools import program
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 
 
 class RedisServer:

@@ -3,13 +3,15 @@
 ``OVERRIDES`` of the environment is a JSON object: ``conversations`` and ``providers`` hold keys of the two apps'
 settings, ``pragmas`` SQL for each new SQLite connection, ``timeout`` what a job waits for a lock. While the file
 that ``STOP_IN_TRANSACTION`` names exists, a process removes it and stops itself as SIGSTOP would, inside a
-transaction that has written text.
+transaction that has written text. With ``OTHER_MACHINES`` each process takes itself for one on a machine of its own,
+where only its counter shows that it lives.
 """
 
 import json
 import math
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,9 @@ from django.db.backends.signals import connection_created
 from chatproject.settings import *  # noqa: F403
 from chatproject.settings import CONVERSATIONS, DATABASES, LLMPROVIDERS
 
+if "OTHER_MACHINES" in os.environ:
+    _name = f"machine-{os.getpid()}"
+    socket.gethostname = lambda: _name
 _overrides = json.loads(os.environ.get("OVERRIDES", "{}"))
 CONVERSATIONS = {**CONVERSATIONS, **_overrides.get("conversations", {})}
 LLMPROVIDERS = {**LLMPROVIDERS, **_overrides.get("providers", {})}

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import socket
+from collections.abc import Mapping
 from typing import Any, Self
 
 from tests.conftest import Server
@@ -19,7 +20,8 @@ RECEIVE_BUFFER = 4096
 class SilentClient:
     """A connection over which one request goes out and nothing is read of its own accord."""
 
-    def __init__(self, server: ServerProcess | Server) -> None:
+    def __init__(self, server: ServerProcess | Server, headers: Mapping[str, str] = HEADERS) -> None:
+        self._headers = headers
         self._host = f"127.0.0.1:{server.port}"
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -70,6 +72,6 @@ class SilentClient:
         return got
 
     def _send_head(self, method: str, path: str, headers: dict[str, str], content: bytes = b"") -> None:
-        fields = {"Host": self._host, **HEADERS, **headers}
+        fields = {"Host": self._host, **self._headers, **headers}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + content)

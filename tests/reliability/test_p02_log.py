@@ -10,16 +10,20 @@ import pytest
 from django.db import IntegrityError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from conversations import db, services
-from conversations.access import Caller
-from conversations.generation import log as chunk_log
-from conversations.generation import storage
-from conversations.generation.events import AnswerIds, Piece
-from conversations.generation.reader import open_reader
-from conversations.generation.storage import INTERRUPTED_ENDING, Entry, finish, load, store
-from conversations.generation.supervisor import Supervisor
+from conversations import services
+from conversations.access.rules import Caller
+from conversations.database import db
+from conversations.engine import chunk_log as chunk_log
+from conversations.engine import storage
+from conversations.engine.ends import Entry
+from conversations.engine.events import AnswerIds, Piece
+from conversations.engine.progress import load
+from conversations.engine.reader import open_reader
+from conversations.engine.storage import INTERRUPTED_ENDING, finish, store
+from conversations.engine.supervisor import Supervisor
 from conversations.models import GenerationChunk, Message
 from tests.conversations.helpers import flat
+from tests.conversations.log_rows import entry
 from tests.upstream import ScriptedUpstream, answer
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -86,7 +90,7 @@ async def test_p2_what_a_batch_and_a_look_into_the_database_both_bring_is_shown_
 
     def store_slowly(entries: Any, **options: Any) -> Any:
         running = store(entries, **options)
-        if any(entry.pieces for entry in entries):
+        if any(each.pieces for each in entries):
             finish(entries[0].generation_id, INTERRUPTED_ENDING)
             assert looked.wait(10)
         return running
@@ -167,12 +171,25 @@ async def test_p2_a_batch_whose_commit_nobody_heard_of_is_written_once(
     assert await db.read(stored_text, ids) == "one, two, three"
 
 
-async def test_p2_another_text_at_the_same_position_is_no_text_of_ours(upstream: ScriptedUpstream) -> None:
+async def test_p2_a_batch_that_is_tried_again_is_stored_once_and_whole(upstream: ScriptedUpstream) -> None:
     upstream.script = [answer("never", gate="never", gate_at="headers")]
     generation_id = (await start("hello")).generation_id
-    ours, others = [Entry(generation_id, [Piece(5, "content", text)]) for text in ("ours!", "other")]
+    pieces = [Piece(5, "content", "one, "), Piece(9, "content", "two.")]
+    half, whole = (entry(generation_id, *pieces[:1]), entry(generation_id, *pieces))
+    whole.first_key = half.first_key
+    await db.log(store, [half])
+    for _try in range(2):
+        await db.log(store, [whole], again=True)
+        stored = await db.read(lambda: list(GenerationChunk.objects.order_by("pk").values_list("text", flat=True)))
+        assert stored == ["one, ", "two."]
+
+
+async def test_p2_two_texts_never_share_a_row(upstream: ScriptedUpstream) -> None:
+    """The keys of two workers can only be equal by a fault: the later text is refused, not taken for stored."""
+    upstream.script = [answer("never", gate="never", gate_at="headers")] * 2
+    first, second = [(await start("hello")).generation_id for _answer in range(2)]
+    ours = entry(first, Piece(5, "content", "ours!"))
     await db.log(store, [ours])
-    await db.log(store, [ours], again=True)
     with pytest.raises(IntegrityError):
-        await db.log(store, [others], again=True)
-    assert await db.read(lambda: [chunk.text for chunk in GenerationChunk.objects.all()]) == ["ours!"]
+        await db.log(store, [Entry(second, ours.pieces, ours.first_key)], again=True)
+    assert await db.read(lambda: [chunk.generation_id for chunk in GenerationChunk.objects.all()]) == [first]

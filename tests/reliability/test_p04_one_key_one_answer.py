@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from conversations import db, services
-from conversations.access import Caller
-from conversations.generation.supervisor import Supervisor
+from conversations import services
+from conversations.access.rules import Caller
+from conversations.database import db
+from conversations.engine.supervisor import Supervisor
 from conversations.services import replies
 from tests.conversations.helpers import Stream, stream, streaming
 from tests.entry import LOGIN, OTHERS_HEADERS
@@ -66,8 +67,8 @@ async def test_p4_who_looked_before_the_other_was_stored_gets_the_others_answer(
     engine: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two at once the database refuses the slower one's row: here, whatever the timing."""
-    look, looks = replies._stored, count()
-    monkeypatch.setattr(replies, "_stored", lambda *given: look(*given) if next(looks) > 1 else None)
+    look, looks = replies.stored_reply, count()
+    monkeypatch.setattr(replies, "stored_reply", lambda *given: look(*given) if next(looks) > 1 else None)
     asked = {"caller": Caller(sees_all=True), "message": "hi", "idempotency": services.Idempotency("once", "hash")}
     first = await db.write(services.start_reply, **asked)
     assert await db.write(services.start_reply, **asked) == first

@@ -83,8 +83,8 @@ def test_p7_a_killed_processs_conversation_is_free_again_after_a_restart(serve: 
 def test_p7_nothing_is_appended_to_an_answer_that_another_process_ended(
     serve: Serve, scripted: ScriptedUpstream, database: Path
 ) -> None:
-    """SIGSTOP while the upstream sends, given up by the other process, then SIGCONT."""
-    stopped, other = serve(count=2, conversations=QUICK, lock_timeout=size(1.0, 20.0))
+    """SIGSTOP while the upstream sends, given up by a process of another machine, then SIGCONT."""
+    stopped, other = serve(count=2, conversations=QUICK, lock_timeout=size(1.0, 20.0), OTHER_MACHINES="1")
     with stopped.client() as here, other.client() as there:
         ended_elsewhere = 0
         for _attempt in range(TRIES * 5):
@@ -231,8 +231,9 @@ def _went_on_or_ended(reader: Reader, count: int) -> None:
 
 
 def test_p7_recover_generations_ends_what_the_dead_left_and_leaves_the_living_alone(serve: Serve) -> None:
-    """By hand, with a server beside it whose own reaper is too slow to be first."""
-    killed, living = serve(count=2, conversations={"BEAT_INTERVAL": 0.25, "BEATS_TO_GIVE_UP": 500})
+    """By hand, with a server beside it whose own look at the dead is too slow to be first."""
+    quick = {"BEAT_INTERVAL": 0.25, "BEATS_TO_GIVE_UP": 500}
+    killed, living = serve(count=2, conversations=quick, OTHER_MACHINES="1")
     abandoned = SseReader(killed, message=TALK).start().seen(3)
     alive = SocketReader(living, message=TALK).start().seen(3)
     killed.kill()

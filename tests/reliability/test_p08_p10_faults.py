@@ -33,7 +33,7 @@ from .truth import Heard, consistent, events_of, heard
 
 pytestmark = pytest.mark.server
 
-KINDS, EDGES = ("uvicorn", "daphne"), ("sse", "websocket")
+KINDS, DOORS = ("uvicorn", "daphne"), ("sse", "websocket")
 # The rest of the list, which no upstream can do: how the file of its tests begins.
 ELSEWHERE = {
     "database locked for 10 s": "test_p12",
@@ -55,7 +55,7 @@ class Outcome:
     """What one reader saw of one fault. ``seconds`` run from the question to the end of what came."""
 
     kind: str
-    edge: str
+    door: str
     fault: Fault
     part: Stream | list[dict[str, Any]] = field(default_factory=list)
     raw: str = ""
@@ -139,12 +139,7 @@ def run(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         kinds=KINDS,
         default=faults.behave,
         providers={"MAX_ANSWER_BYTES": faults.MAX_ANSWER},
-        LLM_API_KEY=faults.KEY,
-        LLM_CONNECT_TIMEOUT=str(faults.CONNECT),
-        LLM_FIRST_TOKEN_TIMEOUT=str(faults.FIRST_TOKEN),
-        LLM_BETWEEN_TOKENS_TIMEOUT=str(faults.BETWEEN_TOKENS),
-        LLM_TOTAL_TIMEOUT=str(faults.TOTAL),
-        LOG_LEVEL="DEBUG",
+        **faults.PATIENCE,
     ) as pair:
         clients = pair.clients
         with ThreadPoolExecutor(4) as threads:
@@ -180,8 +175,8 @@ def test_p8_every_stream_that_began_ends_with_exactly_one_done(run: Run) -> None
     """Counted over the whole list."""
     for outcome in run.outcomes:
         ends = [index for index, event in enumerate(outcome.events) if "done" in event]
-        assert ends == [len(outcome.events) - 1], (outcome.kind, outcome.edge, outcome.fault.name)
-    assert len(run.outcomes) == len(FAULTS) * len(KINDS) * len(EDGES)
+        assert ends == [len(outcome.events) - 1], (outcome.kind, outcome.door, outcome.fault.name)
+    assert len(run.outcomes) == len(FAULTS) * len(KINDS) * len(DOORS)
 
 
 def test_p8_every_event_has_its_place(run: Run) -> None:
@@ -190,7 +185,7 @@ def test_p8_every_event_has_its_place(run: Run) -> None:
         position = 0
         for place, event in zip(_positions(outcome), outcome.events, strict=True):
             position += len(event.get("chunk", "") + event.get("reasoning", ""))
-            assert place == ("end" if "done" in event and outcome.edge == "sse" else str(position))
+            assert place == ("end" if "done" in event and outcome.door == "sse" else str(position))
 
 
 def _positions(outcome: Outcome) -> list[str]:
@@ -202,7 +197,7 @@ def _positions(outcome: Outcome) -> list[str]:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_p10_a_fault_is_a_typed_end_with_the_partial_text(run: Run, fault: Fault) -> None:
     for outcome in run.of(fault):
-        where = (outcome.kind, outcome.edge)
+        where = (outcome.kind, outcome.door)
         told = heard(outcome.part)
         assert (told.status, told.error_code or "") == (fault.status, fault.code), where
         assert fault.fits(told.text), (where, told.text[:200])
@@ -216,14 +211,14 @@ def test_p10_a_fault_is_a_typed_end_with_the_partial_text(run: Run, fault: Fault
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_p10_a_fault_ends_in_time(run: Run, fault: Fault) -> None:
-    seconds = {(outcome.kind, outcome.edge): outcome.seconds for outcome in run.of(fault)}
+    seconds = {(outcome.kind, outcome.door): outcome.seconds for outcome in run.of(fault)}
     assert max(seconds.values()) <= fault.within + faults.SLACK, seconds
 
 
 def test_p10_nothing_leaks_to_clients(run: Run) -> None:
     assert "CANARY" not in run.config
     for outcome in run.outcomes:
-        assert "CANARY" not in outcome.raw, (outcome.kind, outcome.edge, outcome.fault.name)
+        assert "CANARY" not in outcome.raw, (outcome.kind, outcome.door, outcome.fault.name)
 
 
 def test_p10_nothing_leaks_to_logs_and_database(run: Run) -> None:
@@ -240,10 +235,11 @@ def test_p10_nothing_unexpected_went_wrong(run: Run) -> None:
 
 
 def test_p10_an_upstream_that_began_is_asked_once(run: Run) -> None:
-    runs = len(KINDS) * len(EDGES)
+    runs = len(KINDS) * len(DOORS)
     for fault in FAULTS:
         begun = fault.text or fault.status == "completed"
-        most = runs if begun else 3 * runs
+        # Three tries, each once more where it met a connection that had been idle: nobody knows why that was closed.
+        most = runs if begun else 6 * runs
         assert runs <= run.calls[fault.name] <= most, fault.name
     assert run.calls.keys() == {fault.name for fault in FAULTS}, "no redirect was followed"
 

@@ -1,6 +1,6 @@
-"""P9: SIGTERM: ready turns 503, running answers get the grace period, the rest is stored as interrupted.
+"""P9: SIGTERM: ready turns 503, chats are taken until the listener closes, running answers get the grace period.
 
-Readers get their end, over SSE and WebSocket alike, and the process ends in time.
+The rest is stored as interrupted. Readers get their end, over SSE and WebSocket alike, and the process ends in time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from tests.conversations.helpers import Stream
 from tests.entry import HEADERS
@@ -28,6 +28,7 @@ from .sizes import is_full, size
 from .truth import Part, consistent
 
 STREAMS = 50
+LISTEN_SECONDS = size(1.5, 3.0)
 GRACE_SECONDS = size(3.0, 5.0)
 # What may come on top of the grace period: the readers' last events, the server's own end, a busy machine.
 END_SECONDS = 10.0
@@ -93,40 +94,79 @@ async def refusal_of(http: httpx.AsyncClient, method: str, path: str, **options:
     return problem
 
 
-async def refused_frame(server: ServerProcess) -> dict[str, Any]:
-    async with connect(server.ws_url, proxy=None, additional_headers=HEADERS) as socket:
-        await socket.send(json.dumps({"type": "chat", "id": "late", "message": "hello"}))
-        frame: dict[str, Any] = json.loads(await socket.recv())
-        return frame
+async def refused_frame(socket: ClientConnection) -> dict[str, Any]:
+    await socket.send(json.dumps({"type": "chat", "id": "late", "message": "hello"}))
+    frame: dict[str, Any] = json.loads(await socket.recv())
+    assert frame["type"] == "refused"
+    return dict(frame["error"])
+
+
+async def no_longer_listened(server: ServerProcess) -> None:
+    async with asyncio.timeout(LISTEN_SECONDS + 5):
+        while True:
+            try:
+                _reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("kind", size(["uvicorn"], ["uvicorn", "daphne"]))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_p9_sigterm_lets_answers_end_and_tells_every_reader(
-    kind: str, serve: Serve, scripted: ScriptedUpstream
+    number: int, serve: Serve, scripted: ScriptedUpstream
 ) -> None:
-    [server] = await asyncio.to_thread(serve, kind=kind, DRAIN_SECONDS=str(GRACE_SECONDS))
+    [server] = await asyncio.to_thread(
+        serve, DRAIN_LISTEN_SECONDS=str(LISTEN_SECONDS), DRAIN_SECONDS=str(GRACE_SECONDS)
+    )
     readings = await begun(server, STREAMS)
-    terminated_at = time.monotonic()
+    async with connect(server.ws_url, proxy=None, additional_headers=HEADERS) as socket:
+        told_at = time.monotonic()
+        server.signal(number)
+        async with httpx.AsyncClient(base_url=server.url, headers=HEADERS, timeout=10, trust_env=False) as http:
+            assert (await refusal_of(http, "GET", "/api/health/ready"))["errors"] == {"process": ["shutting down"]}
+            assert (await http.get("/api/health")).headers["connection"] == "close", "elsewhere, next time"
+        readings += await begun(server, 2)  # no balancer has looked away yet
+        assert time.monotonic() - told_at < LISTEN_SECONDS, "too slow a machine for this time of listening"
+        server.signal(number)  # an impatient supervisor; the grace period stays
+        await no_longer_listened(server)
+        calls = len(scripted.completions)
+        refused = await refused_frame(socket)
+        assert (refused["code"], refused["retry_after"]) == ("shutting_down", 5)
+    scripted.gate("grace").open()
+    await asyncio.gather(*(task for reading, task in readings if reading.message == ENDS_IN_TIME and reading.stream))
+    assert time.monotonic() - told_at < LISTEN_SECONDS + GRACE_SECONDS, "too slow a machine for this grace period"
+    code = await asyncio.to_thread(server.wait, GRACE_SECONDS + END_SECONDS)
+    took = time.monotonic() - told_at - LISTEN_SECONDS
+    assert code == 0
+    assert GRACE_SECONDS <= took < GRACE_SECONDS + END_SECONDS
+    assert calls == len(scripted.completions) == STREAMS + 2
+    await every_reader_was_told(server, readings)
+
+
+@pytest.mark.alone
+@pytest.mark.skipif(not is_full(), reason="daphne is for development: at full size only")
+async def test_p9_a_server_that_listens_on_refuses_chats(serve: Serve, scripted: ScriptedUpstream) -> None:
+    [server] = await asyncio.to_thread(serve, kind="daphne", DRAIN_SECONDS=str(GRACE_SECONDS))
+    readings = await begun(server, STREAMS)
     server.signal(signal.SIGTERM)
     async with httpx.AsyncClient(base_url=server.url, headers=HEADERS, timeout=10, trust_env=False) as http:
         assert (await refusal_of(http, "GET", "/api/health/ready"))["errors"] == {"process": ["shutting down"]}
-        assert (await http.get("/api/health")).status_code == 200
-        late = await refusal_of(http, "POST", "/chat", json={"message": "hello"})
-        assert late["code"] == "shutting_down"
-        assert (await refused_frame(server))["error"]["code"] == "shutting_down"
+        assert (await refusal_of(http, "POST", "/chat", json={"message": "hello"}))["code"] == "shutting_down"
+        refused = await http.post("/chat", json={"message": "hello"})
+        assert (refused.headers["retry-after"], refused.headers["connection"]) == ("5", "close")
+        async with connect(server.ws_url, proxy=None, additional_headers=HEADERS) as socket:
+            assert (await refused_frame(socket))["code"] == "shutting_down"
         assert (await http.get("/conversations")).status_code == 200, "what is stored can still be read"
-    server.signal(signal.SIGTERM)  # an impatient supervisor; the grace period stays
-    calls = len(scripted.completions)
     scripted.gate("grace").open()
-    await asyncio.gather(*(task for reading, task in readings if reading.message == ENDS_IN_TIME and reading.stream))
-    assert time.monotonic() - terminated_at < GRACE_SECONDS, "too slow a machine for this grace period"
-    code = await asyncio.to_thread(server.wait, GRACE_SECONDS + END_SECONDS)
-    took = time.monotonic() - terminated_at
-    assert code == 0
-    assert GRACE_SECONDS <= took < GRACE_SECONDS + END_SECONDS
+    assert await asyncio.to_thread(server.wait, GRACE_SECONDS + END_SECONDS) == 0
+    await every_reader_was_told(server, readings)
+
+
+async def every_reader_was_told(server: ServerProcess, readings: list[tuple[Reading, asyncio.Task[None]]]) -> None:
+    """Compare what each was told with what is stored, after a restart."""
     await asyncio.gather(*(task for _reading, task in readings), return_exceptions=True)
-    assert calls == STREAMS
     expected = {ENDS_IN_TIME: ("completed", "seen rest"), GOES_ON: ("interrupted", "seen ")}
     with server, server.client() as client:
         for reading, _task in readings:

@@ -54,7 +54,7 @@ def database_server(tmp_path: Path) -> Iterator[DatabaseServer]:
 def test_p12_answers_go_on_after_the_database_server_crashed_and_came_back(
     serve: Serve, database_server: DatabaseServer, scripted: ScriptedUpstream
 ) -> None:
-    """Two processes; readers of both, over both edges, and one of the other process's answer."""
+    """Two processes; readers of both, over both doors, and one of the other process's answer."""
     server, other = serve(count=2, DATABASE_URL=database_server.url)
     readers: list[Reader] = [
         SseReader(server, message=talk(0, 100, "half")).start(),

@@ -44,7 +44,7 @@ def told_by_both(pair: Pair, *parts: Any) -> Heard:
 
 @pytest.mark.parametrize("reader", [SseReader, SocketReader])
 def test_p14_of_completed_answers(pair: Pair, reader: type[SseReader] | type[SocketReader]) -> None:
-    for fields in ({}, {"finish": "length"}, {"usage": None}, {"reasoning": []}, {"chunks": []}):
+    for fields in ({}, {"finish": "length"}, {"usage": None}, {"reasoning": []}):
         part = reader(pair.servers[0], message=script(**{**GOOD, **fields})).start().join().part
         told = told_by_both(pair, part)
         expected = {**GOOD, "finish": "stop", **fields}
@@ -61,6 +61,20 @@ def test_p14_of_failed_answers(pair: Pair, reader: type[SseReader] | type[Socket
         assert (told.status, told.text, told.finish_reason, told.usage) == ("failed", text, None, None)
         state = pair.clients[1].get(f"/generations/{told.generation_id}").json()
         assert state["error"]["code"] == told.error_code
+
+
+@pytest.mark.parametrize("reader", [SseReader, SocketReader])
+def test_p14_of_thoughts_that_came_as_the_answer(pair: Pair, reader: type[SseReader] | type[SocketReader]) -> None:
+    """Their opening tag was in the prompt. One follows at the other process, and has them as the answer's too."""
+    message = script(chunks=["I ", "think.\n", "</think>\n\n", "Hi 😀"], gate=reader.__name__, gate_at=2)
+    going = reader(pair.servers[0], message=message).start()
+    going.until(lambda reader: reader.part.text == "I think.\n")
+    beside = SseReader(pair.servers[1], generation=going.ids["generation_id"]).start()
+    beside.until(lambda reader: reader.part.text == "I think.\n")
+    pair.upstream.gate(reader.__name__).open()
+    told = told_by_both(pair, going.join().part)
+    assert (told.reasoning, told.text) == ("I think.\n", "Hi 😀")
+    assert told_by_both(pair, beside.join().part) == told
 
 
 @pytest.mark.parametrize("reader", [SseReader, SocketReader])

@@ -37,25 +37,44 @@ def events_of(part: Part) -> list[Mapping[str, Any]]:
     return [frame for frame in part if frame.keys() & {"chunk", "reasoning", "error", "done"}]
 
 
-def heard(*parts: Part) -> Heard:
-    """Put the parts of one answer together: a reader, then those that resumed it. Only the last part may end it."""
-    events = [event for part in parts for event in events_of(part)]
+def heard(*parts: Part, after: int = 0) -> Heard:
+    """Put the parts of one answer together: a reader, then those that resumed it. Only the last part may end it.
+
+    The first part begins after so many characters.
+
+    One that was cut between the error and the end resumes at the position of both, and is told of both.
+    """
+    *cut, last = [events_of(part) for part in parts]
+    events = [event for part in (*cut, last) for event in part]
     assert [event for event in events if "done" in event] == events[-1:], events[-3:]
-    errors = [event["error"]["code"] for event in events if "error" in event]
+    errors = [event["error"]["code"] for event in last if "error" in event]
     done = events[-1]
     assert len(errors) == (done["status"] == "failed"), "an error, and one only, comes before a failed end"
-    assert not errors or "error" in events[-2], "right before the end"
+    assert not errors or "error" in last[-2], "right before the end"
+    for part in cut:
+        before = [event["error"]["code"] for event in part if "error" in event]
+        assert not before or (before == errors and "error" in part[-1]), "the same error, right before the cut"
+    reasoning, text = split(events, after)
     return Heard(
         session_id=done["session_id"],
         message_id=done["message_id"],
         generation_id=done["generation_id"],
-        text="".join(event.get("chunk", "") for event in events),
-        reasoning="".join(event.get("reasoning", "") for event in events),
+        text=text,
+        reasoning=reasoning,
         status=done["status"],
         finish_reason=done["finish_reason"],
         usage=done["usage"],
         error_code=errors[0] if errors else None,
     )
+
+
+def split(events: Sequence[Mapping[str, Any]], after: int) -> tuple[str, str]:
+    """Return reasoning and answer: the end says how much of all text was thought, also where it came as the answer."""
+    came = [(name, event[name]) for event in events for name in ("reasoning", "chunk") if name in event]
+    whole, length = "".join(text for _name, text in came), max(events[-1]["reasoning_chars"] - after, 0)
+    assert length >= sum(len(text) for name, text in came if name == "reasoning"), "what came as a thought is one"
+    assert length <= len(whole)
+    return whole[:length], whole[length:]
 
 
 def consistent(client: httpx.Client, *parts: Part, within: float = 10.0) -> Heard:

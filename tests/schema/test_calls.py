@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from conversations.access import Scope
+from conversations.models import Scope
 from tests.processes.server import ROOT, ServerProcess, environment, manage
 from tests.upstream import run_upstream_in_thread
 
@@ -56,6 +56,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
             MAX_ANSWERS_PER_CALLER="0",
             LLM_API_URL=upstream.url,
             LLM_MODEL="scripted",
+            ALLOWED_UPSTREAM_HOSTS="127.0.0.1",
             # A message may be as long as the document says, so the window has to hold it.
             LLM_CONTEXT_WINDOW="10000000",
             DJANGO_SUPERUSER_USERNAME="kim",
@@ -93,6 +94,7 @@ def test_no_call_gets_what_the_document_does_not_say(server: ServerProcess, tmp_
             **server.env,
             "PYTHONPATH": str(ROOT),
             "SCHEMA_TEST_KEY": key,
+            "SCHEMA_TEST_UPSTREAM": server.env["LLM_API_URL"],
             "SCHEMA_TEST_KEY_ID": str(own),
             "SCHEMA_TEST_RUN": run.name,
         },

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from llmproviders.http import close_client
+from llmproviders.net.http import close_client
 
 from .server import ScriptedUpstream
 from .threaded import run_upstream_in_thread

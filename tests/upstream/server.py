@@ -12,6 +12,7 @@ from .streamed import Gate, Streamed
 from .wire import Cut, Request, read_request, send_raw, send_status
 
 PATH = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
 WAIT_SECONDS = 10.0
 
 
@@ -87,9 +88,11 @@ class ScriptedUpstream:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+        await _some_steps()  # what was accepted right before that becomes a task only some steps of the loop later
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _some_steps()  # and a transport is closed one step after it was told to
         if self._server is not None:
             await self._server.wait_closed()
 
@@ -149,6 +152,9 @@ class ScriptedUpstream:
 
     def _behaviour(self, request: Request) -> Behaviour:
         path = request.path.partition("?")[0]
+        if path == MESSAGES and self.script:
+            chosen = self.script.pop(0)
+            return chosen(request) if callable(chosen) else chosen
         if path != PATH:
             return self._other(request.method, path)
         if not isinstance(request.body, dict):
@@ -177,3 +183,8 @@ class ScriptedUpstream:
             event.set()
         with self._condition:
             self._condition.notify_all()
+
+
+async def _some_steps() -> None:
+    for _step in range(5):
+        await asyncio.sleep(0)

@@ -15,9 +15,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 from django.utils.translation import gettext as _
 
-from conversations import conf, terminal
-from conversations.access import ACCOUNT_PREFIX
+from conversations import conf
+from conversations.access.rules import ACCOUNT_PREFIX, Caller
 from conversations.exceptions import ChatError
+from conversations.management import terminal
+from conversations.management.accounts import account_named
 from conversations.models import IDENTIFIER_LENGTH
 
 
@@ -43,7 +45,11 @@ class Command(BaseCommand):
         parser.add_argument("message", nargs="?", metavar="MESSAGE", help="answer this one message and leave")
         parser.add_argument("--model", default="", metavar="TYPE", help="a preset's type, `default` or `custom`")
         parser.add_argument("--session", type=session_id, metavar="UUID", help="go on with this conversation")
-        parser.add_argument("--user-id", type=user_id, default="", metavar="X", help="whose conversation and settings")
+        whose = parser.add_mutually_exclusive_group()
+        whose.add_argument("--user", metavar="NAME", help="with login on: the account that chats; else you are nobody")
+        whose.add_argument(
+            "--user-id", type=user_id, metavar="X", help="without login: whose conversation and settings"
+        )
         parser.add_argument("--system", default="", metavar="TEXT", help="the system prompt of new conversations")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -53,26 +59,45 @@ class Command(BaseCommand):
         system_prompt = terminal.clean(options["system"])
         if len(system_prompt) > (limit := conf.get().MAX_SYSTEM_PROMPT_LENGTH):
             raise CommandError(_("The system prompt has more than %(limit)d characters.") % {"limit": limit})
-        chat = terminal.Chat(
-            session_id=options["session"],
-            model_type=options["model"],
-            user_id=options["user_id"],
-            system_prompt=system_prompt,
-            color=not options["no_color"],
-        )
-        with _quiet(unless=options["verbosity"] > 1):
-            code = self._run(chat, message)
+        with _quiet(unless=options["verbosity"] > 1), _told():
+            chat = terminal.Chat(
+                caller=_caller(options["user"], options["user_id"]),
+                session_id=options["session"],
+                model_type=options["model"],
+                user_id=options["user_id"] or "",
+                system_prompt=system_prompt,
+                color=not options["no_color"],
+            )
+            code = asyncio.run(chat.run(message))
         if code:
             sys.exit(code)
 
-    @staticmethod
-    def _run(chat: terminal.Chat, message: str | None) -> int:
-        try:
-            return asyncio.run(chat.run(message))
-        except ChatError as error:
-            raise CommandError(str(error)) from error
-        except DatabaseError as error:
-            raise CommandError(_("The database does not answer: %(reason)s") % {"reason": error}) from error
+
+def _caller(user: str | None, label: str | None) -> Caller:
+    """Return who chats: the account ``user``, or the operator, who may say whose label it is on an open server."""
+    if not conf.get().REQUIRE_LOGIN:
+        if user is not None:
+            raise CommandError(_("Nobody has to log in here, and conversations are no account's: use --user-id."))
+        return Caller(sees_all=True)
+    if label is not None:
+        raise CommandError(_("Everybody has to log in here, and a user id is no account: use --user."))
+    if user is None:
+        return Caller(sees_all=True)
+    account = account_named(user)
+    if not account.is_active:
+        raise CommandError(_("The account %(user)s is not active.") % {"user": repr(user)})
+    return Caller.of(account)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in one line what a person can do something about."""
+    try:
+        yield
+    except ChatError as error:
+        raise CommandError(str(error)) from error
+    except DatabaseError as error:
+        raise CommandError(_("The database does not answer: %(reason)s") % {"reason": error}) from error
 
 
 @contextmanager

@@ -9,12 +9,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from conversations import conf
-from conversations.access import ACCOUNT_PREFIX, identifier_of
+from conversations.access.rules import ACCOUNT_PREFIX, identifier_of
+from conversations.database.transactions import replayed
 from conversations.management.accounts import account_named
-from conversations.models import Conversation, Generation, UserConfig
+from conversations.models import KEPT_COUNTS, Conversation, DailyUsage, Generation, UserConfig
 
 BATCH = 500
 
@@ -56,9 +59,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         account = account_named(options["user"])
-        with transaction.atomic():
-            claim = move(options["identifier"], account)
-            transaction.set_rollback(options["dry_run"])
+        claim = _move_or_try(options["identifier"], account, dry_run=options["dry_run"])
         self._report(claim)
         if options["dry_run"]:
             self._note(_("dry run: nothing was moved"))
@@ -86,12 +87,21 @@ class Command(BaseCommand):
         self.stderr.write(text, style_func=str)
 
 
+@replayed
+def _move_or_try(identifier: str, account: Any, *, dry_run: bool) -> Claim:
+    claim = move(identifier, account)
+    transaction.set_rollback(dry_run)
+    return claim
+
+
 def move(identifier: str, account: Any) -> Claim:
     """Move everything of ``identifier`` to ``account``; to be called in a transaction."""
     whose = {"owner": account, "user_identifier": identifier_of(account)}
     claim = Claim(keys_dropped=_drop_clashing_keys(identifier, whose["user_identifier"]))
     claim.generations = Generation.objects.filter(user_identifier=identifier).update(**whose)
-    claim.conversations = Conversation.objects.filter(user_identifier=identifier).update(**whose)
+    moved = Conversation.objects.filter(user_identifier=identifier)
+    claim.conversations = moved.update(**whose, changed_at=timezone.now())
+    _move_usage(identifier, whose["user_identifier"])
     configs = UserConfig.objects.filter(user_identifier=identifier)
     if UserConfig.objects.filter(user_identifier=whose["user_identifier"]).exists():
         claim.config_left = configs.exists()
@@ -99,6 +109,16 @@ def move(identifier: str, account: Any) -> Claim:
         claim.configs = configs.update(**whose)
     claim.owned = Conversation.objects.filter(user_identifier=whose["user_identifier"]).count()
     return claim
+
+
+def _move_usage(identifier: str, own_identifier: str) -> None:
+    """Move what was used, day by day; where the account has used something itself, it is added to that."""
+    for row in DailyUsage.objects.filter(user_identifier=identifier).order_by("pk"):
+        own = DailyUsage.objects.filter(user_identifier=own_identifier, day=row.day, model_type=row.model_type)
+        if own.update(**{name: F(name) + getattr(row, name) for name in KEPT_COUNTS}):
+            row.delete()
+        else:
+            DailyUsage.objects.filter(pk=row.pk).update(user_identifier=own_identifier)
 
 
 def _drop_clashing_keys(identifier: str, own_identifier: str) -> int:

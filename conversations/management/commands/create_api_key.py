@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
-from conversations import api_keys
-from conversations.access import Scope
+from conversations.access import api_keys
 from conversations.management.accounts import account_named
+from conversations.models import Scope
 from conversations.models.api_keys import NAME_LENGTH
 
 
@@ -34,6 +34,8 @@ class Command(BaseCommand):
             raise CommandError(_("The account %(user)s is not active: its keys would let nobody in.") % {"user": user})
         if not 0 < len(name.strip()) <= NAME_LENGTH:
             raise CommandError(_("The name has to have 1 to 100 characters."))
+        if not name.strip().isprintable():
+            raise CommandError(_("Control characters are not allowed."))
         if expires is not None and not 1 <= expires <= api_keys.MAX_DAYS:
             raise CommandError(_("The days have to be from 1 to 3650."))
         _key, token = api_keys.make(

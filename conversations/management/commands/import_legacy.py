@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from conversations.legacy import Importer, SourceError, Tally, open_source
+from conversations.management.legacy import Importer, SourceError, Tally, open_source
 
 
 class Command(BaseCommand):

@@ -10,7 +10,8 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from conversations import conf, pruning
+from conversations import conf
+from conversations.engine import pruning
 
 
 def whole_number(text: str) -> int:
@@ -27,7 +28,8 @@ def whole_number(text: str) -> int:
 class Command(BaseCommand):
     help = (
         "Keep the newest conversations of each owner and delete the others. Pinned ones are kept beside them, "
-        "one that is being answered always. Prints how many were deleted."
+        "one that is being answered always. What was temporary, or deleted with an undo, goes when its time is over. "
+        "Prints how many were deleted."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -47,6 +49,7 @@ class Command(BaseCommand):
             if count:
                 name = owner or _("(nobody)")
                 self.stderr.write(f"{name}: {count}", style_func=str)
+        total += _expired(dry_run=options["dry_run"])
         if options["dry_run"]:
             self.stderr.write(_("dry run: nothing was deleted"), style_func=str)
         self.stdout.write(str(total))
@@ -57,6 +60,12 @@ def _days_ago(days: int | None) -> datetime | None:
         return None if days is None else timezone.now() - timedelta(days=days)
     except OverflowError:  # before the year 1
         return None
+
+
+def _expired(*, dry_run: bool) -> int:
+    """Delete what has been hidden, or was temporary, for long enough; return how many."""
+    doomed = pruning.expired()
+    return sum(len(batch) if dry_run else pruning.delete_expired(batch) for batch in doomed)
 
 
 def _prune(owner: str, keep: int, before: datetime | None, *, dry_run: bool) -> int:

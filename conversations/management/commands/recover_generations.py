@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand
 from django.utils.translation import gettext as _
 
 from conversations import conf
-from conversations.generation import liveness
-from conversations.generation.liveness import Pulse
+from conversations.engine import workers
+from conversations.engine.workers import Heartbeat
 from conversations.models import Generation
 
 
@@ -33,20 +33,25 @@ class Command(BaseCommand):
         if options["dry_run"] or not running:
             self.stdout.write(_("%(running)d running") % {"running": running})
             return
-        ended = liveness.end_all() if options["all"] else self._watch()
+        ended = workers.end_all() if options["all"] else self._watch()
         counts = {"ended": ended, "running": Generation.objects.running().count()}
         self.stdout.write(_("%(ended)d ended, %(running)d running") % counts)
 
     def _watch(self) -> int:
         settings = conf.get()
-        pulse = Pulse()
+        heartbeat = Heartbeat()
         seconds = settings.BEAT_INTERVAL * settings.BEATS_TO_GIVE_UP
         self.stderr.write(_("Watching the workers for %(seconds)g s …") % {"seconds": seconds})
         try:
-            ended = liveness.give_up_dead_neighbours(pulse.worker_id) + liveness.beat(pulse)
-            for _beat in range(settings.BEATS_TO_GIVE_UP):
+            ended = _beat(heartbeat)
+            for _round in range(settings.BEATS_TO_GIVE_UP):
                 time.sleep(settings.BEAT_INTERVAL)
-                ended += liveness.beat(pulse)
+                ended += _beat(heartbeat)
         finally:
-            liveness.sign_off(pulse.worker_id)
+            workers.sign_off(heartbeat.worker_id)
         return ended
+
+
+def _beat(heartbeat: Heartbeat) -> int:
+    """Do what a server does with each of its beats; return how many answers were ended."""
+    return sum(workers.give_up(worker_id) for worker_id in workers.beat(heartbeat)) + workers.end_orphans()

@@ -9,8 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils.translation import gettext as _
 
-from conversations import seeding
-from conversations.access import identifier_of
+from conversations.access.rules import identifier_of
+from conversations.management import seeding
 from conversations.management.accounts import account_named
 
 BAR = 30

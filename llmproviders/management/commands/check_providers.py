@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from llmproviders import catalog
-from llmproviders.exceptions import ProviderError, UnknownModelType, UpstreamTimeout
+from llmproviders.exceptions import UnknownModelType
 from llmproviders.fields import DecryptionFailed
-from llmproviders.http import close_client
-from llmproviders.registry import get_provider
-from llmproviders.types import ChatMessage, CompletionFinished, CompletionRequest, Endpoint
+from llmproviders.management.trials import Report, ask_all
+from llmproviders.types import Endpoint
 
-REQUEST = CompletionRequest((ChatMessage("user", "Say hello."),), temperature=0.0, max_tokens=8)
 COLUMNS = ("type", "model", "host", "result", "first token ms", "total ms")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """How one call went. ``code`` and ``reason`` are those of the error, ``""`` without one; times in ms."""
-
-    type: str
-    model: str
-    host: str
-    ok: bool
-    code: str = ""
-    reason: str = ""
-    first_token_ms: int | None = None
-    total_ms: int
 
 
 class Command(BaseCommand):
@@ -56,40 +37,6 @@ class Command(BaseCommand):
         failed = [report.type for report in reports if not report.ok]
         if failed:
             raise CommandError(_("No answer from: %(types)s.") % {"types": ", ".join(failed)})
-
-
-async def ask_all(endpoints: Sequence[Endpoint], timeout: float) -> list[Report]:
-    """Ask all at once; ``timeout`` seconds for each."""
-    try:
-        return await asyncio.gather(*(ask(endpoint, timeout) for endpoint in endpoints))
-    finally:
-        await close_client()
-
-
-async def ask(endpoint: Endpoint, timeout: float) -> Report:
-    """Make one call and report on it; whatever the provider says is wrong is part of the report."""
-    started = time.perf_counter()
-    first: int | None = None
-    error: ProviderError | UnknownModelType | None = None
-    try:
-        async with asyncio.timeout(timeout), aclosing(_deltas(endpoint)) as deltas:
-            async for delta in deltas:
-                if first is None and not isinstance(delta, CompletionFinished):
-                    first = _milliseconds_since(started)
-    except TimeoutError:
-        error = UpstreamTimeout(_("No whole answer within %(seconds)g s.") % {"seconds": timeout})
-    except (ProviderError, UnknownModelType) as failure:
-        error = failure
-    return Report(
-        type=endpoint.model_type,
-        model=endpoint.model,
-        host=urlsplit(endpoint.api_url).hostname or "-",
-        ok=error is None,
-        code=error.code if error else "",
-        reason=_(str(error)) if error else "",
-        first_token_ms=first,
-        total_ms=_milliseconds_since(started),
-    )
 
 
 def as_json(reports: Sequence[Report]) -> str:
@@ -119,14 +66,6 @@ def _endpoints(model_types: Sequence[str]) -> list[Endpoint]:
     if not endpoints:
         raise CommandError(_("There is no enabled model to ask."))
     return endpoints
-
-
-def _deltas(endpoint: Endpoint) -> Any:
-    return get_provider(endpoint).stream(REQUEST)
-
-
-def _milliseconds_since(started: float) -> int:
-    return round((time.perf_counter() - started) * 1000)
 
 
 def _seconds(text: str) -> float:

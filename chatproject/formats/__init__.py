@@ -1,0 +1,1 @@
+"""How pages write times; the API's are ISO 8601 whatever stands here (``FORMAT_MODULE_PATH``)."""

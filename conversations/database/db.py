@@ -1,0 +1,251 @@
+"""ORM work from async code, on fixed threads.
+
+Few threads that keep their connections, instead of one thread and one connection a request:
+
+- ``read``: ``DB_THREADS`` threads;
+- ``write``: one thread on SQLite, which has one writer anyway, else ``DB_THREADS``. Apart from ``read``, so
+  that a locked database never takes the threads that read;
+- ``log``: one thread for the text of answers (on SQLite the one of ``write``);
+- ``probe``: one thread that asks whether the database can be written (on SQLite the one of ``write``);
+- ``beat``: one thread that shows that this process lives, whatever all others wait for; nothing else ever runs there;
+- ``background``: one thread for what no chat waits for.
+
+What belongs together is one function and one call. Nothing here sends Django's request signals, so
+``CONN_MAX_AGE`` does not end these connections; a connection that an error broke is closed after the job, and
+where the server was away, or could only be read, the other threads close theirs before they go on. A job that takes
+longer than ``DB_JOB_TIMEOUT`` waits for a server that says nothing: its connection is cut.
+
+Under Django's test runner and pytest-django jobs run in the test's own thread, and so in its transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, Error, connection, connections, reset_queries
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.urls import get_script_prefix, set_script_prefix
+from django.utils import translation
+
+from .. import conf
+from . import in_tests, outages, sessions
+from .threads import Threads
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# The event loop that waits for the job that runs in this thread right now.
+calling_loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("calling_loop")
+# The task of that loop.
+calling_task: contextvars.ContextVar[asyncio.Task[Any] | None] = contextvars.ContextVar("calling_task", default=None)
+
+
+logger = logging.getLogger("conversations.database")
+
+# How often somebody looks for jobs that take too long (seconds).
+LOOK_EVERY = 1.0
+# What a thread may need to notice that its connection was cut (seconds).
+CUT_SECONDS = 2.0
+# How long `close` waits for what runs (seconds).
+CLOSE_SECONDS = 10.0
+
+
+def _context_of_job(loop: asyncio.AbstractEventLoop) -> contextvars.Context:
+    context = contextvars.copy_context()
+    context.run(calling_loop.set, loop)
+    context.run(calling_task.set, asyncio.current_task())
+    return context
+
+
+class Pool:
+    """Threads that keep their database connections."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._threads = Threads(f"db-{name}", threads, begin=sessions.in_this_thread)
+        self._connections: set[BaseDatabaseWrapper] = set()
+        # What runs, by its connection: when it has to have ended.
+        self._running: dict[BaseDatabaseWrapper, float] = {}
+
+    async def run(self, job: Callable[[], R], *, again: bool) -> R:
+        """Run ``job`` in a thread; where ``again``, once more if the connection failed under it."""
+        loop = asyncio.get_running_loop()
+        context = _context_of_job(loop)
+        return await loop.run_in_executor(self._threads, context.run, self._perform, job, again)
+
+    def _perform(self, job: Callable[[], R], again: bool) -> R:
+        _close_outlived_connections()
+        own = connections[DEFAULT_DB_ALIAS]
+        was_connected = own.connection is not None
+        self._running[own] = time.monotonic() + conf.get().DB_JOB_TIMEOUT
+        try:
+            return _tried_again(job, was_connected) if again else job()
+        except Exception as error:
+            _tell_of_failure(error, was_connected)
+            raise
+        finally:
+            self._running.pop(own, None)
+            _close_broken_connections()
+            self._connections.update(connections.all(initialized_only=True))
+            if settings.DEBUG:
+                reset_queries()
+
+    def cut_overdue(self) -> None:
+        """Cut the connections of jobs that take too long."""
+        for wrapper, deadline in list(self._running.items()):
+            if deadline < time.monotonic():
+                logger.error("a job waits for a database that says nothing: its connection is cut")
+                sessions.cut(wrapper)
+
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """End the threads and close their connections. What runs may go on for so long, then it is cut off."""
+        self._threads.shutdown(wait=False)
+        if not self._threads.join(seconds):
+            for wrapper in list(self._running):
+                sessions.cut(wrapper)
+            if not self._threads.join(CUT_SECONDS):
+                logger.error("a database thread does not end; going on without it")
+        for wrapper in self._connections - self._running.keys():
+            wrapper.inc_thread_sharing()
+            wrapper.close()
+
+
+def _tried_again(job: Callable[[], R], was_connected: bool) -> R:
+    try:
+        return job()
+    except Error as error:
+        if not outages.is_outage(error):
+            raise
+        _tell_of_failure(error, was_connected)
+        _close_broken_connections()
+        return job()
+
+
+# The newest failure of any connection here, and the one that a thread last heard of.
+_newest_failure: object = None
+_heard_of = threading.local()
+
+
+def _tell_of_failure(error: Exception, was_connected: bool) -> None:
+    """A server that has no room for one more connection goes on with those that there are: they are kept."""
+    global _newest_failure
+    if was_connected and outages.is_outage(error) and not outages.is_lock(error):
+        _newest_failure = object()
+
+
+def _close_outlived_connections() -> None:
+    """Where one connection failed, ours may be gone too, or may be one that can only read: begin a new one."""
+    if getattr(_heard_of, "failure", None) is not _newest_failure:
+        _heard_of.failure = _newest_failure
+        for wrapper in connections.all(initialized_only=True):
+            wrapper.close()
+
+
+def _close_broken_connections() -> None:
+    for wrapper in connections.all(initialized_only=True):
+        if wrapper.errors_occurred or wrapper in sessions.read_only:
+            wrapper.close()
+
+
+_pools: dict[str, Pool] = {}
+_lock = threading.Lock()
+# Set when the pools are closed.
+_closed = threading.Event()
+
+
+def _watch(pools: Collection[Pool], closed: threading.Event) -> None:
+    while not closed.wait(LOOK_EVERY):
+        for pool in pools:
+            pool.cut_overdue()
+
+
+def _pool(name: str) -> Pool:
+    with _lock:
+        if name not in _pools:
+            single_writer = connection.vendor == "sqlite"
+            threads = conf.get().DB_THREADS
+            _pools["read"] = Pool("read", threads)
+            _pools["write"] = Pool("write", 1 if single_writer else threads)
+            _pools["log"] = _pools["write"] if single_writer else Pool("log", 1)
+            _pools["probe"] = _pools["write"] if single_writer else Pool("probe", 1)
+            _pools["beat"] = Pool("beat", 1)
+            _pools["background"] = Pool("background", 1)
+            _start_watch()
+        return _pools[name]
+
+
+def _start_watch() -> None:
+    global _closed
+    _closed = threading.Event()
+    arguments = (set(_pools.values()), _closed)
+    threading.Thread(target=_watch, args=arguments, name="watch of db", daemon=True).start()
+
+
+def _in_language(language: str | None, prefix: str, job: Callable[[], R]) -> R:
+    # Asgiref ties these to the thread that set them: the copied context does not bring them along.
+    set_script_prefix(prefix)
+    with translation.override(language):
+        return job()
+
+
+async def _run(name: str, job: Callable[[], R], *, again: bool) -> R:
+    job = partial(_in_language, translation.get_language(), get_script_prefix(), job)
+    under_test = conf.is_under_test() and not conf.get().THREADS_IN_TESTS
+    if conf.get().DB_THREADS and not under_test:
+        return await _pool(name).run(job, again=again)
+    context = _context_of_job(asyncio.get_running_loop())
+    if under_test:
+        return await in_tests.run(job, context)
+    return await sync_to_async(context.run, thread_sensitive=True)(job)
+
+
+async def read(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function that only reads. It runs once more if the connection fails under it."""
+    return await _run("read", partial(function, *args, **kwargs), again=True)
+
+
+async def write(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function that writes. Cancelling the call does not undo the job: it may have run."""
+    return await _run("write", partial(function, *args, **kwargs), again=False)
+
+
+async def log(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function of the chunk log."""
+    return await _run("log", partial(function, *args, **kwargs), again=False)
+
+
+async def beat(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function that shows that this process lives. It must not wait for anybody's lock."""
+    return await _run("beat", partial(function, *args, **kwargs), again=False)
+
+
+async def background(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a short function that no chat waits for."""
+    return await _run("background", partial(function, *args, **kwargs), again=False)
+
+
+async def probe(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function that asks whether the database can be written."""
+    return await _run("probe", partial(function, *args, **kwargs), again=True)
+
+
+def close(seconds: float = CLOSE_SECONDS) -> None:
+    """End all threads and close their connections; the next call starts new ones.
+
+    What runs may go on for so long, then it is cut off.
+    """
+    with _lock:
+        pools = set(_pools.values())
+        _pools.clear()
+        _closed.set()
+    deadline = time.monotonic() + seconds
+    for pool in pools:
+        pool.close(max(0.0, deadline - time.monotonic()))

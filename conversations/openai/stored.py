@@ -1,0 +1,169 @@
+"""Stored answers that are asked for in OpenAI's form: begun, and read as the deltas that a model gives."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils.translation import gettext_lazy as _
+from rest_framework.exceptions import ValidationError
+
+from .. import services
+from ..access.rules import Caller
+from ..engine.completions import (
+    ChatMessage,
+    CompletionFinished,
+    ContentDelta,
+    Delta,
+    ReasoningDelta,
+    Usage,
+)
+from ..engine.events import CONTENT, FAILED, INTERRUPTED, AnswerIds, DoneEvent, Ending, ErrorEvent, Event, Piece
+from ..engine.reader import Reader
+from ..services import relays
+from ..services.branches import ACTIVE_LEAF, Parent
+from ..web.failures import failure_of
+from ..web.fields import TextField
+from ..web.serializers.conversations import SystemPromptField
+from ..web.serializers.replies import MessageField
+from .asked import Asked, refused
+
+_text, _message, _system_prompt = TextField(allow_blank=True), MessageField(), SystemPromptField(allow_blank=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stored answer goes on: in a new conversation, at the end of one, or after an answer."""
+
+    session_id: uuid.UUID | None = None
+    parent_id: Parent = ACTIVE_LEAF
+    # Whether all that is sent is new there, or only the last message: what is stored counts.
+    is_all_new: bool = True
+
+
+def hindrance(asked: Asked) -> str | None:
+    """Return the field for which an answer cannot be stored, None where it can."""
+    if asked.request.tools:
+        return "tools"
+    for message in asked.request.messages:
+        if message.parts or message.tool_calls or message.role == "tool":
+            return asked.messages_field
+    harmless = {"parallel_tool_calls", "tool_choice"}
+    return next((asked.fields.get(name, name) for name in asked.request.params if name not in harmless), None)
+
+
+def begin(
+    caller: Caller,
+    asked: Asked,
+    place: Place,
+    idempotency: services.Idempotency | None,
+    *,
+    background: bool = False,
+) -> AnswerIds:
+    """Begin a stored answer to the last message; return its ids.
+
+    What was said before it is stored too, if it is new there, and instructions are the conversation's system prompt.
+    Raises as ``services.start_reply`` does.
+    """
+    if field := hindrance(asked):
+        raise refused(field, _("An answer with this cannot be stored: leave it out, or send `store: false`."))
+    *before, last = asked.request.messages
+    if last.role != "user":
+        raise refused(asked.messages_field, _("The last message has to be the user's."))
+    message = _checked(_message, last.content, asked.messages_field)
+    return services.start_reply(
+        caller=caller,
+        message=message,
+        session_id=place.session_id,
+        parent_id=place.parent_id,
+        options=services.ReplyOptions(
+            model_type=relays.model_type_of(caller=caller, model=asked.model),
+            temperature=asked.request.temperature,
+            max_tokens=asked.max_tokens,
+            background=background,
+        ),
+        beginning=_beginning(asked, before) if place.is_all_new else None,
+        idempotency=idempotency,
+    )
+
+
+def _beginning(asked: Asked, before: list[ChatMessage]) -> services.Beginning:
+    prompts, said = [], []
+    for message in before:
+        content = _checked(_text, message.content, asked.messages_field)
+        if message.role == "system":
+            prompts.append(content)
+        elif content:
+            said.append(services.Said(message.role, content))
+    if len(said) > services.MOST_SAID:
+        limit = {"limit": services.MOST_SAID}
+        raise refused(asked.messages_field, _("At most %(limit)d messages can be stored with one call.") % limit)
+    prompt = _checked(_system_prompt, "\n\n".join(prompts), asked.messages_field)
+    return services.Beginning(prompt if prompts else None, said)
+
+
+def _checked(field: TextField, text: str, param: str) -> str:
+    """Return a text that may be stored; raises ``InvalidRequest`` that names ``param``."""
+    try:
+        checked: str = field.run_validation(text)
+    except ValidationError as error:
+        reasons: Any = error.detail
+        raise refused(param, reasons[0]) from None
+    return checked
+
+
+class AnswerFailed(Exception):
+    """A stored answer ended in failure; ``problem`` tells it."""
+
+    def __init__(self, ending: Ending) -> None:
+        self.ending = ending
+        super().__init__(ending.error_code)
+
+    @property
+    def problem(self) -> HttpResponse:
+        """The answer of a call that waited for it, as a problem."""
+        return failure_of(self.ending)
+
+
+class Reading:
+    """A stored answer, read from its begin. Iterate ``batches`` once; leaving it does not end it."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.ending: Ending | None = None
+        # Of all text, from its beginning, so much turned out to be reasoning.
+        self.reasoning_chars = 0
+
+    async def batches(self) -> AsyncGenerator[list[Delta], None]:
+        """Yield deltas as they are stored, none where nothing happens for a while; raises ``AnswerFailed``."""
+        async with aclosing(self._reader.batches()) as batches:
+            async for batch in batches:
+                yield [delta for event in batch if (delta := self._delta(event)) is not None]
+                if self.ending is not None and self.ending.status in (FAILED, INTERRUPTED):
+                    raise AnswerFailed(self.ending)
+
+    def _delta(self, event: Event) -> Delta | None:
+        if isinstance(event, Piece):
+            return ContentDelta(event.text) if event.kind == CONTENT else ReasoningDelta(event.text)
+        if isinstance(event, DoneEvent):
+            self.ending, self.reasoning_chars = event.ending, event.reasoning_chars
+            return CompletionFinished(event.ending.finish_reason or "stop", usage_of(event.ending.usage))
+        assert not isinstance(event, ErrorEvent) or event.code, "the end tells it, too"
+        return None
+
+
+def usage_of(counted: dict[str, int | float] | None) -> Usage | None:
+    """Return what a row counted, as a model tells it."""
+    if counted is None:
+        return None
+    reasoning = counted.get("reasoning_tokens")
+    return Usage(
+        int(counted["prompt_tokens"]),
+        int(counted["completion_tokens"]),
+        int(counted["total_tokens"]),
+        None if reasoning is None else int(reasoning),
+    )

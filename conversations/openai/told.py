@@ -1,0 +1,150 @@
+"""What a model said, as chunks of a stream and as one completion."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ..engine.completions import (
+    CompletionFinished,
+    ContentDelta,
+    Delta,
+    ReasoningDelta,
+    ThoughtSoFar,
+    ToolCallDelta,
+    Usage,
+)
+from ..web.sse import data_of, encode_json, line_of
+
+CHUNK = "chat.completion.chunk"
+# The end of a chunk that is not the last.
+NOT_ENDED = ', "finish_reason": null}]}'
+
+
+@dataclass(slots=True)
+class Call:
+    """A call of a tool, whose arguments came in pieces."""
+
+    id: str
+    name: str
+    arguments: list[str]
+
+    def whole(self) -> dict[str, Any]:
+        function = {"name": self.name, "arguments": "".join(self.arguments)}
+        return {"id": self.id, "type": "function", "function": function}
+
+
+@dataclass
+class Told:
+    """One completion: each delta becomes what a chunk's choice says, and all of them one message."""
+
+    model: str
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+    finished: CompletionFinished | None = None
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    # Places among ``calls``, by the index that the provider gave.
+    places: dict[int, int] = field(default_factory=dict)
+
+    def take(self, delta: Delta) -> dict[str, Any] | None:
+        """Take a delta in; return what a chunk says of it, None for nothing."""
+        if isinstance(delta, ContentDelta):
+            self.content.append(delta.text)
+            return {"content": delta.text}
+        if isinstance(delta, ReasoningDelta):
+            self.reasoning.append(delta.text)
+            return {"reasoning_content": delta.text}
+        if isinstance(delta, ToolCallDelta):
+            return {"tool_calls": [self._call(delta)]}
+        if isinstance(delta, ThoughtSoFar):
+            # Whoever reads a stream has it as content already.
+            self.reasoning, self.content = [*self.reasoning, *self.content], []
+        if isinstance(delta, CompletionFinished):
+            self.finished = delta
+        return None
+
+    def _call(self, delta: ToolCallDelta) -> dict[str, Any]:
+        place = self.places.get(delta.index)
+        if place is None:
+            place = self.places[delta.index] = len(self.calls)
+            self.calls.append(Call(delta.id, delta.name, [delta.arguments]))
+            function = {"name": delta.name, "arguments": delta.arguments}
+            return {"index": place, "id": delta.id, "type": "function", "function": function}
+        self.calls[place].arguments.append(delta.arguments)
+        return {"index": place, "function": {"arguments": delta.arguments}}
+
+    def rethink(self, reasoning_chars: int) -> None:
+        """Take so much of all that was said, from its beginning, for reasoning: a model may say so late."""
+        text = "".join([*self.reasoning, *self.content])
+        if reasoning_chars > sum(map(len, self.reasoning)):
+            self.reasoning, self.content = [text[:reasoning_chars]], [text[reasoning_chars:]]
+
+    def chunk(self, said: dict[str, Any]) -> bytes:
+        """Return the event that tells what a message gained."""
+        return line_of(f"{self._head}{encode_json(said)}{NOT_ENDED}")
+
+    def begin(self) -> bytes:
+        """Return the event that opens a stream."""
+        return self.chunk({"role": "assistant", "content": ""})
+
+    def tell(self, batch: list[Delta]) -> bytes:
+        """Take deltas in; return the events that tell them, nothing where there is nothing to tell."""
+        return b"".join([self.chunk(said) for delta in batch if (said := self.take(delta)) is not None])
+
+    def end(self, *, include_usage: bool) -> bytes:
+        """Return the events that say how it ended, and what was used where that is wanted and known."""
+        choice = {"index": 0, "delta": {}, "finish_reason": self.finish_reason}
+        said = data_of(self._object(CHUNK, [choice]))
+        if include_usage and (usage := self.usage):
+            said += data_of({**self._object(CHUNK, []), "usage": usage})
+        return said
+
+    @cached_property
+    def _head(self) -> str:
+        """All chunks begin alike."""
+        return encode_json(self._object(CHUNK, [])).removesuffix("]}") + '{"index": 0, "delta": '
+
+    def whole(self) -> dict[str, Any]:
+        """Return the completion, once it is whole."""
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.content) or None, "refusal": None}
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
+        if self.calls:
+            message["tool_calls"] = [call.whole() for call in self.calls]
+        elif message["content"] is None:
+            message["content"] = ""
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
+        body = self._object("chat.completion", [choice])
+        if usage := self.usage:
+            body["usage"] = usage
+        return body
+
+    @property
+    def finish_reason(self) -> str:
+        """How it ended."""
+        return self.finished.finish_reason if self.finished else "stop"
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """What was counted."""
+        counted = self.finished.usage if self.finished else None
+        return None if counted is None else _usage(counted)
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    if usage.reasoning_tokens is not None:
+        told["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return told

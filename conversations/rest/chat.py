@@ -1,0 +1,199 @@
+"""Calls that answer with a stream: a DRF view validates and starts, the event loop streams."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+
+from .. import services
+from ..access.rules import Caller
+from ..engine.events import FAILED, INTERRUPTED, AnswerIds
+from ..engine.reader import collect, open_reader
+from ..exceptions import InvalidPosition
+from ..web import serializers as s
+from ..web.accept import asks_for_json
+from ..web.base import ApiView
+from ..web.calls import GENERATION_ID, caller_of, request_example, uuid_of, validated
+from ..web.failures import failure_of
+from ..web.fields import MAX_DIGITS
+from ..web.gate import Deferred, json_response
+from ..web.queries import ResumeQuerySerializer, StreamQuerySerializer
+from ..web.schema import EVENTS
+from ..web.sse import EventStreamResponse, HeadResponse, headers_of, parse_last_event_id, parse_position
+
+STREAM = {
+    (200, "application/json"): s.ReplySerializer,
+    (200, "text/event-stream"): OpenApiResponse(EVENTS, description="The events of the answer."),
+}
+
+
+LAST_EVENT_ID = "Last-Event-ID"
+RESUME = [
+    OpenApiParameter(LAST_EVENT_ID, str, OpenApiParameter.HEADER, description="The `id` of the last event you have."),
+    OpenApiParameter("lastEventId", str, description="The same, for clients that cannot set the header; that counts."),
+]
+
+
+class ChatView(ApiView):
+    """Say something and get an answer."""
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter(
+                services.IDEMPOTENCY_KEY,
+                {"type": "string", "pattern": "^[!-~]{1,255}$"},
+                OpenApiParameter.HEADER,
+                description="The same key and body give the same answer again, never a second one; with Last-Event-ID"
+                " the rest of it.",
+            ),
+            *RESUME,
+        ],
+        request=s.ChatSerializer,
+        responses=STREAM,
+        examples=[request_example({"message": "Hello!", "stream": False})],
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        """Say something: the answer comes as SSE, or with `"stream": false` as one JSON object."""
+        last_event_id = last_event_id_of(request)
+        data = validated(s.ChatSerializer, request.data)
+        caller = caller_of(request)
+        what: dict[str, Any] = {
+            "caller": caller,
+            "session_id": data.get("session_id"),
+            "user_id": data.get("user_id"),
+            "idempotency": services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data),
+        }
+        if last_event_id:
+            ids, after = _repeated(last_event_id, **what)
+        else:
+            ids = services.start_reply(
+                message=data["message"],
+                parent_id=data.get("parent_id", services.ACTIVE_LEAF),
+                options=s.options_of(data),
+                temporary=data.get("temporary", False),
+                **what,
+            )
+            after = 0
+        return reply(caller, ids, data["message"], stream=wants_stream(request, data), after=after)
+
+
+class RegenerateView(ApiView):
+    """Get another answer."""
+
+    @extend_schema(
+        parameters=[OpenApiParameter("message_id", int, OpenApiParameter.PATH)],
+        request=s.RegenerateSerializer,
+        responses=STREAM,
+    )
+    def post(self, request: Request, message_id: int) -> HttpResponseBase:
+        """Answer again: beside an answer, or to a user's message. It becomes the active branch."""
+        if last_event_id_of(request):
+            raise InvalidPosition()  # of which answer it may be: not of the one that would begin now
+        data = validated(s.RegenerateSerializer, request.data)
+        caller = caller_of(request)
+        ids, question = services.regenerate(caller=caller, message_id=message_id, options=s.options_of(data))
+        return reply(caller, ids, question, stream=wants_stream(request, data))
+
+
+class GenerationStreamView(ApiView):
+    """Attach to an answer."""
+
+    @extend_schema(
+        parameters=[
+            GENERATION_ID,
+            OpenApiParameter(
+                "after",
+                {"type": "integer", "minimum": 0, "maximum": 10**MAX_DIGITS - 1},
+                description="Characters that you have; with Last-Event-ID, that counts.",
+            ),
+            *RESUME,
+        ],
+        responses={(200, "text/event-stream"): EVENTS, 204: None},
+    )
+    def get(self, request: Request, generation_id: str) -> HttpResponseBase:
+        """Attach to an answer or resume it, also after its end; 204 after its last event."""
+        caller = caller_of(request)
+        query = validated(StreamQuerySerializer, request.query_params.dict())
+        generation = services.get_generation(caller=caller, generation_id=uuid_of(generation_id))
+        if last_event_id := _named_last(request, query):
+            after = parse_last_event_id(last_event_id, str(generation.pk))
+        else:
+            after = parse_position(query.get("after") or "0")
+        if request.method == "HEAD" and after is not None:
+            if after > generation.position:
+                raise InvalidPosition()
+            ids = AnswerIds(generation.pk, generation.message.conversation.session_id, generation.message_id)
+            return HeadResponse(ids)
+        return _stream(caller, generation.pk, after)
+
+
+def last_event_id_of(request: Request) -> str:
+    """Return the id of the last event that the caller of a POST has; refuses other queries: none means anything."""
+    return _named_last(request, validated(ResumeQuerySerializer, request.query_params.dict()))
+
+
+def _named_last(request: Request, query: Mapping[str, Any]) -> str:
+    """Return what the header says, or without it the query."""
+    return str(request.headers.get(LAST_EVENT_ID, "").strip() or query.get("lastEventId", "").strip())
+
+
+def _repeated(
+    last_event_id: str, *, idempotency: services.Idempotency | None, **what: Any
+) -> tuple[AnswerIds, int | None]:
+    """Return the answer of which a repeated request has a part, and the position up to which.
+
+    Nothing begins here: whoever has an event of an answer does not ask for another. Raises ``InvalidPosition``.
+    """
+    if idempotency is None:
+        raise InvalidPosition(_("With Last-Event-ID, send the Idempotency-Key that the answer was asked for with."))
+    ids = services.find_reply(idempotency=idempotency, **what)
+    if ids is None:
+        raise InvalidPosition()
+    return ids, parse_last_event_id(last_event_id, str(ids.generation_id))
+
+
+def wants_stream(request: Request, data: Mapping[str, Any]) -> bool:
+    """Whether the answer is to come as events: as the body says, or else `Accept`."""
+    stream: bool | None = data.get("stream")
+    return not asks_for_json(request) if stream is None else stream
+
+
+def _stream(caller: Caller, generation_id: uuid.UUID, after: int | None) -> HttpResponse:
+    return HttpResponse(status=204) if after is None else Deferred(partial(_attach, caller, generation_id, after))
+
+
+async def _attach(caller: Caller, generation_id: uuid.UUID, after: int) -> HttpResponseBase:
+    return EventStreamResponse(await open_reader(generation_id, after), caller)
+
+
+def reply(caller: Caller, ids: AnswerIds, message: str, *, stream: bool, after: int | None = 0) -> HttpResponse:
+    """Return an answer as the caller wants it: whole, or what follows ``after`` (None: its end was seen)."""
+    return _stream(caller, ids.generation_id, after) if stream else Deferred(partial(_whole, ids, message))
+
+
+async def _whole(ids: AnswerIds, message: str) -> HttpResponseBase:
+    answer = await collect(ids.generation_id)
+    names = {
+        "session_id": str(ids.session_id),
+        "message_id": ids.message_id,
+        "generation_id": str(ids.generation_id),
+    }
+    if answer.ending.status in (FAILED, INTERRUPTED):
+        return failure_of(answer.ending, headers=headers_of(answer.ids), **names)
+    body = {
+        **names,
+        "user_message": message,
+        "assistant_reply": answer.content,
+        "status": answer.ending.status,
+        "finish_reason": answer.ending.finish_reason or None,
+        "usage": answer.ending.usage,
+    }
+    return json_response(body, headers=headers_of(ids))

@@ -1,0 +1,78 @@
+"""Which model is asked, what it gets to see, and which one answers instead."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from .. import conf
+from ..database import db
+from ..database.compiled import Select, given
+from ..database.transactions import replayed
+from ..engine import completions, prompts
+from ..engine.completions import CompletionRequest, Endpoint
+from ..engine.producer import ReplyOptions
+from ..models import Conversation, Generation, Message, UserConfig
+from .branches import branch
+
+_config_of = Select(lambda: UserConfig.objects.owned_by(given(UserConfig, "user_identifier")))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model gets to see: made for one, and anew for another that answers instead."""
+
+    conversation: Conversation
+    message: str
+    leaf_id: int | None
+    config: UserConfig | None
+    options: ReplyOptions
+
+    def endpoint(self) -> Endpoint:
+        """Decide which model answers."""
+        asked, conversation = self.options.model_type, self.conversation.model_type
+        return completions.endpoint_for(asked=asked, conversation=conversation, config=self.config)
+
+    def request(self, endpoint: Endpoint) -> CompletionRequest:
+        """Return what a model is asked. Reads the database."""
+        settings, options = conf.get(), self.options
+        own = self.config.max_tokens if self.config else None
+        messages, max_tokens = prompts.fit(
+            endpoint=endpoint,
+            system_prompt=self.conversation.system_prompt,
+            message=self.message,
+            history=branch(self.leaf_id, self.conversation),
+            max_tokens=options.max_tokens or own or endpoint.max_tokens or settings.MAX_TOKENS,
+        )
+        temperature = options.temperature if options.temperature is not None else endpoint.temperature
+        return CompletionRequest(
+            messages=messages,
+            temperature=settings.TEMPERATURE if temperature is None else temperature,
+            max_tokens=max_tokens,
+        )
+
+    async def switched(self, generation_id: uuid.UUID, answer_id: int, endpoint: Endpoint) -> CompletionRequest:
+        """Let another model answer: the answer's row says so, and it gets a prompt of its own."""
+        request = await db.read(self.request, endpoint)
+        await db.write(_switch, generation_id, answer_id, endpoint, prompts.prompt_tokens(endpoint, request.messages))
+        return request
+
+
+@replayed
+def _switch(generation_id: uuid.UUID, answer_id: int, endpoint: Endpoint, prompt_tokens: int) -> None:
+    running = Generation.objects.running().filter(pk=generation_id)
+    if running.update(
+        estimated_prompt_tokens=prompt_tokens, input_price=endpoint.input_price, output_price=endpoint.output_price
+    ):
+        Message.objects.filter(pk=answer_id).update(model=endpoint.model, model_type=endpoint.model_type)
+
+
+def prepared(
+    conversation: Conversation, message: str, leaf_id: int | None, label: str | None, options: ReplyOptions
+) -> tuple[Endpoint, CompletionRequest, Prompt]:
+    """Decide which model answers, and what it gets to see."""
+    identifier = conversation.user_identifier if label is None else label
+    config = _config_of.first(user_identifier=identifier)
+    prompt = Prompt(conversation, message, leaf_id, config, options)
+    endpoint = prompt.endpoint()
+    return endpoint, prompt.request(endpoint), prompt

@@ -1,0 +1,64 @@
+"""What stands before a message, where it was said elsewhere: instructions, and other messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..access.rules import Caller
+from ..database.compiled import Insert
+from ..models import Conversation, Message
+from ..search import index
+from ..search.index import Document
+from .conversations import create_conversation
+
+# Each is a row, and others wait while they are stored.
+MOST_SAID = 500
+
+_messages = Insert(Message)
+
+
+class Said(NamedTuple):
+    """A message; ``role`` is one of ``Message.Role``."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What stands before a message: at most ``MOST_SAID`` messages. ``system_prompt`` None leaves what there is."""
+
+    system_prompt: str | None = None
+    said: Sequence[Said] = ()
+
+
+def create_with(beginning: Beginning, *, caller: Caller, temporary: bool) -> Conversation:
+    """Create a conversation that begins so, in the transaction that goes on with it; its leaf is not stored yet."""
+    prompt = beginning.system_prompt or ""
+    conversation = create_conversation(caller=caller, system_prompt=prompt, temporary=temporary)
+    add(beginning.said, conversation)
+    return conversation
+
+
+def go_on_with(beginning: Beginning, conversation: Conversation) -> None:
+    """Add what was said elsewhere to a locked conversation, whose leaf is not stored yet; its instructions change."""
+    prompt = beginning.system_prompt
+    if prompt is not None and prompt != conversation.system_prompt:
+        conversation.system_prompt = prompt
+        Conversation.objects.filter(pk=conversation.pk).update(system_prompt=prompt)
+    add(beginning.said, conversation)
+
+
+def add(said: Sequence[Said], conversation: Conversation) -> None:
+    """Store messages after the conversation's leaf, one after the other; the last is the new one."""
+    documents = []
+    for role, content in said:
+        leaf_id = conversation.active_leaf_id
+        key = _messages.add(conversation_id=conversation.pk, parent_id=leaf_id, role=role, content=content)
+        conversation.active_leaf_id = key
+        conversation.message_count += 1
+        documents.append(Document(key, conversation.pk, content))
+    if documents and not conversation.is_temporary:
+        index.current().add(documents)

@@ -1,0 +1,47 @@
+"""What a caller may use and has used, to be shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import conf
+from ..access.credentials import Connection
+from ..access.rules import Action, Caller, authorize
+from ..limits import allowances, budgets
+from ..limits.rates import window_of
+from ..models import Generation
+
+Quotas = dict[str, dict[str, Any] | None]
+
+
+def quotas_of(caller: Caller, connection: Connection) -> Quotas:
+    """Return limits and use of ``caller``, None for what is not limited: on an open server nothing is."""
+    authorize(caller, Action.LIST)
+    if caller.user is None or not conf.get().REQUIRE_LOGIN:
+        return {"requests": None, "answers": None, "tokens": None}
+    limits = allowances.look_up(caller.user)
+    return {
+        "requests": _requests(caller, connection),
+        "answers": _answers(caller, limits.max_answers),
+        "tokens": _tokens(budgets.budgets_of(budgets.wanted_by(caller, limits), budgets.today())),
+    }
+
+
+def _requests(caller: Caller, connection: Connection) -> dict[str, Any] | None:
+    window = window_of(connection, caller)
+    if window is None:
+        return None
+    return {"limit": window.limit, "remaining": window.remaining, "resets_in": window.reset}
+
+
+def _answers(caller: Caller, limit: int) -> dict[str, Any] | None:
+    if not limit:
+        return None
+    return {"limit": limit, "running": Generation.objects.for_owner(caller).running().count()}
+
+
+def _tokens(found: list[budgets.OpenBudget]) -> dict[str, Any] | None:
+    if not found:
+        return None
+    tightest = min(found, key=lambda budget: budget.limit - budget.spent)
+    return {"limit": tightest.limit, "spent": tightest.spent, "resets_at": budgets.resets_at()}

@@ -1,0 +1,110 @@
+"""Answers that are passed on and not stored: which model, within which limits."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from django.utils.translation import gettext_lazy as _
+
+from ..access.rules import Action, Caller, authorize
+from ..database import db
+from ..engine import completions, engines, prompts
+from ..engine.completions import CUSTOM, CompletionRequest, Endpoint
+from ..engine.relays import RelayPlan
+from ..exceptions import NotFound, UnknownModel
+from ..limits import budgets, relays
+from ..limits.relays import Begun
+from ..models import UserConfig
+from .deletion import while_account_lasts
+
+# The name of what would answer without any.
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that a caller may ask."""
+
+    id: str
+    endpoint: Endpoint
+
+
+def list_models(*, caller: Caller) -> list[Model]:
+    """Return the models that ``caller`` may ask; their own as ``custom``, as ``default`` what would answer."""
+    authorize(caller, Action.LIST)
+    return _models(caller)
+
+
+def _models(caller: Caller) -> list[Model]:
+    found = [Model(endpoint.model_type, endpoint) for endpoint in completions.list_endpoints()]
+    config = _config(caller)
+    if own := completions.own_endpoint_of(config):
+        found.append(Model(CUSTOM, own))
+    if all(model.id != DEFAULT for model in found):
+        with suppress(UnknownModel):  # there is none
+            found.append(Model(DEFAULT, completions.endpoint_for(asked="", conversation="", config=config)))
+    return found
+
+
+def model_type_of(*, caller: Caller, model: str) -> str:
+    """Return the type of the model that is named so; ``""`` for what would answer anyway. Raises ``NotFound``."""
+    return "" if model == DEFAULT else _endpoint(caller, model).model_type
+
+
+def begin_relay(*, caller: Caller, model: str, request: CompletionRequest, max_tokens: int | None) -> RelayPlan:
+    """Reserve what an answer may cost and note that it is being passed on. ``max_tokens`` None: as many as fit.
+
+    Raises ``NotFound`` for a model that there is not, ``TooManyAnswers``, ``BudgetExhausted``, ``ServerBusy`` or
+    ``ShuttingDown``.
+    """
+    authorize(caller, Action.CHAT)
+    endpoint = _endpoint(caller, model)
+    account = budgets.account_of(caller)
+    engines.register_worker()
+    worker_id, _key = engines.worker_for_job()
+    begun = partial(_begun, request=request, max_tokens=max_tokens)
+    with while_account_lasts(caller):
+        relay_id = relays.begin(
+            account,
+            owner=caller.user,
+            user_identifier=caller.user_identifier,
+            worker_id=worker_id,
+            begun=begun(endpoint),
+        )
+    return RelayPlan(
+        relay_id, endpoint, request, completions.fallbacks_of(endpoint), partial(_switched, relay_id, begun)
+    )
+
+
+async def _switched(relay_id: uuid.UUID, begun: partial[Begun], endpoint: Endpoint) -> None:
+    await db.write(relays.switch, relay_id, begun(endpoint))
+
+
+def _begun(endpoint: Endpoint, *, request: CompletionRequest, max_tokens: int | None) -> Begun:
+    prompt_tokens = prompts.request_tokens(endpoint, request)
+    room = max(0, endpoint.context_window - prompt_tokens)
+    return Begun(
+        model_type=endpoint.model_type,
+        estimated_prompt_tokens=prompt_tokens,
+        max_tokens=min(max_tokens, room) if max_tokens else room,
+        input_price=endpoint.input_price,
+        output_price=endpoint.output_price,
+    )
+
+
+def _endpoint(caller: Caller, model: str) -> Endpoint:
+    """Return the endpoint that is named by its type, or by what exactly one server calls its model."""
+    models = _models(caller)
+    if found := next((each.endpoint for each in models if each.id == model), None):
+        return found
+    named = {each.endpoint.model_type: each.endpoint for each in models if each.endpoint.model == model}
+    if len(named) != 1:
+        raise NotFound(_("There is no such model; GET /v1/models lists them."), code="model_not_found")
+    return next(iter(named.values()))
+
+
+def _config(caller: Caller) -> UserConfig | None:
+    return UserConfig.objects.owned_by(caller.user_identifier).first()

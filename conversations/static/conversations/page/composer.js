@@ -1,0 +1,112 @@
+/** Where messages are written: it grows, keeps drafts, and never sends while an input method composes. */
+
+import { byId } from "./dom.js";
+import { keep, recall } from "./storage.js";
+
+export class Composer {
+  /**
+   * @param {{send: (text: string) => void, stop: () => void}} does
+   */
+  constructor({ send, stop }) {
+    this.form = byId("composer");
+    /** @type {HTMLTextAreaElement} */
+    this.area = byId("message");
+    this.sendButton = byId("send");
+    this.stopButton = byId("stop");
+    this.onSend = send;
+    this.where = "new";
+    this.isBusy = false;
+    this.form.addEventListener("submit", (/** @type {Event} */ event) => {
+      event.preventDefault();
+      this.submit();
+    });
+    this.form.addEventListener("click", (/** @type {Event} */ event) => {
+      if (event.target === this.form) this.area.focus();
+    });
+    this.area.addEventListener("keydown", (event) => this.onKey(event));
+    this.area.addEventListener("input", () => this.onInput());
+    this.stopButton.addEventListener("click", stop);
+    window.addEventListener("resize", () => this.grow());
+    this.grow();
+  }
+
+  /** @param {KeyboardEvent} event */
+  onKey(event) {
+    // 229: Safari tells that way that the Enter belongs to the input method.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    event.preventDefault();
+    this.submit();
+  }
+
+  onInput() {
+    this.grow();
+    this.update();
+    keep(`draft.${this.where}`, this.area.value);
+  }
+
+  submit() {
+    const text = this.area.value;
+    if (this.isBusy || !text.trim()) return;
+    this.setText("");
+    this.onSend(text.trim());
+  }
+
+  /** @param {string} text */
+  setText(text) {
+    this.area.value = text;
+    this.onInput();
+  }
+
+  /** A text that was not sent comes back, unless another was begun. @param {string} text */
+  giveBack(text) {
+    if (!this.area.value) this.setText(text);
+    this.area.focus();
+  }
+
+  /**
+   * Show the draft of a conversation.
+   * @param {string | null} id
+   */
+  moveTo(id) {
+    this.where = id ?? "new";
+    this.area.value = recall(`draft.${this.where}`) ?? "";
+    this.grow();
+    this.update();
+  }
+
+  /**
+   * A new conversation got its id: what is being written belongs there.
+   * @param {string} id
+   */
+  rename(id) {
+    keep(`draft.${this.where}`, null);
+    this.where = id;
+    keep(`draft.${id}`, this.area.value);
+  }
+
+  /**
+   * @param {{isBusy: boolean, canStop: boolean}} state
+   */
+  setState({ isBusy, canStop }) {
+    const hadFocus = document.activeElement === this.stopButton;
+    this.isBusy = isBusy;
+    this.stopButton.hidden = !canStop;
+    this.sendButton.hidden = canStop;
+    this.update();
+    if (hadFocus && !canStop) this.area.focus();
+  }
+
+  update() {
+    this.sendButton.disabled = this.isBusy || !this.area.value.trim();
+  }
+
+  grow() {
+    this.area.style.height = "auto";
+    this.area.style.height = `${this.area.scrollHeight}px`;
+  }
+
+  focus() {
+    // On a phone the keyboard would cover what was just opened.
+    if (matchMedia("(hover: hover)").matches) this.area.focus();
+  }
+}

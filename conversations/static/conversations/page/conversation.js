@@ -1,0 +1,274 @@
+/** The conversation that is open: its messages, its branches, and the answer that is being made. */
+
+import { ApiError, ask, nextPage } from "./api.js";
+import { Asking } from "./asking.js";
+import { toast } from "./notices.js";
+import { follow } from "./stream.js";
+import { Transcript } from "./transcript.js";
+
+const PAGE = 50;
+/** How many messages are drawn at once: more would hold up the reader's scrolling. */
+const STEP = 6;
+/** How many pages are loaded in search of a message before its branch is. */
+const FAR = 20;
+
+/** @typedef {import("./message.js").Message} Message */
+
+/**
+ * What the page around it does.
+ * @typedef {object} Surroundings
+ * @property {(conversation: Conversation) => void} changed
+ * @property {() => Record<string, any>} options How answers are to be made: fields of `POST /chat`.
+ * @property {() => Record<string, any> | null} creation Fields of `POST /conversations`, where a new one needs any.
+ * @property {() => [string, string][]} models
+ * @property {(sessionId: string) => void} begun A new conversation got its id.
+ * @property {(text: string) => void} giveBack A text that was not sent goes back to the composer.
+ */
+
+export class Conversation {
+  /** @param {Surroundings} around */
+  constructor(around) {
+    this.around = around;
+    /** @type {string | null} */
+    this.id = null;
+    /** @type {any} As `GET /conversations/{id}` told it. */
+    this.info = null;
+    /** @type {string | null} */
+    this.generationId = null;
+    this.isSending = false;
+    this.isTemporary = false;
+    this.leaving = new AbortController();
+    /** @type {string | null} */
+    this.olderPage = null;
+    this.isLoadingOlder = false;
+    this.asking = new Asking(this);
+    this.transcript = new Transcript(this.actions(), () => this.loadOlder());
+  }
+
+  /** @returns {import("./message.js").Actions} */
+  actions() {
+    return {
+      edit: (message, text) => this.asking.edit(message, text),
+      regenerate: (message, modelType) => this.asking.regenerate(message, modelType),
+      showBranch: (id) => this.showBranch(id),
+      rate: (message, rating) => this.rate(message, rating),
+      models: () => this.around.models(),
+      isBusy: () => this.isBusy,
+    };
+  }
+
+  get isBusy() {
+    return this.isSending || this.generationId !== null;
+  }
+
+  changed() {
+    this.around.changed(this);
+  }
+
+  /** Leave what is open; its answer goes on at the server. */
+  leave() {
+    this.leaving.abort();
+    this.leaving = new AbortController();
+    this.generationId = null;
+    this.isSending = false;
+    this.olderPage = null;
+    this.isLoadingOlder = false;
+  }
+
+  /** Begin a new conversation, which is stored with its first message. */
+  startNew() {
+    this.leave();
+    this.id = this.info = null;
+    this.isTemporary = false;
+    this.transcript.clear();
+    this.asking.showUnsent();
+    this.changed();
+  }
+
+  /**
+   * Open a conversation, and go on with the answer that is being made in it.
+   * @param {string} id
+   */
+  async open(id) {
+    this.leave();
+    const { signal } = this.leaving;
+    this.id = id;
+    this.info = null;
+    this.isTemporary = false;
+    this.transcript.clear();
+    this.changed();
+    await this.load(signal);
+  }
+
+  /** @param {AbortSignal} signal */
+  async load(signal) {
+    const info = await ask("GET", `conversations/${this.id}`, { signal });
+    const page = info.active_leaf === null ? null : await this.page(info.active_leaf, signal);
+    if (signal.aborted) return;
+    this.info = info;
+    const messages = page?.messages ?? [];
+    const atOnce = this.transcript.views.length ? messages.length : STEP;
+    this.transcript.show(messages.slice(-atOnce));
+    this.olderPage = nextPage(`conversations/${this.id}/messages`, page?.before ?? null);
+    const last = this.transcript.last;
+    if (last?.message.status === "running") this.attach(last, last.message.generation_id);
+    else this.explainFailure(last, signal);
+    this.asking.showUnsent();
+    this.changed();
+    await this.prepend(messages.slice(0, Math.max(0, messages.length - atOnce)), signal);
+  }
+
+  /**
+   * Show older messages, few at a time.
+   * @param {Message[]} messages
+   * @param {AbortSignal} signal
+   */
+  async prepend(messages, signal) {
+    this.isLoadingOlder = true;
+    for (let end = messages.length; end > 0 && !signal.aborted; end -= STEP) {
+      this.transcript.prepend(messages.slice(Math.max(0, end - STEP), end));
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    if (!signal.aborted) this.isLoadingOlder = false;
+  }
+
+  /**
+   * @param {number} leaf
+   * @param {AbortSignal} signal
+   * @param {number} [limit]
+   */
+  page(leaf, signal, limit = PAGE) {
+    return ask("GET", `conversations/${this.id}/messages?leaf=${leaf}&limit=${limit}`, { signal });
+  }
+
+  /** Look again at what the server has, unless an answer is being read: that tells all there is. */
+  async refresh() {
+    if (this.id === null || this.isBusy) return;
+    const { signal } = this.leaving;
+    const info = await ask("GET", `conversations/${this.id}`, { signal });
+    if (signal.aborted || this.isBusy) return;
+    const isSame = info.active_leaf === this.transcript.leaf && info.generation_id === null;
+    this.info = info;
+    if (isSame) this.changed();
+    else await this.load(signal);
+  }
+
+  async loadOlder() {
+    if (!this.olderPage || this.isLoadingOlder) return;
+    const { signal } = this.leaving;
+    const path = this.olderPage;
+    this.isLoadingOlder = true;
+    try {
+      const page = await ask("GET", path, { signal });
+      if (signal.aborted) return;
+      this.olderPage = nextPage(`conversations/${this.id}/messages`, page.before);
+      await this.prepend(page.messages, signal);
+    } catch (error) {
+      if (!signal.aborted) toast(/** @type {Error} */ (error).message);
+    } finally {
+      if (!signal.aborted) this.isLoadingOlder = false;
+    }
+  }
+
+  /**
+   * Show a message to the reader: perhaps one far above, or of another branch.
+   * @param {number} id
+   */
+  async reveal(id) {
+    const { signal } = this.leaving;
+    for (let pages = 0; pages < FAR && !this.transcript.find(id) && this.olderPage; pages++) await this.loadOlder();
+    if (signal.aborted) return;
+    if (this.transcript.find(id)) this.transcript.reveal(id);
+    else await this.showBranch(id);
+  }
+
+  /** The history tells that an answer failed; its generation tells why. @param {any} view @param {AbortSignal} signal */
+  async explainFailure(view, signal) {
+    if (view?.message.status !== "failed") return;
+    const state = await ask("GET", `generations/${view.message.generation_id}`, { signal }).catch(() => null);
+    if (!state?.error || signal.aborted) return;
+    view.error = state.error;
+    view.showEnd();
+  }
+
+  // Answers ---------------------------------------------------------------------------------------------------
+
+  /**
+   * Show an answer as it is made, to its end.
+   * @param {any} view
+   * @param {string} generationId
+   * @param {Response} [response]
+   */
+  async attach(view, generationId, response) {
+    const { signal } = this.leaving;
+    this.generationId = generationId;
+    this.changed();
+    try {
+      const onEvent = (/** @type {any} */ data) => view.take(data);
+      const onConnection = (/** @type {boolean} */ is) => view.setConnected(is);
+      view.finish(await follow({ generationId, response, onEvent, onConnection, signal }));
+      this.generationId = null;
+      await this.complete(view, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      // It goes on at the server; what cannot be had is only its stream.
+      if (this.generationId) view.lose(/** @type {Error} */ (error).message);
+      if (error instanceof ApiError && error.status === 401) window.dispatchEvent(new Event("chat:login"));
+      this.generationId = null;
+    }
+    this.changed();
+  }
+
+  /**
+   * Fetch what the stream does not tell: ids of the question, those beside it, when it ended.
+   * @param {any} view
+   * @param {AbortSignal} signal
+   */
+  async complete(view, signal) {
+    this.changed();
+    const page = await this.page(view.message.id, signal, 2);
+    if (signal.aborted) return;
+    const [question, answer] = page.messages.slice(-2);
+    /** @type {any} */
+    const before = this.transcript.views.at(-2);
+    if (answer) view.complete(answer);
+    if (before && question && question.role === "user" && before.message.id === null) before.show(question);
+  }
+
+  async stop() {
+    if (!this.generationId) return;
+    try {
+      await ask("POST", `generations/${this.generationId}/stop`);
+    } catch (error) {
+      toast(/** @type {Error} */ (error).message);
+    }
+  }
+
+  /** @param {number} id */
+  async showBranch(id) {
+    if (this.isBusy) return;
+    const { signal } = this.leaving;
+    try {
+      await ask("PATCH", `conversations/${this.id}`, { body: { active_leaf: id }, signal });
+      await this.load(signal);
+      this.transcript.reveal(id);
+    } catch (error) {
+      if (!signal.aborted) toast(/** @type {Error} */ (error).message);
+    }
+  }
+
+  /**
+   * @param {Message} message
+   * @param {number} rating 0 takes it back.
+   */
+  async rate(message, rating) {
+    const path = `messages/${message.id}/feedback`;
+    try {
+      if (rating) await ask("PUT", path, { body: { rating } });
+      else await ask("DELETE", path);
+      message.feedback = rating ? { rating } : null;
+    } catch (error) {
+      toast(/** @type {Error} */ (error).message);
+    }
+  }
+}

@@ -1,0 +1,79 @@
+/** Elements, made of text only: nothing here or elsewhere of the page reads HTML. */
+
+import { icon } from "./icons.js";
+
+/**
+ * Make an element. `on…` attributes are listeners; those that are false, null or undefined are left out.
+ * @param {string} tag
+ * @param {Record<string, any>} [attributes]
+ * @param {...(Node | string | null | undefined | false)} children
+ * @returns {any}
+ */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(.../** @type {(Node | string)[]} */ (children.filter((child) => child || child === "")));
+  return element;
+}
+
+/**
+ * Return the element of the template with that id.
+ * @param {string} id
+ * @returns {any}
+ */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`The template lacks #${id}`);
+  return element;
+}
+
+/**
+ * Make a button that shows a drawing and is called by a name.
+ * @param {string} drawing
+ * @param {string} label
+ * @param {(event: MouseEvent) => void} onclick
+ * @param {Record<string, any>} [attributes]
+ * @returns {HTMLButtonElement}
+ */
+export function iconButton(drawing, label, onclick, attributes = {}) {
+  const all = { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...attributes };
+  return h("button", all, icon(drawing));
+}
+
+/** Give the template's buttons the drawings that they name. */
+export function drawIcons() {
+  for (const element of document.querySelectorAll("[data-icon]")) {
+    element.prepend(icon(element.getAttribute("data-icon") || ""));
+    const label = element.getAttribute("aria-label");
+    if (label) element.setAttribute("title", label);
+  }
+}
+
+/**
+ * Return the nodes of a text with parts of it marked.
+ * @param {string} text
+ * @param {[number, number][]} places Of its code points, in order.
+ * @returns {(Node | string)[]}
+ */
+export function marked(text, places) {
+  const points = [...text];
+  /** @type {(Node | string)[]} */
+  const nodes = [];
+  let at = 0;
+  for (const [from, to] of places) {
+    nodes.push(points.slice(at, from).join(""), h("mark", {}, points.slice(from, to).join("")));
+    at = to;
+  }
+  nodes.push(points.slice(at).join(""));
+  return nodes;
+}
+
+/** @returns {string} Random, also where the page came over plain http. */
+export function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

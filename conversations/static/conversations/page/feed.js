@@ -1,0 +1,64 @@
+/** What is new, from the server to this tab. Tabs of one browser share a connection: it allows six to a host. */
+
+import { ApiError, call } from "./api.js";
+import { eventsOf, mayPass, Patience, pause } from "./stream.js";
+
+const CHANNEL = "chat.feed";
+
+/**
+ * Watch for as long as the page is open.
+ * @param {(event: any) => void} take
+ * @param {(isConnected: boolean) => void} tell
+ */
+export function watch(take, tell) {
+  const { signal } = new AbortController();
+  if (!navigator.locks || !window.BroadcastChannel) {
+    read(take, tell, signal);
+    return;
+  }
+  const channel = new BroadcastChannel(CHANNEL);
+  channel.onmessage = ({ data }) => {
+    if (data.isConnected !== undefined) tell(data.isConnected);
+    else take(data);
+  };
+  // Whoever holds the lock reads for all; when that tab is closed, the next one does.
+  navigator.locks.request(CHANNEL, () => {
+    const both = (/** @type {any} */ event) => {
+      channel.postMessage(event);
+      take(event);
+    };
+    const tellBoth = (/** @type {boolean} */ isConnected) => {
+      channel.postMessage({ isConnected });
+      tell(isConnected);
+    };
+    return read(both, tellBoth, signal);
+  });
+}
+
+/**
+ * @param {(event: any) => void} take
+ * @param {(isConnected: boolean) => void} tell
+ * @param {AbortSignal} signal
+ */
+async function read(take, tell, signal) {
+  const patience = new Patience();
+  for (;;) {
+    try {
+      const response = await call("GET", "events", { signal });
+      tell(true);
+      for await (const { data } of eventsOf(response)) {
+        patience.reset();
+        if (data.error) break;
+        take(data);
+      }
+      await patience.wait(signal);
+    } catch (error) {
+      // Without a login there is nothing to watch until somebody logs in, perhaps in another tab.
+      if (!mayPass(error)) await pause(30_000, signal);
+      else {
+        tell(error instanceof ApiError);
+        await patience.wait(signal, error instanceof ApiError ? error.retryAfter * 1000 : 0);
+      }
+    }
+  }
+}

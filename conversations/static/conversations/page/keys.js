@@ -1,0 +1,38 @@
+/** The keys of the page. */
+
+/**
+ * @param {{search: () => void, newChat: () => void, stop: () => unknown, keys: () => void, escape: () => void,
+ *   write: () => void}} does
+ */
+export function bindKeys(does) {
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || event.isComposing) return;
+    const isDialog = document.querySelector("dialog[open]") !== null;
+    if (event.key === "Escape" && !isDialog) {
+      does.stop();
+      does.escape();
+    } else if ((event.ctrlKey || event.metaKey) && event.shiftKey && event.code === "KeyO") {
+      event.preventDefault();
+      does.newChat();
+    } else if (!isDialog && !isWriting(event) && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      onPlainKey(event, does);
+    }
+  });
+}
+
+/**
+ * @param {KeyboardEvent} event
+ * @param {{search: () => void, keys: () => void, write: () => void}} does
+ */
+function onPlainKey(event, does) {
+  const run = { "/": does.search, "?": does.keys, i: does.write }[event.key];
+  if (!run) return;
+  event.preventDefault();
+  run();
+}
+
+/** @param {KeyboardEvent} event */
+function isWriting(event) {
+  const target = /** @type {HTMLElement} */ (event.target);
+  return target.matches?.("input:not([type=range]), textarea, select, [contenteditable]") || target.closest?.("[role=menu]") !== null;
+}

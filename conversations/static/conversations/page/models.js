@@ -1,0 +1,105 @@
+/** Which model answers, and which others there are. */
+
+import { ask } from "./api.js";
+import { byId, h } from "./dom.js";
+import { t } from "./i18n.js";
+import { toast } from "./notices.js";
+
+const CUSTOM = "custom";
+
+/** @typedef {{type: string, name: string, llm_model: string, is_demo?: boolean}} Preset */
+
+export class Models {
+  /**
+   * @param {{changed: () => void, needsOwn: () => void}} does
+   */
+  constructor({ changed, needsOwn }) {
+    /** @type {HTMLSelectElement} */
+    this.select = byId("model");
+    this.onChange = changed;
+    this.onOwn = needsOwn;
+    /** @type {any} As `GET /api/config` tells it. */
+    this.config = null;
+    /** @type {{id: string | null, modelType: string}} Of the open conversation, where it has one of its own. */
+    this.open = { id: null, modelType: "" };
+    this.select.addEventListener("change", () => this.choose(this.select.value));
+  }
+
+  async load() {
+    try {
+      this.take(await ask("GET", "api/config"));
+    } catch (error) {
+      toast(/** @type {Error} */ (error).message);
+    }
+  }
+
+  /** @param {any} config */
+  take(config) {
+    this.config = config;
+    this.draw();
+    this.onChange();
+  }
+
+  /** @returns {Preset[]} */
+  get presets() {
+    return this.config?.preset_models ?? [];
+  }
+
+  get chosen() {
+    return this.open.modelType || this.config?.current_model_type || "";
+  }
+
+  get isDemo() {
+    return this.presets.some((preset) => preset.type === this.chosen && preset.is_demo);
+  }
+
+  /** @param {string} type */
+  nameOf(type) {
+    const preset = this.presets.find((one) => one.type === type);
+    if (preset) return preset.name;
+    if (type === this.config?.current_model_type) return this.config.llm_model || type;
+    return type === CUSTOM ? t("My own model") : type;
+  }
+
+  /** @returns {[string, string][]} */
+  get choices() {
+    const types = new Set([...this.presets.map((preset) => preset.type), this.chosen].filter(Boolean));
+    return [...types].map((type) => [type, this.nameOf(type)]);
+  }
+
+  /**
+   * Show the model of a conversation.
+   * @param {string | null} id
+   * @param {string} modelType
+   */
+  moveTo(id, modelType) {
+    this.open = { id, modelType };
+    this.draw();
+    this.onChange();
+  }
+
+  draw() {
+    if (!this.config) return;
+    const options = this.choices.map(([type, name]) => h("option", { value: type, selected: type === this.chosen }, name));
+    if (this.chosen !== CUSTOM) options.push(h("option", { value: CUSTOM }, t("My own model…")));
+    this.select.replaceChildren(...options);
+    this.select.title = this.nameOf(this.chosen);
+  }
+
+  /** @param {string} type */
+  async choose(type) {
+    try {
+      if (this.open.id) {
+        await ask("PATCH", `conversations/${this.open.id}`, { body: { model_type: type } });
+        this.open.modelType = type;
+      } else {
+        this.config = await ask("POST", "api/config", { body: { model_type: type } });
+      }
+    } catch (error) {
+      if (type === CUSTOM) this.onOwn();
+      else toast(/** @type {Error} */ (error).message);
+    }
+    this.draw();
+    this.onChange();
+  }
+}

@@ -1,0 +1,116 @@
+/** How answers are made: temperature, tokens at most, and what the model is told before all else. */
+
+import { ask } from "./api.js";
+import { byId, h } from "./dom.js";
+import { t } from "./i18n.js";
+import { toast } from "./notices.js";
+import { keep, recall } from "./storage.js";
+
+const DEFAULT_TEMPERATURE = 0.7;
+
+export class Panel {
+  constructor() {
+    this.element = byId("panel");
+    this.button = byId("open-panel");
+    /** @type {string | null} */
+    this.id = null;
+    /** @type {{temperature?: number, max_tokens?: number}} What was set, of the fields of `POST /chat`. */
+    this.set = {};
+    this.systemPrompt = "";
+    this.temperature = h("input", { type: "range", id: "temperature", min: 0, max: 2, step: 0.1 });
+    this.shown = h("output", { for: "temperature" });
+    this.maxTokens = h("input", { type: "number", id: "max-tokens", min: 1, max: 131072, step: 1 });
+    this.system = h("textarea", { id: "system-prompt", rows: 4, dir: "auto" });
+    this.reset = h("button", { type: "button", class: "button quiet" }, t("Reset"));
+    this.element.append(
+      field("temperature", t("Temperature"), this.temperature, this.shown),
+      field("max-tokens", t("Tokens at most"), this.maxTokens),
+      field("system-prompt", t("System prompt"), this.system),
+      h("p", { class: "hint" }, t("What the model is told before the conversation, such as “Answer briefly.”")),
+      this.reset,
+    );
+    this.button.addEventListener("click", () => this.toggle());
+    this.temperature.addEventListener("input", () => this.keepOptions());
+    this.maxTokens.addEventListener("change", () => this.keepOptions());
+    this.system.addEventListener("change", () => this.keepSystem());
+    this.reset.addEventListener("click", () => this.forget());
+    this.moveTo(null, "");
+  }
+
+  toggle(isOpen = this.element.hidden) {
+    this.element.hidden = !isOpen;
+    this.button.setAttribute("aria-expanded", String(isOpen));
+    if (isOpen) this.temperature.focus();
+  }
+
+  /**
+   * Show what counts in a conversation.
+   * @param {string | null} id
+   * @param {string} systemPrompt
+   */
+  moveTo(id, systemPrompt) {
+    this.id = id;
+    this.set = recall(`options.${id ?? "new"}`) ?? {};
+    this.systemPrompt = id ? systemPrompt : (recall("system.new") ?? "");
+    this.system.value = this.systemPrompt;
+    this.draw();
+  }
+
+  draw() {
+    this.temperature.value = String(this.set.temperature ?? DEFAULT_TEMPERATURE);
+    this.shown.textContent = this.set.temperature ?? t("Default");
+    this.maxTokens.value = this.set.max_tokens ?? "";
+    this.maxTokens.placeholder = t("Default");
+    this.button.classList.toggle("set", Boolean(Object.keys(this.set).length || this.systemPrompt));
+  }
+
+  keepOptions() {
+    const tokens = Math.round(Number(this.maxTokens.value));
+    this.set = { ...this.set };
+    if (document.activeElement === this.temperature) this.set.temperature = Number(this.temperature.value);
+    if (tokens > 0) this.set.max_tokens = Math.min(tokens, 131072);
+    else delete this.set.max_tokens;
+    keep(`options.${this.id ?? "new"}`, Object.keys(this.set).length ? this.set : null);
+    this.draw();
+  }
+
+  forget() {
+    this.set = {};
+    keep(`options.${this.id ?? "new"}`, null);
+    this.draw();
+  }
+
+  async keepSystem() {
+    this.systemPrompt = this.system.value;
+    this.draw();
+    if (!this.id) {
+      keep("system.new", this.systemPrompt);
+      return;
+    }
+    try {
+      await ask("PATCH", `conversations/${this.id}`, { body: { system_prompt: this.systemPrompt } });
+    } catch (error) {
+      toast(/** @type {Error} */ (error).message);
+    }
+  }
+
+  /**
+   * A new conversation got its id, and takes with it what was set for it.
+   * @param {string} id
+   */
+  rename(id) {
+    if (Object.keys(this.set).length) keep(`options.${id}`, this.set);
+    keep("options.new", null);
+    keep("system.new", null);
+    this.id = id;
+  }
+}
+
+/**
+ * @param {string} id
+ * @param {string} label
+ * @param {...HTMLElement} controls
+ */
+function field(id, label, ...controls) {
+  return h("div", { class: "field" }, h("label", { for: id }, label), ...controls);
+}

@@ -1,0 +1,60 @@
+"""What the views of every HTTP door are written with: who calls, what was sent, and how OpenAPI shows it."""
+
+from __future__ import annotations
+
+import uuid
+from functools import cache
+from typing import Any
+
+from django.utils import translation
+from drf_spectacular.helpers import forced_singular_serializer
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter
+from rest_framework.request import Request
+from rest_framework.serializers import Serializer
+
+from ..access.rules import Caller
+from ..exceptions import NotFound
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who calls, as ``CallerAuthentication`` found."""
+    caller = request.user
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def validated(serializer_class: type[Serializer[Any]], data: Any) -> dict[str, Any]:
+    """Return ``data`` as the serializer takes it, or raise its errors by field."""
+    valid: dict[str, Any] = _validator(serializer_class, translation.get_language()).run_validation(data)
+    return valid
+
+
+@cache
+def _validator(serializer_class: type[Serializer[Any]], _language: str | None) -> Serializer[Any]:
+    """Return the one serializer that validates: a new one each time would copy all its fields (0.3 ms).
+
+    One for each language: the framework keeps a message in the language in which it was first asked for.
+    """
+    return serializer_class()
+
+
+def uuid_of(text: str) -> uuid.UUID:
+    """Parse an id of a path; a malformed one is ``NotFound`` like any unknown one."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise NotFound() from None
+
+
+def request_example(body: dict[str, Any]) -> OpenApiExample:
+    """Return a body that the documentation shows."""
+    return OpenApiExample("A request", body, request_only=True)
+
+
+def one(serializer_class: type[Serializer[Any]]) -> Any:
+    """Return the answer of a call named `list` that is one object, which holds the list."""
+    return forced_singular_serializer(serializer_class)  # type: ignore[no-untyped-call]
+
+
+SESSION_ID = OpenApiParameter("session_id", uuid.UUID, OpenApiParameter.PATH)
+GENERATION_ID = OpenApiParameter("generation_id", uuid.UUID, OpenApiParameter.PATH)

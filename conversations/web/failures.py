@@ -1,0 +1,47 @@
+"""Answers that failed, as problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponse
+
+from ..engine import answer_errors
+from ..engine.completions import ProviderError
+from ..engine.events import INTERRUPTED, Ending
+from .errors import problem_from, problem_response
+
+
+def failure(
+    code: str,
+    reason: str,
+    retry_after: int | None,
+    *,
+    status: int,
+    headers: Mapping[str, str] | None = None,
+    **extra: Any,
+) -> HttpResponse:
+    """Return the problem of a failed answer; ``status`` is that of a code which is none of ours."""
+    return problem_response(
+        status=answer_errors.ANSWER_STATUS.get(code, status),
+        code=code,
+        detail=answer_errors.describe(code, reason),
+        headers=headers,
+        retry_after=answer_errors.retry_after_of(code, retry_after),
+        **extra,
+    )
+
+
+def failure_of(ending: Ending, *, headers: Mapping[str, str] | None = None, **extra: Any) -> HttpResponse:
+    """Return the problem of a stored answer that ended in failure, or was interrupted."""
+    code = ending.error_code or INTERRUPTED
+    return failure(code, ending.error_message, ending.retry_after, status=500, headers=headers, **extra)
+
+
+def error_from(error: Exception) -> HttpResponse:
+    """Answer an exception, a model's failure among them."""
+    if not isinstance(error, ProviderError):
+        return problem_from(error)
+    seconds = None if error.retry_after is None else round(error.retry_after)
+    return failure(error.code, error.message, seconds, status=502)

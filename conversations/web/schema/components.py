@@ -1,0 +1,141 @@
+"""Shapes that no serializer has: problems, and what a stream sends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+PROBLEM: Schema = {
+    "type": "object",
+    "description": "RFC 9457. `code` is a stable word; `detail` is in the caller's language.",
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {"type": "object", "additionalProperties": True, "description": "What is wrong, by field."},
+        "retry_after": {"type": "integer", "description": "Seconds to wait."},
+        "session_id": {"type": "string", "format": "uuid", "description": "Of an answer that failed."},
+        "message_id": {"type": "integer", "description": "Of an answer that failed."},
+        "generation_id": {"type": "string", "format": "uuid", "description": "Of an answer that failed."},
+    },
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+}
+
+
+def reference(name: str) -> Schema:
+    """Return a reference to a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(description: str, **properties: Schema) -> Schema:
+    """Return an object all of whose properties always come."""
+    return {"type": "object", "description": description, "properties": properties, "required": list(properties)}
+
+
+EVENTS = reference("StreamEvent")
+# What the JSON in an event's `data` is, and a frame's on the socket but for `id`, `generation_id` and `position`.
+DATA: dict[str, Schema] = {
+    "ChunkData": _object("More text of the answer.", chunk={"type": "string"}),
+    "ReasoningData": _object("More of what the model thinks, before the answer.", reasoning={"type": "string"}),
+    "ErrorData": _object("Why the answer failed; comes right before `done`.", error=reference("StreamError")),
+    "DoneData": _object(
+        "The end: each stream has exactly one.",
+        done={"type": "boolean", "enum": [True]},
+        status=reference("AnswerEnd"),
+        session_id={"type": "string", "format": "uuid"},
+        message_id={"type": "integer"},
+        generation_id={"type": "string", "format": "uuid"},
+        finish_reason={"type": ["string", "null"]},
+        usage={"oneOf": [reference("Usage"), {"type": "null"}]},
+        reasoning_chars={
+            "type": "integer",
+            "minimum": 0,
+            "description": "How many characters of the text, from its beginning, are what the model thought. Some of "
+            "them may have come as `chunk`, where the model's server did not say so in time.",
+        },
+    ),
+}
+FEED = reference("FeedEvent")
+# What the JSON in an event of the feed is, and a frame's on the socket but for `type` and `id`.
+FEED_DATA: dict[str, Schema] = {
+    "FeedResync": _object("List again: nothing was kept.", event={"type": "string", "enum": ["resync"]}),
+    "FeedConversation": {
+        "type": "object",
+        "description": "Something is new in a conversation, which is told as it is now unless it is `deleted`.",
+        "properties": {
+            "event": {"type": "string", "enum": ["conversation"]},
+            "change": {"type": "string", "enum": ["created", "changed", "titled", "selected", "deleted"]},
+            "session_id": {"type": "string", "format": "uuid"},
+            "conversation": reference("Conversation"),
+        },
+        "required": ["event", "change", "session_id"],
+    },
+    "FeedReply": {
+        "type": "object",
+        "description": "An answer began, or ended, with its status.",
+        "properties": {
+            "event": {"type": "string", "enum": ["reply"]},
+            "change": {"type": "string", "enum": ["started", "ended"]},
+            "session_id": {"type": "string", "format": "uuid"},
+            "generation_id": {"type": "string", "format": "uuid"},
+            "message_id": {"type": "integer"},
+            "status": reference("AnswerEnd"),
+        },
+        "required": ["event", "change", "session_id", "generation_id", "message_id"],
+    },
+}
+COMPONENTS: dict[str, Schema] = {
+    "Problem": PROBLEM,
+    "OpenAIError": _object(
+        "A refusal as OpenAI's API tells it.",
+        error=_object(
+            "What was refused or failed, and why.",
+            message={"type": "string", "description": "In the caller's language."},
+            type={"type": "string"},
+            param={"type": ["string", "null"], "description": "The field that is wrong."},
+            **{"code": {"type": "string"}},
+        ),
+    ),
+    "AnswerEnd": {"type": "string", "enum": ["completed", "stopped", "failed", "interrupted"]},
+    "StreamError": {
+        "type": "object",
+        "properties": {
+            "code": {"type": "string"},
+            "message": {"type": "string", "description": "In the reader's language."},
+            "retry_after": {"type": "integer", "description": "Seconds to wait, where they are known."},
+        },
+        "required": ["code", "message"],
+    },
+    **DATA,
+    **FEED_DATA,
+    "FeedData": {"oneOf": [reference(name) for name in FEED_DATA]},
+    "FeedEvent": {
+        "type": "object",
+        "description": "A server-sent event of the feed.",
+        "properties": {
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": reference("FeedData")},
+            "retry": {"type": "integer", "description": "Milliseconds until a client should connect again."},
+        },
+        "required": ["data"],
+    },
+    "StreamData": {"oneOf": [reference(name) for name in DATA]},
+    "StreamEvent": {
+        "type": "object",
+        "description": "A server-sent event: a `chunk` or `reasoning`, perhaps an `error`, and at last `done`.",
+        "properties": {
+            "id": {"type": "string", "description": "Send it as Last-Event-ID to resume after this event."},
+            "event": {"type": "string", "enum": ["message"]},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": reference("StreamData"),
+            },
+            "retry": {"type": "integer", "description": "Milliseconds until a client should connect again."},
+        },
+        "required": ["data"],
+    },
+}

@@ -1,0 +1,208 @@
+"""Reads the answer to Anthropic's Messages: events or one JSON document in, deltas out. No I/O.
+
+https://docs.anthropic.com/en/api/messages-streaming has the events.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from django.utils.translation import gettext_noop
+
+from .. import failures
+from ..exceptions import AnswerCut, ProviderError, UpstreamProtocolError
+from ..reasons import clean_reason, without_key
+from ..sse import Event
+from ..text import TextCleaner, clean
+from ..types import CompletionFinished, ContentDelta, Delta, ReasoningDelta, ToolCallDelta, Usage
+from .chunk import count
+from .documents import parsed
+from .ending import broken_off, judged
+from .framing import LAST, PLAIN, WHOLE
+from .gathered import Gathered
+
+MAX_WORD_CHARS = 200
+MAX_UNKNOWN_PARTS = 8
+# Their words for the end of an answer, in the words of OpenAI's API; every other word is kept.
+FINISH_REASONS: Mapping[str, str] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_PROMPT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_NO_BLOCKS = frozenset({"redacted_thinking"})
+
+
+class MessagesReader:
+    """The counterpart of ``AnswerReader``; the attributes mean the same."""
+
+    def __init__(self, *, max_bytes: int, key: str = "", takes_tools: bool = False) -> None:
+        self.finish_reason: str | None = None
+        self.model = ""
+        self.events = 0
+        self.unknown_parts: set[str] = set()
+        self.whole = False
+        self._key = key
+        self._takes_tools = takes_tools
+        self._gathered = Gathered(max_bytes=max_bytes, finds_thoughts=False)
+        self._reasoning = TextCleaner()
+        self._content = TextCleaner()
+        self._prompt_tokens: int | None = None
+        self._completion_tokens: int | None = None
+        # The tool's call that is being said: which it is, and whether its arguments came in pieces.
+        self._calls = 0
+        self._in_call = self._in_pieces = False
+
+    @property
+    def begun(self) -> bool:
+        return self._gathered.begun
+
+    def read(self, events: Iterable[Event]) -> Iterator[Delta]:
+        """Yield what ``events``, which came together, say; what came before an error is given before it is raised."""
+        try:
+            for event in events:
+                self._event(event)
+        except ProviderError:
+            yield from self._gathered.take()
+            raise
+        yield from self._gathered.take()
+
+    def flush(self) -> list[Delta]:
+        """Return the deltas that were held back because more might have belonged to them."""
+        self._end_text()
+        self._gathered.flush()
+        return self._gathered.take()
+
+    def finished(self) -> CompletionFinished:
+        """Return the last delta. Raises ``AnswerCut`` if the answer is not whole, ``EmptyAnswer`` if it is none."""
+        if self.finish_reason is None:
+            raise broken_off()
+        usage = None
+        if self._prompt_tokens is not None and self._completion_tokens is not None:
+            total = self._prompt_tokens + self._completion_tokens
+            usage = Usage(self._prompt_tokens, self._completion_tokens, total) if total else None
+        finished = CompletionFinished(self.finish_reason, usage, self.model)
+        return judged(finished, answered=self._gathered.answered, thought=self._gathered.thought)
+
+    def _event(self, event: Event) -> None:
+        if self.whole:
+            return
+        if event.event == PLAIN:
+            raise AnswerCut(clean_reason(event.data, key=self._key) or str(broken_off()))
+        if not event.data.lstrip().startswith("{"):
+            return
+        try:
+            document = parsed(event.data)
+        except ValueError:
+            if event.event == LAST:
+                return  # half of one: what is missing was cut off
+            raise UpstreamProtocolError(gettext_noop("The model's server sent malformed JSON.")) from None
+        self.events += 1
+        if event.event == WHOLE and document.get("type") == "message":
+            self._message(document)
+        elif error := failures.from_document(document, key=self._key):
+            if self.finish_reason is None:
+                raise error
+        else:
+            self._say(document)
+
+    def _say(self, document: Mapping[str, Any]) -> None:
+        kind = document.get("type")
+        if kind == "message_start":
+            self._start(_mapping(document.get("message")))
+        elif kind == "content_block_start":
+            self._block(_mapping(document.get("content_block")))
+        elif kind == "content_block_delta":
+            self._delta(_mapping(document.get("delta")))
+        elif kind == "content_block_stop":
+            self._end_block()
+        elif kind == "message_delta":
+            self._end(_mapping(document.get("delta")).get("stop_reason"))
+            self._count(_mapping(document.get("usage")))
+        elif kind == "message_stop":
+            self.whole = self.finish_reason is not None
+
+    def _message(self, document: Mapping[str, Any]) -> None:
+        """A whole answer in one document."""
+        self._start(document)
+        content = document.get("content")
+        for block in content if isinstance(content, list) else []:
+            self._block(_mapping(block))
+            self._end_block()
+        self._end(document.get("stop_reason"))
+        self.whole = self.finish_reason is not None
+
+    def _start(self, message: Mapping[str, Any]) -> None:
+        self.model = self.model or self._word(message.get("model"))
+        self._count(_mapping(message.get("usage")))
+
+    def _block(self, block: Mapping[str, Any]) -> None:
+        kind = block.get("type")
+        if kind == "text":
+            self._text(ContentDelta, block.get("text"))
+        elif kind == "thinking":
+            self._text(ReasoningDelta, block.get("thinking"))
+        elif kind == "tool_use" and self._takes_tools:
+            self._end_text()
+            given = block.get("input")
+            arguments = json.dumps(given, ensure_ascii=False) if given else ""
+            name, identifier = self._word(block.get("name")), self._word(block.get("id"))
+            self._gathered.call(ToolCallDelta(self._calls, identifier, name, arguments))
+            self._in_call, self._in_pieces = True, bool(arguments)
+        elif kind not in _NO_BLOCKS and kind != "tool_use" and len(self.unknown_parts) < MAX_UNKNOWN_PARTS:
+            self.unknown_parts.add(self._word(kind) or "?")
+
+    def _delta(self, delta: Mapping[str, Any]) -> None:
+        kind = delta.get("type")
+        if kind == "text_delta":
+            self._text(ContentDelta, delta.get("text"))
+        elif kind == "thinking_delta":
+            self._text(ReasoningDelta, delta.get("thinking"))
+        elif (
+            kind == "input_json_delta"
+            and self._in_call
+            and isinstance(text := delta.get("partial_json"), str)
+            and text
+        ):
+            self._gathered.call(ToolCallDelta(self._calls, arguments=clean(text)))
+            self._in_pieces = True
+
+    def _end_block(self) -> None:
+        if self._in_call:
+            if not self._in_pieces:
+                self._gathered.call(ToolCallDelta(self._calls, arguments="{}"))
+            self._calls += 1
+            self._in_call = False
+
+    def _text(self, kind: type[ContentDelta] | type[ReasoningDelta], text: object) -> None:
+        if isinstance(text, str) and text:
+            cleaner = self._content if kind is ContentDelta else self._reasoning
+            self._gathered.add(kind, cleaner.feed(text))
+
+    def _end_text(self) -> None:
+        self._gathered.add(ReasoningDelta, self._reasoning.flush())
+        self._gathered.add(ContentDelta, self._content.flush())
+
+    def _end(self, reason: object) -> None:
+        if word := self._word(reason):
+            self.finish_reason = FINISH_REASONS.get(word, word)
+
+    def _count(self, usage: Mapping[str, Any]) -> None:
+        """The prompt is counted at the begin, and perhaps again at the end; the answer at the end."""
+        if any(count(usage.get(name)) for name in _PROMPT):
+            self._prompt_tokens = sum(count(usage.get(name)) or 0 for name in _PROMPT)
+        if (tokens := count(usage.get("output_tokens"))) is not None:
+            self._completion_tokens = max(tokens, self._completion_tokens or 0)
+
+    def _word(self, value: object) -> str:
+        return without_key(clean(value), self._key)[:MAX_WORD_CHARS] if isinstance(value, str) else ""
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,298 @@
+"""One connection to a model's server, HTTP/1.1 as in RFC 9112, and what comes back on it.
+
+httptools (llhttp, Node's parser) takes messages apart, strictly. Here is what a parser does not decide: how much a
+server may send, when an answer is whole, and whether its connection may carry another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from .dial import Origin
+from .errors import ConnectionClosedError, MalformedAnswerError, NoAnswerError
+
+# All that a server may send before the head of its answer is complete, or between two pieces of its body, and how
+# many informational responses ("100 Continue", which nobody asked for) may be among it.
+MAX_HEAD_BYTES = 65_536
+MAX_INFORMATIONAL = 16
+# So much of a body waits to be read before the server has to wait, and so much is taken from a socket at a time,
+# where that is not TLS.
+HIGH_WATER = 65_536
+BUFFER_BYTES = 16_384
+# Of a request that is larger some may not be sent yet when its answer refuses it: beneath TLS nobody can ask.
+SENT_AT_ONCE = 16_384
+
+
+class Answer:
+    """What comes back on one request. Whoever reads it releases it, at its end or before.
+
+    ``header`` and ``read`` may be waited for by one task at a time.
+    """
+
+    def __init__(self, connection: Connection, *, has_body: bool) -> None:
+        self.status = 0
+        # As they were sent, names in lower case; those of trailers are not kept.
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.has_head = False
+        # Whether all has come, and whether its connection may carry another answer then.
+        self.is_whole = False
+        self._has_body = has_body
+        self._keeps_alive = False
+        self._ends_with_connection = False
+        self._connection = connection
+        self._parser: Any = HttpResponseParser(self)
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._silent = self._informational = 0
+        self._has_begun = False
+        self._error: Exception | None = None
+        self._waiting: asyncio.Future[None] | None = None
+
+    # What readers ask ---------------------------------------------------------------------------------------
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all has been read."""
+        return self.is_whole and not self._parts
+
+    def header(self, name: bytes) -> str:
+        """Return a header's value, those of several joined with commas; ``""`` without one. ``name``: lower case."""
+        return b", ".join([value for key, value in self.headers if key == name]).decode("latin-1")
+
+    async def head(self) -> None:
+        """Wait for status and headers. Raises ``ConnectionClosedError`` or ``MalformedAnswerError``."""
+        while not self.has_head:
+            await self._news()
+
+    async def read(self) -> bytes:
+        """Return what is there of the body, at least a byte, or ``b""`` at its end. Raises as ``head`` does, once all
+        that came before is read.
+        """
+        while not self._parts:
+            if self.is_whole:
+                return b""
+            await self._news()
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        if self._size > HIGH_WATER:
+            self._connection.resume()
+        self._size = 0
+        return body
+
+    async def _news(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def release(self) -> None:
+        """Give the connection back, for another answer if this one was read to its end; else it is closed."""
+        self._connection.release(self, reusable=self.at_end and self._keeps_alive and self._error is None)
+        self._parser = None  # which holds this answer
+
+    # What the connection brings -----------------------------------------------------------------------------
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take bytes. What comes after the answer's end is not ours: it spoils the connection, not the answer."""
+        size = self._size
+        self._has_begun = True
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            if self.is_whole:
+                self._keeps_alive = False
+            else:
+                self._fail(MalformedAnswerError(str(error)))
+        if self.is_whole or self._size > size:
+            self._silent = 0
+        else:
+            self._silent += len(data)
+            if self._silent > MAX_HEAD_BYTES:
+                self._fail(MalformedAnswerError("too much beside the body of an answer"))
+        if self._size > HIGH_WATER >= size:
+            self._connection.pause()
+        self._wake()
+
+    def end(self, error: Exception | None) -> None:
+        """The connection has ended: so has a body that had no other end, if it did so in order."""
+        if error is None and self._error is None and self._ends_with_connection and self.has_head:
+            self.is_whole = True
+        if not self.is_whole:
+            kind = ConnectionClosedError if self._has_begun else NoAnswerError
+            self._fail(kind(*(error.args if error else ())))
+        self._wake()
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+            self._connection.abort()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    # What the parser calls (it passes their errors on as its own) ---------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.is_whole:
+            self._keeps_alive = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.has_head:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self.is_whole:
+            return
+        self.status = self._parser.get_status_code()
+        if 100 <= self.status < 200:
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL:
+                raise MalformedAnswerError("too many informational answers")
+            self.headers.clear()
+            return
+        self.has_head = True
+        self._ends_with_connection = not (self.header(b"content-length") or self._is_chunked())
+        if not self._has_body:
+            self.is_whole = True
+
+    def on_body(self, body: bytes) -> None:
+        if not self.has_head:
+            raise MalformedAnswerError("an informational answer with a body")
+        if not self.is_whole:
+            self._parts.append(body)
+            self._size += len(body)
+
+    def on_message_complete(self) -> None:
+        if self.has_head and not self.is_whole:
+            self.is_whole = True
+            self._keeps_alive = self._parser.should_keep_alive()
+
+    def _is_chunked(self) -> bool:
+        return self.header(b"transfer-encoding").lower().rpartition(",")[2].strip() == "chunked"
+
+
+class Connection(asyncio.BaseProtocol):
+    """Carries one answer after the other: calls ``on_free`` when it may carry the next, ``on_close`` at its end."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        on_free: Callable[[Connection], None],
+        on_close: Callable[[Connection], None],
+    ) -> None:
+        self.origin = origin
+        self._on_free = on_free
+        self._on_close = on_close
+        self._answer: Answer | None = None
+        self._transport: asyncio.Transport | None = None
+        self._is_large = False
+        # The loop's time since when it carries nothing.
+        self.free_since = 0.0
+
+    async def ask(self, request: bytes, *, has_body: bool = True) -> Answer:
+        """Send a request and return its answer once the head is here. Raises as ``Answer.head`` does."""
+        assert self._transport is not None
+        answer = self._answer = Answer(self, has_body=has_body)
+        self._is_large = len(request) > SENT_AT_ONCE
+        if self._transport.is_closing():
+            answer.end(None)
+        else:
+            self._transport.write(request)
+        try:
+            await answer.head()
+        except BaseException:
+            answer.release()
+            raise
+        return answer
+
+    def release(self, answer: Answer, *, reusable: bool) -> None:
+        """End the use of this connection for an answer."""
+        if answer is not self._answer:
+            return
+        self._answer = None
+        assert self._transport is not None
+        is_sent = not self._transport.get_write_buffer_size() and not (self._is_large and answer.status >= 300)
+        if reusable and is_sent and not self._transport.is_closing():
+            self._on_free(self)
+        else:
+            self.abort()
+
+    def is_usable(self) -> bool:
+        """Whether nothing came since it was last used: neither bytes, which would be the next answer, nor its end."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def pause(self) -> None:
+        """Let the server wait until what came is read."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Take more from the server."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once. An answer that is not whole yet is broken off, even one that the server may end so."""
+        if self._answer is not None:
+            self._answer.end(ConnectionAbortedError())
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What asyncio calls -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def take(self, data: memoryview | bytes) -> None:
+        """Take what came."""
+        if self._answer is None:
+            self.abort()  # nobody asked for it, and it must not become the next answer
+        else:
+            self._answer.feed(data)
+
+    def eof_received(self) -> None:
+        if self._answer is not None:
+            self._answer.end(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._answer is not None:
+            self._answer.end(error)
+        self._on_close(self)
+
+
+class PlainConnection(Connection, asyncio.BufferedProtocol):
+    """Over TCP alone: taken from the socket in small parts, so that a flood holds nobody up for long."""
+
+    def __init__(self, buffer: bytearray, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Shared by all connections of a loop: what comes is taken apart before the next may come.
+        self._buffer = memoryview(buffer)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.take(self._buffer[:nbytes])
+
+
+class SecureConnection(Connection, asyncio.Protocol):
+    """Over TLS: all that was read is taken at once. What is left beneath is lost where the server ends TCP alone."""
+
+    def data_received(self, data: bytes) -> None:
+        self.take(data)

@@ -1,0 +1,111 @@
+"""What a request names beside its path: Host, scheme, method; and who asks for health."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httpx
+import pytest
+
+from conversations.models import Generation
+from tests.chatproject.raw import ask, request
+from tests.conftest import Server
+from tests.upstream import ScriptedUpstream, answer
+
+from .accounts import key_of, make_user, require_login
+
+PROBES = ("/api/health", "/api/health/ready")
+
+
+@pytest.mark.parametrize("path", [*PROBES, "/api/health/"])
+@pytest.mark.parametrize(
+    "host", ["10.42.8.201:8000", "ip-10-0-0-1.internal", "[fd00::1]:80", "_", "a b", "", "localhost"]
+)
+def test_health_answers_to_any_host(client: httpx.Client, path: str, host: str) -> None:
+    assert client.get(path, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/conversations", "/schema", "/api/healthy", "/api/health/x", "/accounts/login"]
+)
+def test_nothing_else_does(client: httpx.Client, path: str) -> None:
+    answer = client.get(path, headers={"Host": "10.42.8.201:8000"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_host")
+
+
+def test_probes_are_not_in_the_log(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        for path in PROBES:
+            client.get(path)
+        client.get("/conversations")
+    lines = [record.getMessage() for record in caplog.records if record.name == "chatproject.access"]
+    assert len(lines) == 1, lines
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "status"),
+    [
+        (b"GET /conversations HTTP/1.1", [], 400),
+        (b"GET /api/health HTTP/1.1", [], 400),
+        (b"GET /conversations HTTP/1.1", [b"Host: localhost", b"Host: localhost"], 400),
+        (b"GET /conversations HTTP/1.1", [b"Host: localhost", b"Host: evil.example"], 400),
+        (b"GET /conversations HTTP/1.1", [b"Host:"], 400),
+        (b"GET /conversations HTTP/1.1", [b"Host: localhost, localhost"], 400),
+        (b"GET /api/health HTTP/1.0", [], 200),
+    ],
+)
+def test_a_request_names_one_host(
+    server: Server, settings: Any, line: bytes, fields: list[bytes], status: int
+) -> None:
+    for allowed in (["localhost"], ["*"]):
+        settings.ALLOWED_HOSTS = allowed
+        received = ask(server.port, request(line, *fields))
+        assert received.status == status
+        assert status == 200 or received.problem["code"] == "invalid_host"
+
+
+@pytest.mark.parametrize(
+    ("said", "redirects"),
+    [
+        *((said, False) for said in ("https", "HTTPS", "Https", "https, http", "HTTPS,HTTP", " https ")),
+        *((said, True) for said in ("http", "HTTP", "http, https", "", "httpss", None)),
+    ],
+)
+def test_the_scheme_that_a_proxy_names_counts_however_it_is_written(
+    server: Server, client: httpx.Client, settings: Any, said: str | None, redirects: bool
+) -> None:
+    require_login(settings)
+    key = key_of(make_user("kim"))
+    for _number in range(2):
+        client.post("/conversations", headers=key)
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    whose = f"Authorization: {key['Authorization']}".encode()
+    fields = [b"Host: localhost", whose, *([b"X-Forwarded-Proto: " + said.encode()] if said is not None else [])]
+    received = ask(server.port, request(b"GET /conversations?limit=1 HTTP/1.1", *fields))
+    url = b"http" if redirects else b"https"
+    assert url + b"://localhost/conversations?" in received.body
+
+
+def test_head_of_a_running_stream_is_the_head_and_nothing_more(
+    server: Server, client: httpx.Client, model: ScriptedUpstream, settings: Any
+) -> None:
+    """And who asks so is no reader: that one leaves does not end the answer."""
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "ON_DISCONNECT": "cancel"}
+    model.script = [answer("a", "b", stall=1)]
+    with client.stream("POST", "/chat", json={"message": "Hello"}) as running:
+        generation = running.headers["X-Generation-Id"]
+        head = client.head(f"/generations/{generation}/stream", timeout=5)
+        assert head.status_code == 200
+        for name in (
+            "X-Session-Id",
+            "X-Message-Id",
+            "X-Generation-Id",
+            "Content-Type",
+            "Cache-Control",
+            "X-Accel-Buffering",
+        ):
+            assert head.headers[name] == running.headers[name]
+        assert "Content-Length" not in head.headers
+        assert client.get(f"/generations/{generation}").json()["status"] == Generation.Status.RUNNING
+        client.post(f"/generations/{generation}/stop")

@@ -1,0 +1,264 @@
+"""Calls of tools in every shape that servers give them; messages and tools as a call sends them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmproviders.answer import AnswerFraming, AnswerReader
+from llmproviders.answer.tool_calls import MAX_CALLS, ToolCalls
+from llmproviders.backends.openai_compatible import OpenAICompatible, request_body
+from llmproviders.dialect import Dialect
+from llmproviders.exceptions import AnswerTooLarge, EmptyAnswer, ProviderError
+from llmproviders.types import (
+    ChatMessage,
+    CompletionFinished,
+    CompletionRequest,
+    ContentDelta,
+    Delta,
+    Image,
+    ReasoningDelta,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+)
+from tests.upstream import ScriptedUpstream, events
+
+from .conftest import endpoint, request
+
+WEATHER = {"name": "weather", "arguments": '{"city": "Köln"}'}
+TIME = {"name": "time", "arguments": "{}"}
+
+
+def piece(**fields: Any) -> dict[str, Any]:
+    """A piece of a call: ``name`` and ``arguments`` under ``function``."""
+    function = {name: fields.pop(name) for name in ("name", "arguments") if name in fields}
+    return {**fields, "function": function}
+
+
+# What deltas have under tool_calls, one after the other, and the calls that it is.
+SHAPES: dict[str, tuple[list[Any], list[tuple[str, str, str]]]] = {
+    "in pieces by index": (
+        [
+            [piece(index=0, id="a", type="function", name="weather", arguments="")],
+            [piece(index=0, arguments='{"city": ')],
+            [piece(index=0, arguments='"Köln"}')],
+        ],
+        [("a", "weather", '{"city": "Köln"}')],
+    ),
+    "whole in one": ([[piece(index=0, id="a", **WEATHER)]], [("a", "weather", WEATHER["arguments"])]),
+    "several at once": (
+        [[piece(index=0, id="a", **WEATHER), piece(index=1, id="b", **TIME)]],
+        [("a", "weather", WEATHER["arguments"]), ("b", "time", "{}")],
+    ),
+    "without index": (
+        [[piece(id="a", **WEATHER)], [piece(id="b", **TIME)]],
+        [("a", "weather", WEATHER["arguments"]), ("b", "time", "{}")],
+    ),
+    "without index, in pieces": (
+        [[piece(id="a", name="weather", arguments='{"city"')], [piece(arguments=': "Köln"}')]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    "arguments as an object": (
+        [[piece(index=0, id="a", name="weather", arguments={"city": "Köln"})]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    "each counted as the first": (
+        [[piece(index=0, id="a", **WEATHER)], [piece(index=0, id="b", **TIME)]],
+        [("a", "weather", WEATHER["arguments"]), ("b", "time", "{}")],
+    ),
+    "from one on": ([[piece(index=1, id="a", **TIME)]], [("a", "time", "{}")]),
+    "beside each other": (
+        [
+            [piece(index=0, id="a", name="weather", arguments='{"city": ')],
+            [piece(index=1, id="b", **TIME)],
+            [piece(index=0, arguments='"Köln"}')],
+        ],
+        [("a", "weather", WEATHER["arguments"]), ("b", "time", "{}")],
+    ),
+    "no arguments": ([[piece(index=0, id="a", name="time")]], [("a", "time", "")]),
+    "the id with each piece": (
+        [[piece(index=0, id="a", name="time", arguments="{")], [piece(index=0, id="a", arguments="}")]],
+        [("a", "time", "{}")],
+    ),
+    "old function_call": ([{"name": "time", "arguments": "{}"}], [("", "time", "{}")]),
+    "nothing of use": ([[None, 5, {}], "x"], []),
+}
+
+
+def calls(deltas: list[ToolCallDelta]) -> list[tuple[str, str, str]]:
+    """What the deltas come to; each call's first has its name, and they come one after the other."""
+    found: list[list[str]] = []
+    for delta in deltas:
+        if delta.index == len(found):
+            assert delta.name
+            assert delta.id
+            found.append([delta.id, delta.name, ""])
+        assert delta.index == len(found) - 1, "one after the other"
+        found[delta.index][2] += delta.arguments
+    return [(identifier, name, arguments) for identifier, name, arguments in found]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_calls_in_every_shape(shape: str) -> None:
+    said, wanted = SHAPES[shape]
+    tools = ToolCalls()
+    deltas = [delta for value in said for delta in tools.feed(value)]
+    deltas += tools.flush()
+    found = calls(deltas)
+    assert [(identifier if wanted[n][0] else "", *rest) for n, (identifier, *rest) in enumerate(found)] == wanted
+
+
+def test_a_call_without_an_id_gets_one() -> None:
+    first, second = (next(ToolCalls().feed([piece(**TIME)])).id for _number in range(2))
+    assert first.startswith("call_")
+    assert first != second
+
+
+def test_nobody_makes_so_many_calls() -> None:
+    tools = ToolCalls()
+    many = [piece(index=number, id=f"{number}", **TIME) for number in range(MAX_CALLS + 1)]
+    with pytest.raises(AnswerTooLarge):
+        list(tools.feed(many))
+
+
+def body_of(said: list[Any], *, finish: str = "tool_calls", text: str = "") -> bytes:
+    deltas = [{"content": text}] if text else []
+    deltas += [{"tool_calls": value} if isinstance(value, list) else {"function_call": value} for value in said]
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+
+
+def read(body: bytes, sizes: list[int], *, takes_tools: bool = True) -> list[Delta]:
+    """What a reader gives of a body that comes in slices of these sizes, again and again."""
+    framing = AnswerFraming(max_line_bytes=100_000, max_bytes=1_000_000)
+    reader = AnswerReader(max_bytes=1_000_000, takes_tools=takes_tools)
+    deltas: list[Delta] = []
+    at, turn = 0, 0
+    while at < len(body):
+        end = at + sizes[turn % len(sizes)]
+        deltas += reader.read(framing.feed(body[at:end]))
+        at, turn = end, turn + 1
+    deltas += reader.read(framing.end())
+    deltas += reader.flush()
+    return [*deltas, reader.finished()]
+
+
+@given(
+    st.sampled_from(sorted(SHAPES)),
+    st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    st.sampled_from(["", "Hm. "]),
+)
+def test_the_same_whatever_the_slices(shape: str, sizes: list[int], text: str) -> None:
+    said, wanted = SHAPES[shape]
+    if not wanted:
+        return
+    deltas = read(body_of([value for value in said if isinstance(value, list | dict)], text=text), sizes)
+    assert "".join(delta.text for delta in deltas if isinstance(delta, ContentDelta)) == text
+    found = calls([delta for delta in deltas if isinstance(delta, ToolCallDelta)])
+    assert [rest for _id, *rest in found] == [rest for _id, *rest in wanted]
+    assert isinstance(deltas[-1], CompletionFinished)
+    assert deltas[-1].finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("finish", ["stop", "function_call", "tool_use", "tool_calls"])
+def test_an_answer_with_calls_ends_as_one(finish: str) -> None:
+    last = read(body_of([[piece(index=0, id="a", **TIME)]], finish=finish), [1000])[-1]
+    assert isinstance(last, CompletionFinished)
+    assert last.finish_reason == "tool_calls"
+    plain = read(body_of([], finish="stop", text="hi"), [1000])[-1]
+    assert isinstance(plain, CompletionFinished)
+    assert plain.finish_reason == "stop"
+
+
+def test_who_offered_no_tools_gets_none() -> None:
+    with pytest.raises(EmptyAnswer):
+        read(body_of([[piece(index=0, id="a", **TIME)]]), [1000], takes_tools=False)
+
+
+def test_a_thought_before_a_call_stays_one() -> None:
+    body = b'data: {"choices":[{"delta":{"content":"<think>hm</think>"}}]}\n\n' + body_of([[piece(id="a", **TIME)]])
+    deltas = read(body, [7])
+    assert "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta)) == "hm"
+    assert not [delta for delta in deltas if isinstance(delta, ContentDelta)]
+
+
+def test_a_whole_answer_has_calls_too() -> None:
+    call = {"id": "a", "type": "function", "function": WEATHER}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    body = json.dumps({"choices": [{"message": message, "finish_reason": "tool_calls"}]}).encode()
+    assert calls([delta for delta in read(body, [9]) if isinstance(delta, ToolCallDelta)]) == [
+        ("a", "weather", WEATHER["arguments"])
+    ]
+
+
+# What is sent -------------------------------------------------------------------------------------------------------
+def test_messages_and_tools_as_they_are_sent() -> None:
+    asked = CompletionRequest(
+        (
+            ChatMessage("user", parts=("What is this?", Image("data:image/png;base64,AA=="))),
+            ChatMessage("assistant", tool_calls=(ToolCall("a", "weather", '{"city": "Bonn"}'), ToolCall("b", "time"))),
+            ChatMessage("tool", "sunny", tool_call_id="a"),
+            ChatMessage("tool", "noon", tool_call_id="b"),
+        ),
+        tools=(Tool("weather", "Says how it is.", {"type": "object"}), Tool("time")),
+        params={"tool_choice": "auto", "top_p": 0.5},
+    )
+    body = request_body(endpoint("http://127.0.0.1/"), asked)
+    assert body["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is this?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bonn"}'}},
+                {"id": "b", "type": "function", "function": {"name": "time", "arguments": "{}"}},
+            ],
+        },
+        {"role": "tool", "content": "sunny", "tool_call_id": "a"},
+        {"role": "tool", "content": "noon", "tool_call_id": "b"},
+    ]
+    assert body["tools"] == [
+        {
+            "type": "function",
+            "function": {"name": "weather", "description": "Says how it is.", "parameters": {"type": "object"}},
+        },
+        {"type": "function", "function": {"name": "time"}},
+    ]
+    assert (body["tool_choice"], body["top_p"], body["stream"]) == ("auto", 0.5, True)
+    plain = request_body(endpoint("http://127.0.0.1/"), request("hi"))
+    assert plain["messages"] == [{"role": "user", "content": "hi"}]
+    assert "tools" not in plain
+
+
+def test_a_system_prompt_goes_before_parts_where_its_role_is_not_taken() -> None:
+    asked = CompletionRequest((ChatMessage("system", "Be brief."), ChatMessage("user", parts=("Hi", Image("data:x")))))
+    body = Dialect(no_system=True).spoken(request_body(endpoint("http://127.0.0.1/"), asked))
+    assert body["messages"][0]["content"][:2] == [
+        {"type": "text", "text": "Be brief."},
+        {"type": "text", "text": "Hi"},
+    ]
+
+
+async def test_over_a_real_connection(upstream: ScriptedUpstream) -> None:
+    said, wanted = SHAPES["beside each other"]
+    chunks = [{"choices": [{"delta": {"tool_calls": value}}]} for value in said]
+    chunks.append({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+    upstream.script = [events(*(json.dumps(chunk) for chunk in chunks), "[DONE]")]
+    provider = OpenAICompatible(endpoint(upstream.url))
+    asked = CompletionRequest((ChatMessage("user", "hi"),), tools=(Tool("weather"), Tool("time")))
+    deltas = [delta async for delta in provider.stream(asked)]
+    assert calls([delta for delta in deltas if isinstance(delta, ToolCallDelta)]) == wanted
+    assert upstream.requests[-1].body["tools"][0]["function"]["name"] == "weather"
+    assert not [delta for delta in deltas if isinstance(delta, ProviderError)]
