@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Request, Route, expect
 
 from tests.upstream import ScriptedUpstream, answer
 
+from .browser import Visitor
 from .chat import Chat, directive, say_by_api, stored
+
+
+class AsManyAs:
+    """Whether a request to a path is the nth."""
+
+    def __init__(self, number: int, path: str) -> None:
+        self.left, self.path = number, path
+
+    def __call__(self, request: Request) -> bool:
+        self.left -= request.url.endswith(self.path)
+        return self.left == 0
 
 
 def test_an_answer_is_made_anew_and_both_can_be_seen(
@@ -158,6 +170,39 @@ def test_a_conversation_is_put_aside_or_on_top_and_back(
         expect(chat.list.get_by_role("listitem").first).not_to_contain_text(title)
     else:
         expect(link).to_have_count(0)
+
+
+def test_what_the_feed_tells_while_the_list_is_on_its_way_is_newer_than_the_list(
+    guest: Visitor, client: httpx.Client
+) -> None:
+    client.post("/conversations", json={"title": "A quagga that was there"})
+    held: list[Route] = []
+    guest.page.route("**/conversations?limit=40", lambda route: held.append(route))
+    chat = Chat(guest.page)
+    with guest.page.expect_request(AsManyAs(2, "/conversations?limit=40")):  # the feed begins with one
+        chat.open()
+    lists = [route.fetch() for route in held]
+    say_by_api(client, "A quagga that came later")
+    later = chat.list.get_by_role("link", name="A quagga that came later")
+    expect(later).to_be_visible()
+    for route, response in zip(held, lists, strict=True):
+        route.fulfill(response=response)
+    expect(chat.list.get_by_role("link", name="A quagga that was there")).to_be_visible()
+    expect(later).to_be_visible()
+
+
+def test_what_is_new_does_not_take_a_row_from_under_the_reader(chat: Chat, client: httpx.Client) -> None:
+    say_by_api(client, "The row of an okapi")
+    button = chat.list.get_by_role("button", name="Actions for The row of an okapi")
+    button.focus()
+    row = button.element_handle()
+    say_by_api(client, "An okapi beside it")
+    expect(chat.list.get_by_role("link", name="An okapi beside it")).to_be_visible()
+    assert row.evaluate("row => row.isConnected && row === document.activeElement")
+    button.press("Enter")
+    chat.page.get_by_role("menuitem", name="Pin").click()
+    expect(chat.list.get_by_role("listitem").first).to_contain_text("The row of an okapi")
+    expect(button).to_be_focused()
 
 
 def test_a_draft_stays_with_its_conversation(chat: Chat, client: httpx.Client) -> None:

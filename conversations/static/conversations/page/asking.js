@@ -140,7 +140,7 @@ export class Asking {
       this.of.transcript.cutFrom(view.message);
       this.of.around.giveBack(unsent.body.message);
       // What an edit took away is shown again.
-      if (this.of.id !== null) this.of.load(this.of.leaving.signal).catch(() => {});
+      if (this.of.id !== null) this.of.reload().catch(() => {});
       this.of.changed();
     };
     const retry = () => {

@@ -41,6 +41,8 @@ export class Conversation {
     /** @type {string | null} */
     this.olderPage = null;
     this.isLoadingOlder = false;
+    /** What is shown is loaded by one at a time, so that the last that was asked for stays. @type {Promise<void>} */
+    this.loading = Promise.resolve();
     this.asking = new Asking(this);
     this.transcript = new Transcript(this.actions(), () => this.loadOlder());
   }
@@ -91,13 +93,32 @@ export class Conversation {
    */
   async open(id) {
     this.leave();
-    const { signal } = this.leaving;
     this.id = id;
     this.info = null;
     this.isTemporary = false;
     this.transcript.clear();
     this.changed();
-    await this.load(signal);
+    await this.reload();
+  }
+
+  /** Show what the server has. */
+  reload() {
+    const { signal } = this.leaving;
+    return this.inTurn(() => this.load(signal), signal);
+  }
+
+  /**
+   * Load after whoever loads now.
+   * @param {() => Promise<void>} load
+   * @param {AbortSignal} signal
+   */
+  inTurn(load, signal) {
+    const turn = this.loading.then(() => {
+      signal.throwIfAborted();
+      return load();
+    });
+    this.loading = turn.catch(() => {}); // Who asked for it is told.
+    return turn;
   }
 
   /** @param {AbortSignal} signal */
@@ -143,8 +164,13 @@ export class Conversation {
 
   /** Look again at what the server has, unless an answer is being read: that tells all there is. */
   async refresh() {
-    if (this.id === null || this.isBusy) return;
     const { signal } = this.leaving;
+    await this.inTurn(() => this.look(signal), signal);
+  }
+
+  /** @param {AbortSignal} signal */
+  async look(signal) {
+    if (this.id === null || this.isBusy) return;
     const info = await ask("GET", `conversations/${this.id}`, { signal });
     if (signal.aborted || this.isBusy) return;
     const isSame = info.active_leaf === this.transcript.leaf && info.generation_id === null;
@@ -250,7 +276,7 @@ export class Conversation {
     const { signal } = this.leaving;
     try {
       await ask("PATCH", `conversations/${this.id}`, { body: { active_leaf: id }, signal });
-      await this.load(signal);
+      await this.reload();
       this.transcript.reveal(id);
     } catch (error) {
       if (!signal.aborted) toast(/** @type {Error} */ (error).message);

@@ -72,6 +72,23 @@ export function marked(text, places) {
   return nodes;
 }
 
+/**
+ * Have these rows, and no others, in this order. Only what is out of place is moved, and the focus stays where it was.
+ * @param {HTMLElement} list
+ * @param {HTMLElement[]} rows
+ */
+export function arrange(list, rows) {
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+  const wanted = new Set(rows);
+  for (const row of /** @type {HTMLElement[]} */ ([...list.children])) if (!wanted.has(row)) row.remove();
+  let next = list.firstElementChild;
+  for (const row of rows) {
+    if (row === next) next = next.nextElementSibling;
+    else list.insertBefore(row, next);
+  }
+  if (focused !== document.activeElement && focused && list.contains(focused)) focused.focus();
+}
+
 /** @returns {string} Random, also where the page came over plain http. */
 export function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));

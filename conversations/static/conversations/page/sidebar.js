@@ -2,10 +2,11 @@
 
 import { ask, nextPage } from "./api.js";
 import { config } from "./config.js";
-import { byId, h, iconButton } from "./dom.js";
+import { arrange, byId, h, iconButton } from "./dom.js";
 import { groupOf, t } from "./i18n.js";
 import { openMenu } from "./menu.js";
 import { toast } from "./notices.js";
+import { titleField } from "./title.js";
 
 const PAGE = 40;
 const UNDO_SECONDS = 30;
@@ -27,6 +28,11 @@ export class Sidebar {
     this.onGone = gone;
     /** @type {Map<string, Item>} */
     this.items = new Map();
+    /** What stands in the list, by id. @type {Map<string, HTMLLIElement>} */
+    this.rows = new Map();
+    /** What the feed told while pages of the list are on their way. @type {Set<any[]>} */
+    this.heard = new Set();
+    this.loads = 0;
     /** @type {string | null} */
     this.next = null;
     /** @type {string | null} */
@@ -43,15 +49,12 @@ export class Sidebar {
 
   /** Fetch the begin of the list again. */
   async load() {
+    this.loads += 1;
     try {
       const path = this.isArchive ? `${FIRST}&archived=true` : FIRST;
       // Those that are pinned stand first, however long ago they were used.
-      const pinned = this.isArchive ? null : ask("GET", PINNED);
-      const page = await ask("GET", path);
-      const items = [...((await pinned)?.conversations ?? []), ...page.conversations];
-      this.items = new Map(items.map((/** @type {Item} */ item) => [item.session_id, item]));
-      this.next = nextPage("conversations", page.next);
-      this.draw();
+      const asked = [ask("GET", path), ...(this.isArchive ? [] : [ask("GET", PINNED)])];
+      await this.takePages(Promise.all(asked), () => (this.items = new Map()));
     } catch (error) {
       this.say(/** @type {Error} */ (error).message);
     }
@@ -61,10 +64,7 @@ export class Sidebar {
     if (!this.next || this.isLoading || this.isHidden) return;
     this.isLoading = true;
     try {
-      const page = await ask("GET", this.next);
-      for (const item of page.conversations) this.items.set(item.session_id, item);
-      this.next = nextPage("conversations", page.next);
-      this.draw();
+      await this.takePages(ask("GET", this.next).then((page) => [page]));
       // Still in sight after a short page: the watcher tells only of changes.
       this.watcher.unobserve(byId("list-end"));
       this.watcher.observe(byId("list-end"));
@@ -72,6 +72,33 @@ export class Sidebar {
       toast(/** @type {Error} */ (error).message);
     } finally {
       this.isLoading = false;
+    }
+  }
+
+  /**
+   * Take in pages of the list, the first of which tells where it goes on. What the feed told while they were on their
+   * way is newer, and taken after them; where the list was asked for anew meanwhile they are left out.
+   * @param {Promise<any[]>} coming
+   * @param {() => void} [before]
+   */
+  async takePages(coming, before) {
+    const load = this.loads;
+    /** @type {any[]} */
+    const heard = [];
+    this.heard.add(heard);
+    try {
+      const pages = await coming;
+      if (load !== this.loads) return;
+      before?.();
+      for (const { conversations } of pages) {
+        for (const item of conversations) this.items.set(item.session_id, item);
+      }
+      this.next = nextPage("conversations", pages[0].next);
+      this.heard.delete(heard);
+      for (const event of heard) this.take(event);
+      this.draw();
+    } finally {
+      this.heard.delete(heard);
     }
   }
 
@@ -96,6 +123,7 @@ export class Sidebar {
    */
   take(event) {
     const { change, session_id, conversation } = event;
+    for (const heard of this.heard) heard.push(event);
     if (change === "deleted" || !conversation) this.remove(session_id);
     else if (conversation.is_archived === this.isArchive) this.put(conversation);
     else this.remove(session_id);
@@ -125,31 +153,49 @@ export class Sidebar {
     const rows = items.map((item) => {
       const its = this.isArchive ? t("Archived") : item.is_pinned ? t("Pinned") : groupOf(item.updated_at);
       const row = this.row(item);
-      if (its !== group) row.dataset.group = group = its;
+      if (its === group) delete row.dataset.group;
+      else row.dataset.group = group = its;
       return row;
     });
-    const focused = document.activeElement?.getAttribute("data-id");
-    this.list.replaceChildren(...rows);
+    this.rows = new Map(items.map((item, index) => [item.session_id, rows[index]]));
+    arrange(this.list, rows);
     this.list.hidden = false;
-    if (focused) this.list.querySelector(`a[data-id="${focused}"]`)?.focus();
     this.say(items.length ? "" : this.isArchive ? t("Nothing is archived.") : t("Your conversations will stand here."));
   }
 
-  /** @param {Item} item */
+  /**
+   * Return the row of a conversation: the one that stands there, so that whoever is at it stays at it.
+   * @param {Item} item
+   * @returns {HTMLLIElement}
+   */
   row(item) {
+    const row = this.rows.get(item.session_id) ?? this.newRow(item.session_id);
+    const [link, more] = /** @type {any} */ (row.children);
     const title = item.title || t("New chat");
-    const { session_id: id } = item;
-    const link = h(
-      "a",
-      { href: `${config.page}?c=${id}`, "data-id": id, "aria-current": id === this.current && "page", dir: "auto" },
-      title,
-    );
+    if (link.textContent !== title) {
+      link.textContent = title;
+      more.setAttribute("aria-label", t("Actions for {title}", { title }));
+    }
+    return row;
+  }
+
+  /**
+   * @param {string} id
+   * @returns {HTMLLIElement}
+   */
+  newRow(id) {
+    const link = h("a", {
+      href: `${config.page}?c=${id}`,
+      "data-id": id,
+      "aria-current": id === this.current && "page",
+      dir: "auto",
+    });
     link.addEventListener("click", (/** @type {MouseEvent} */ event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
       this.onOpen(id);
     });
-    const more = iconButton("dots", t("Actions for {title}", { title }), () => this.openMenu(item, more), {
+    const more = iconButton("dots", "", () => this.openMenu(id, more), {
       class: "icon-button more",
       "aria-haspopup": "menu",
       "aria-expanded": "false",
@@ -159,11 +205,12 @@ export class Sidebar {
   }
 
   /**
-   * @param {Item} item
+   * @param {string} id
    * @param {HTMLElement} button
    */
-  openMenu(item, button) {
-    const id = item.session_id;
+  openMenu(id, button) {
+    const item = this.items.get(id);
+    if (!item) return;
     openMenu(button, [
       { label: t("Rename"), icon: "pencil", run: () => this.rename(item, button) },
       {
@@ -200,27 +247,17 @@ export class Sidebar {
     const row = button.closest("li");
     if (!row) return;
     const id = item.session_id;
-    const field = h("input", { class: "rename", "aria-label": t("Title"), maxlength: 200 });
-    field.value = item.title;
     this.renaming = id;
-    const leave = (/** @type {boolean} */ isMeant) => {
-      if (this.renaming !== id) return;
+    this.rows.delete(id); // This one becomes a field.
+    const field = titleField(item.title, (title) => {
       this.renaming = null;
-      const title = field.value.trim();
-      if (isMeant && title && title !== item.title) {
+      if (title && title !== item.title) {
         this.items.set(id, { ...item, title });
         this.change(id, { title });
       }
       this.draw();
       this.list.querySelector(`a[data-id="${id}"]`)?.focus();
-    };
-    field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-      if (event.isComposing) return;
-      if (event.key === "Enter") leave(true);
-      if (event.key === "Escape") leave(false);
-      event.stopPropagation();
     });
-    field.addEventListener("blur", () => leave(true));
     row.replaceChildren(field);
     field.focus();
     field.select();
