@@ -63,6 +63,17 @@ def test_a_message_is_edited_and_sent_anew(chat: Chat, client: httpx.Client) -> 
     ]
 
 
+def test_a_question_can_be_edited_though_the_next_came_before_its_id(chat: Chat) -> None:
+    held: list[Route] = []
+    chat.page.route("**/messages?*limit=2", lambda route: route.continue_() if held else held.append(route))
+    chat.ask("What is two and two?")
+    edit = chat.questions.first.get_by_role("button", name="Edit")
+    expect(edit).to_be_disabled()
+    chat.ask("And three and three?")
+    held[0].continue_()
+    expect(edit).to_be_enabled()
+
+
 def test_copy_gives_the_answer_as_the_model_wrote_it(chat: Chat) -> None:
     chat.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     chat.ask(directive("Some **bold** text\n\n", "- and\n- a list"))

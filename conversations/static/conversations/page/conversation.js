@@ -255,8 +255,8 @@ export class Conversation {
     const page = await this.page(view.message.id, signal, 2);
     if (signal.aborted) return;
     const [question, answer] = page.messages.slice(-2);
-    /** @type {any} */
-    const before = this.transcript.views.at(-2);
+    // Its reader may have sent the next one by now: it is no longer the last.
+    const before = this.transcript.before(view);
     if (answer) view.complete(answer);
     if (before && question && question.role === "user" && before.message.id === null) before.show(question);
   }

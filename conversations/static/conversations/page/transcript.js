@@ -130,6 +130,14 @@ export class Transcript {
     return this.views.at(-1);
   }
 
+  /**
+   * @param {any} view
+   * @returns {any} The one above it, or undefined.
+   */
+  before(view) {
+    return this.views[this.views.indexOf(view) - 1];
+  }
+
   /** @returns {number | null} The last stored message: after it the next one is said. */
   get leaf() {
     return this.views.findLast((view) => view.message.id !== null)?.message.id ?? null;
