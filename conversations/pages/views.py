@@ -50,6 +50,7 @@ MODULES = (
     "sidebar",
     "storage",
     "stream",
+    "title",
     "transcript",
     "usage",
 )
