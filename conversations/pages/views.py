@@ -22,6 +22,7 @@ from .texts import TEXTS
 MODULES = (
     "answer",
     "api",
+    "apikeys",
     "asking",
     "composer",
     "config",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import httpx
 from playwright.sync_api import Page, expect
 
 from tests.processes.server import ServerProcess, manage
@@ -47,6 +48,47 @@ def test_who_logs_in_sees_only_conversations_of_their_own(
         assert page.request.get(f"/conversations/{of_ann}").status == 404
         for chat in chats.values():
             chat.page.context.close()
+
+
+def test_keys_are_made_shown_once_and_revoked_and_the_menu_logs_out(
+    visit: Callable[..., Visitor], new_server: Callable[..., ServerProcess]
+) -> None:
+    server = new_server(REQUIRE_LOGIN="true")
+    account = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "DJANGO_SUPERUSER_EMAIL": "cleo@example.com"}
+    manage({**server.env, **account}, "createsuperuser", "--no-input", "--username", "cleo")
+    with server, httpx.Client(base_url=server.url) as program:
+        guest = visit(server.url)
+        page = guest.page
+        page.goto("/")
+        log_in(page, "cleo")
+        page.wait_for_url(f"{server.url}/")
+        Chat(page).open()
+        page.get_by_role("button", name="cleo").click()
+        page.get_by_role("menuitem", name="Settings").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_text("No keys yet.")).to_be_visible()
+        dialog.get_by_label("What the new key is for").fill("a notebook")
+        dialog.get_by_label("It ends after").select_option("90 days")
+        dialog.get_by_role("button", name="Make the key").click()
+        key = dialog.get_by_role("textbox", name="The new key", exact=True).input_value()
+        program.headers["Authorization"] = f"Bearer {key}"
+        assert program.get("/conversations").status_code == 200
+        keys = dialog.get_by_role("list", name="API keys").get_by_role("listitem")
+        expect(keys).to_contain_text(["a notebook"])
+        expect(keys).not_to_contain_text([key])
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="cleo").click()
+        page.get_by_role("menuitem", name="Settings").click()
+        expect(keys).to_have_count(1)
+        expect(dialog.get_by_role("textbox", name="The new key", exact=True)).to_have_count(0)
+        dialog.get_by_role("button", name="Revoke the key a notebook").click()
+        expect(keys).to_have_count(0)
+        assert program.get("/conversations").status_code == 401
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="cleo").click()
+        page.get_by_role("menuitem", name="Log out").click()
+        page.wait_for_url("**/accounts/login**")
+        guest.context.close()
 
 
 def test_a_model_of_ones_own_is_tried_and_then_answers(

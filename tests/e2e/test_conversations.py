@@ -216,6 +216,31 @@ def test_what_is_new_does_not_take_a_row_from_under_the_reader(chat: Chat, clien
     expect(button).to_be_focused()
 
 
+def test_what_is_written_before_the_scripts_are_there_stays(chat: Chat) -> None:
+    chat.box.fill("A draft that was there.")
+    held: list[Route] = []
+    chat.page.route("**/page/main*.js", lambda route: held.append(route))
+    chat.page.reload(wait_until="commit")
+    chat.box.fill("Early words")
+    chat.box.press("Enter")
+    expect(chat.send_button).to_be_disabled()
+    held[0].continue_()
+    expect(chat.examples).to_be_visible()
+    expect(chat.box).to_have_value("A draft that was there.\nEarly words")
+    chat.page.unroute_all()
+    chat.page.reload()
+    expect(chat.box).to_have_value("A draft that was there.\nEarly words")
+
+
+def test_a_rating_keeps_the_focus(chat: Chat) -> None:
+    chat.ask("A question worth an answer")
+    good = chat.answers.last.get_by_role("button", name="Good answer")
+    good.focus()
+    good.press("Enter")
+    expect(good).to_have_attribute("aria-pressed", "true")
+    expect(good).to_be_focused()
+
+
 def test_a_draft_stays_with_its_conversation(chat: Chat, client: httpx.Client) -> None:
     turn = say_by_api(client, "Drafts of a badger")
     chat.open(turn["session_id"])

@@ -1,6 +1,6 @@
 /** An answer: what the model thinks, what it says, how that ended, and what can be done with it. */
 
-import { h, iconButton } from "./dom.js";
+import { h, iconButton, refill } from "./dom.js";
 import { formatCost, formatDuration, formatMoment, formatNumber, t } from "./i18n.js";
 import { icon } from "./icons.js";
 import { openMenu } from "./menu.js";
@@ -134,7 +134,8 @@ export class AnswerView {
    * @param {Message} message
    */
   complete(message) {
-    Object.assign(this.message, message);
+    // A rating that was given meanwhile is newer.
+    Object.assign(this.message, message, { feedback: this.message.feedback ?? message.feedback });
     this.showTools();
   }
 
@@ -190,7 +191,8 @@ export class AnswerView {
   showTools() {
     const again = iconButton("refresh", t("Regenerate"), () => this.chooseModel(again), { "aria-haspopup": "menu" });
     if (this.message.status === "failed" || this.message.status === "interrupted") again.hidden = true;
-    this.tools.replaceChildren(
+    refill(
+      this.tools,
       ...[
         branchArrows(this.message, this.actions),
         copyButton(() => this.text),
@@ -230,7 +232,8 @@ export class AnswerView {
     const parts = [];
     if (model) parts.push(h("span", { class: "info-model" }, model));
     if (usage?.completion_tokens) {
-      parts.push(h("span", {}, t("{n} tokens", { n: formatNumber(usage.completion_tokens) })));
+      const n = formatNumber(usage.completion_tokens);
+      parts.push(h("span", {}, usage.completion_tokens === 1 ? t("{n} token", { n }) : t("{n} tokens", { n })));
     }
     const took = ended_at ? new Date(ended_at).getTime() - new Date(created_at).getTime() : this.duration;
     if (took) parts.push(h("span", {}, formatDuration(took)));

@@ -26,8 +26,8 @@ export class Unreachable extends Error {
   }
 }
 
-/** @returns {string} */
-function csrfToken() {
+/** @returns {string} The one that counts now: a login in another tab makes a new one. */
+export function csrfToken() {
   const start = `${config.csrf.cookie}=`;
   const cookie = document.cookie.split("; ").find((one) => one.startsWith(start));
   return cookie ? cookie.slice(start.length) : config.csrf.token;

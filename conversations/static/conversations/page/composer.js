@@ -16,6 +16,8 @@ export class Composer {
     this.onSend = send;
     this.where = "new";
     this.isBusy = false;
+    /** What was written before the scripts were there. */
+    this.early = this.area.value.trimEnd();
     this.form.addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
       this.submit();
@@ -69,9 +71,10 @@ export class Composer {
    */
   moveTo(id) {
     this.where = id ?? "new";
-    this.area.value = recall(`draft.${this.where}`) ?? "";
-    this.grow();
-    this.update();
+    const draft = recall(`draft.${this.where}`) ?? "";
+    const early = this.early === draft ? "" : this.early;
+    this.early = "";
+    this.setText([draft, early].filter(Boolean).join("\n"));
   }
 
   /**

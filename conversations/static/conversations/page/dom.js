@@ -44,6 +44,18 @@ export function iconButton(drawing, label, onclick, attributes = {}) {
   return h("button", all, icon(drawing));
 }
 
+/**
+ * Have these in an element instead of what is there; a button that had the focus has it again, by its name.
+ * @param {HTMLElement} element
+ * @param {...(Node | string)} children
+ */
+export function refill(element, ...children) {
+  const { activeElement } = document;
+  const name = element.contains(activeElement) ? activeElement?.getAttribute("aria-label") : null;
+  element.replaceChildren(...children);
+  if (name) [...element.querySelectorAll("button")].find((button) => button.getAttribute("aria-label") === name)?.focus();
+}
+
 /** Give the template's buttons the drawings that they name. */
 export function drawIcons() {
   for (const element of document.querySelectorAll("[data-icon]")) {

@@ -1,6 +1,6 @@
 /** The page: brings its parts together, and follows the address. */
 
-import { ApiError } from "./api.js";
+import { ApiError, csrfToken } from "./api.js";
 import { Composer } from "./composer.js";
 import { config } from "./config.js";
 import { Conversation } from "./conversation.js";
@@ -158,10 +158,7 @@ byId("close-sidebar").addEventListener("click", () => {
 byId("scrim").addEventListener("click", () => toggleSidebar(false));
 byId("new-chat").addEventListener("click", () => go(null));
 byId("menu-button").addEventListener("click", (/** @type {Event} */ event) => {
-  const links = [...document.querySelectorAll("#menu-links a")].map((link) => ({
-    label: link.textContent ?? "",
-    href: link.getAttribute("href") ?? "",
-  }));
+  const links = menuLinks();
   const theme = recallTheme();
   const isArchive = sidebar.isArchive;
   openMenu(/** @type {HTMLElement} */ (event.currentTarget), [
@@ -172,9 +169,25 @@ byId("menu-button").addEventListener("click", (/** @type {Event} */ event) => {
     { label: t("As the system"), checked: theme === "system", run: () => setTheme("system") },
     { label: t("Light"), checked: theme === "light", run: () => setTheme("light") },
     { label: t("Dark"), checked: theme === "dark", run: () => setTheme("dark") },
-    ...(links.length ? /** @type {("line" | {label: string, href: string})[]} */ (["line", ...links]) : []),
+    ...(links.length ? /** @type {("line" | import("./menu.js").Entry)[]} */ (["line", ...links]) : []),
   ]);
 });
+
+/** @returns {import("./menu.js").Entry[]} What the template has for the menu. */
+function menuLinks() {
+  return [...document.querySelectorAll("#menu-links a, #menu-links button")].map((element) => {
+    const label = element.textContent ?? "";
+    if (element instanceof HTMLAnchorElement) return { label, href: element.getAttribute("href") ?? "" };
+    return { label, run: () => submit(/** @type {HTMLButtonElement} */ (element)) };
+  });
+}
+
+/** @param {HTMLButtonElement} button Of a form that the template made, perhaps before a login in another tab. */
+function submit({ form }) {
+  const token = form?.querySelector("input[name=csrfmiddlewaretoken]");
+  if (token instanceof HTMLInputElement) token.value = csrfToken();
+  form?.requestSubmit();
+}
 
 // What is new --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 /** A message of the user's, and what all messages share. */
 
-import { h, iconButton } from "./dom.js";
+import { h, iconButton, refill } from "./dom.js";
 import { formatMoment, t } from "./i18n.js";
 import { announce } from "./notices.js";
 
@@ -107,7 +107,8 @@ export class UserMessage {
     if (message.id !== null) this.element.dataset.message = String(message.id);
     const moment = message.created_at ? formatMoment(message.created_at) : undefined;
     this.trouble = h("div", { class: "trouble", role: "alert", hidden: true });
-    this.element.replaceChildren(
+    refill(
+      this.element,
       h("div", { class: "bubble", dir: "auto", title: moment }, message.content),
       this.trouble,
       this.footer(),

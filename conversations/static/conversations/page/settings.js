@@ -1,6 +1,7 @@
 /** The settings: how the page looks, a model of one's own, what was used. */
 
 import { ask } from "./api.js";
+import { apiKeysSection } from "./apikeys.js";
 import { config } from "./config.js";
 import { openDialog } from "./dialogs.js";
 import { h } from "./dom.js";
@@ -22,7 +23,7 @@ export function openSettings(models) {
     section(t("Appearance"), choice("theme", t("Theme"), themes(), recallTheme(), setTheme), languageChoice()),
     ownModel(models),
     usageSection((type) => models.nameOf(type)),
-    ...(config.login ? [accountSection()] : []),
+    ...(config.login ? [accountSection(), apiKeysSection()] : []),
   );
 }
 
