@@ -127,7 +127,7 @@ test-reliability: $(DEV) $(LOCAL_MODEL) $(DRIVER_STAMPS)  ## Kill, cut, stall an
 test-e2e: $(DEV) $(LOCAL_MODEL) $(E2E)  ## Run the tests of the chat page in Chromium (PYTEST_ARGS; CHROMIUM=... for another one)
 	$(PY) -m pytest tests/e2e $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
-screenshots: $(DEV) $(E2E)  ## Take pictures of the chat page into var/screenshots
+screenshots: $(DEV) $(E2E)  ## Take pictures of the chat page and of admin into var/screenshots (desktop and code-and-maths-dark are in docs/images)
 	$(PY) -m tests.e2e.screenshots var/screenshots
 
 test-mutations: $(DEV)  ## Break each promise in turn and expect its tests to fail

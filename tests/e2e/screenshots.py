@@ -81,6 +81,10 @@ def answered(client: httpx.Client, title: str, chunks: str, *, code: int = 200, 
     return str(made["session_id"])
 
 
+ADMIN = "operator"
+PASSWORD = "a-password-of-no-interest"
+
+
 class Camera:
     """Opens the page in some way, and writes a picture."""
 
@@ -106,6 +110,27 @@ class Camera:
         page.screenshot(path=self.folder / f"{name}.png", animations="disabled")
         print(self.folder / f"{name}.png")
         context.close()
+
+    def take_admin(self, name: str, model: str, act: Callable[[Page], object] | None = None) -> None:
+        """Write a picture of a page of admin."""
+        context = self.browser.new_context(base_url=self.url, locale="en-GB", **DESKTOP)
+        page = context.new_page()
+        page.goto(f"/admin/login/?next=/admin/conversations/{model}/")
+        page.locator("#id_username").fill(ADMIN)
+        page.locator("#id_password").fill(PASSWORD)
+        page.locator("#login-form [type=submit]").click()
+        page.wait_for_selector("#content")
+        if act:
+            act(page)
+        page.screenshot(path=self.folder / f"{name}.png", animations="disabled", full_page=True)
+        print(self.folder / f"{name}.png")
+        context.close()
+
+
+def add_operator(env: dict[str, str]) -> None:
+    """Make the account whose pages of admin are taken."""
+    account = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "DJANGO_SUPERUSER_EMAIL": f"{ADMIN}@example.com"}
+    manage({**env, **account}, "createsuperuser", "--no-input", "--username", ADMIN, "--verbosity=0")
 
 
 def take_all(browser: Browser, server: ServerProcess, folder: Path) -> None:
@@ -139,6 +164,11 @@ def take_all(browser: Browser, server: ServerProcess, folder: Path) -> None:
     camera.take("phone-dark", code, color_scheme="dark", **PHONE)
     camera.take("phone-list", rainbow, lambda page: page.locator("#open-sidebar").click(), **PHONE)
     camera.take("settings", rainbow, open_settings)
+    camera.take_admin("admin-overview", "overview")
+    camera.take_admin("admin-conversations", "conversation")
+    camera.take_admin(
+        "admin-transcript", "conversation", lambda page: page.get_by_role("link", name="How rain").click()
+    )
 
 
 def open_settings(page: Page) -> None:
@@ -154,6 +184,7 @@ def main() -> None:
         variables = environment(data, LLM_API_URL=upstream.url, LLM_MODEL="a-model-7b")
         variables["DATABASE_URL"] = f"sqlite:///{data / 'db.sqlite3'}"
         manage(variables, "migrate", "--verbosity=0")
+        add_operator(variables)
         with ServerProcess("uvicorn", variables, data / "server.log") as server, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=executable(), args=["--disable-gpu"])
             take_all(browser, server, folder)
