@@ -8,8 +8,9 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from django.utils.formats import date_format, number_format
+from django.utils.translation import gettext as _
 
-from ..services.overview import Usage
+from ..services.overview import EndpointState, Usage, middle
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -49,7 +50,7 @@ class Label:
 class Row:
     """What one model has in all days: the legend, and the table beside the drawing."""
 
-    series: int
+    series: int | None
     name: str
     total: str
     share: str
@@ -65,6 +66,8 @@ class Chart:
     lines: list[Label]
     days: list[Label]
     rows: list[Row]
+    # What the last column of the table beside the drawing says.
+    beside: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,11 @@ def money(value: float) -> str:
     """Write an amount, with as many digits as it needs to be more than nothing."""
     digits = 2 if value >= 1 or not value else 4 if value >= 0.01 else 6
     return str(number_format(value, digits, use_l10n=True, force_grouping=True))
+
+
+def seconds(value: float) -> str:
+    """Write how long something took."""
+    return _("%(seconds)s s") % {"seconds": number_format(value, 2, use_l10n=True)}
 
 
 def short(value: float) -> str:
@@ -125,18 +133,48 @@ def draw(measure: Measure, usage: Sequence[Usage], names: dict[str, tuple[int, s
     return Chart(
         title=measure.title,
         total=measure.write(total),
-        bars=_bars(measure, sums, titles, first, days, top),
+        bars=_bars(measure.write, sums, titles, first, days, top),
         lines=[_line(top * index / TICKS, top) for index in range(TICKS + 1)],
         days=_days(first, days),
         rows=[
             Row(number, titles[number], measure.write(value), f"{value / total:.0%}" if total else "")
             for number, value in sorted(series.items())
         ],
+        beside=_("Share"),
+    )
+
+
+def draw_times(title: str, states: Sequence[EndpointState], first: date, days: int) -> Chart:
+    """Return the chart of how long first tokens took: each day's median, and that of each model beside it."""
+    of_days: dict[int, list[float]] = {}
+    for state in states:
+        for day, times in state.first_token_by_day.items():
+            of_days.setdefault((day - first).days, []).extend(times)
+    medians = {(day, 0): middle(times) or 0.0 for day, times in of_days.items() if 0 <= day < days}
+    top = _round_up(max(medians.values(), default=0))
+    everything = [time for times in of_days.values() for time in times]
+    return Chart(
+        title=title,
+        total=seconds(middle(everything) or 0.0) if everything else "",
+        bars=_bars(seconds, medians, {0: _("all models")}, first, days, top),
+        lines=[_line(top * index / TICKS, top) for index in range(TICKS + 1)],
+        days=_days(first, days),
+        rows=[
+            Row(None, state.model_type or "-", seconds(median), seconds(most or median))
+            for state in states
+            if (median := state.times[0]) is not None and (most := state.times[1]) is not None
+        ],
+        beside=_("95 %"),
     )
 
 
 def _bars(
-    measure: Measure, sums: dict[tuple[int, int], float], titles: dict[int, str], first: date, days: int, top: float
+    write: Callable[[float], str],
+    sums: dict[tuple[int, int], float],
+    titles: dict[int, str],
+    first: date,
+    days: int,
+    top: float,
 ) -> list[Bar]:
     step = (WIDTH - LEFT - RIGHT) / days
     heights: dict[int, float] = {}
@@ -145,7 +183,7 @@ def _bars(
         if value:
             height = max(1.0, (HEIGHT - TOP - BOTTOM) * value / top)
             heights[day] = heights.get(day, 0) + height
-            hint = f"{_day(first, day)} · {titles[number]}: {measure.write(value)}"
+            hint = f"{_day(first, day)} · {titles[number]}: {write(value)}"
             x, y = LEFT + day * step + step * 0.15, HEIGHT - BOTTOM - heights[day]
             bars.append(Bar(_number(x), _number(y), _number(step * 0.7), _number(height), number, hint))
     return bars

@@ -101,13 +101,9 @@ class OverviewAdmin(_ModelAdmin):
             "now": timezone.now(),
             **_running(request),
             **_used(days),
-            "endpoints": overview.endpoints(timezone.now() - timedelta(days=days)),
-            "sample": overview.SAMPLE,
+            **_endpoints(days),
             "processes": overview.processes(),
-            "tables": [
-                (table.model._meta.verbose_name_plural, _rows(table), table.bytes) for table in sizes.sizes(TABLES)
-            ],
-            "total_bytes": sizes.total_bytes(),
+            **_tables(),
             **(extra_context or {}),
         }
         return TemplateResponse(request, "admin/conversations/overview/change_list.html", context)
@@ -140,9 +136,23 @@ def _running(request: HttpRequest) -> dict[str, Any]:
     }
 
 
+def _first_of(days: int) -> date:
+    return datetime.now(UTC).date() - timedelta(days=days - 1)  # as usage is counted
+
+
+def _endpoints(days: int) -> dict[str, Any]:
+    first = _first_of(days)
+    endpoints = overview.endpoints(datetime.combine(first, time(), UTC))
+    return {
+        "endpoints": endpoints,
+        "sample": overview.SAMPLE,
+        "first_tokens": charts.draw_times(_("First token"), endpoints, first, days),
+    }
+
+
 def _used(days: int) -> dict[str, Any]:
-    today = datetime.now(UTC).date()  # as usage is counted
-    first = today - timedelta(days=days - 1)
+    first = _first_of(days)
+    today = first + timedelta(days=days - 1)
     usage = overview.usage(first, today)
     names = charts.names_of(usage, _("all others"))
     return {

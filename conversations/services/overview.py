@@ -70,6 +70,7 @@ class EndpointState:
     answers: int = 0
     failures: int = 0
     first_token: list[float] = field(default_factory=list)
+    first_token_by_day: dict[date, list[float]] = field(default_factory=dict)
     whole: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     passed_over: float | None = None
@@ -206,7 +207,9 @@ def _add(
         state.failures += 1
         state.errors[error] += 1
     elif first_token:
-        state.first_token.append((first_token - created).total_seconds())
+        seconds = (first_token - created).total_seconds()
+        state.first_token.append(seconds)
+        state.first_token_by_day.setdefault(created.date(), []).append(seconds)
     if status == Generation.Status.COMPLETED and ended:
         state.whole.append((ended - created).total_seconds())
 

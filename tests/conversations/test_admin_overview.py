@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -315,6 +315,28 @@ def test_failing_models_come_first_then_slow_ones() -> None:
     assert [state.model_type for state in states] == ["broken", "slow", "fast"]
     assert (states[0].failures, states[0].worst_error, states[0].model) == (1, "upstream_error", "broken-1")
     assert states[1].times[:2] == (2.0, 9.0)
+
+
+def test_first_tokens_are_drawn_by_day_with_each_model_beside(admin_client: Client) -> None:
+    noon = datetime.combine(today(), time(12), UTC)
+    for days, seconds in ((1, 3.0), (1, 5.0), (1, 7.0), (2, 1.0), (40, 90.0)):
+        began = noon - timedelta(days=days)
+        ended(
+            "slow" if days == 1 else "fast",
+            seconds,
+            created_at=began,
+            first_token_at=began + timedelta(seconds=seconds),
+        )
+    chart = admin_client.get(URL).context["first_tokens"]
+    assert [bar.hint.rpartition(": ")[2] for bar in chart.bars] == ["1.00 s", "5.00 s"]
+    assert float(chart.bars[1].height) == pytest.approx(5 * float(chart.bars[0].height), abs=0.2)
+    assert [(row.name, row.total, row.share) for row in chart.rows] == [
+        ("slow", "5.00 s", "7.00 s"),
+        ("fast", "1.00 s", "1.00 s"),
+    ]
+    html = shown(admin_client)
+    assert "First token by day" in html
+    assert '<rect class="ov-sNone' not in html
 
 
 def test_a_model_that_is_passed_over_here_says_so(admin_client: Client) -> None:
