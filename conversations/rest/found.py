@@ -24,7 +24,7 @@ class SearchView(ApiView):
     def get(self, request: Request) -> Response:
         """Find conversations, newest activity first, with what was found in each."""
         query = validated(SearchQuerySerializer, request.query_params.dict())
-        places = query.get("in", ("titles", "messages"))
+        places = query.get("in") or ("titles", "messages")
         page = search(
             caller=caller_of(request).labelled(query.get("user_id")),
             search=Search(

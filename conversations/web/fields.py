@@ -76,6 +76,9 @@ class IntegerField(serializers.IntegerField):
 class DigitsField(serializers.IntegerField):
     """A count in a query: plain digits, no sign, blank or point."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"min_value": 0, "max_value": 10**MAX_DIGITS - 1, **kwargs})
+
     def to_internal_value(self, data: Any) -> int:
         if not (isinstance(data, str) and data.isascii() and data.isdigit() and len(data) <= MAX_DIGITS):
             self.fail("invalid")

@@ -22,6 +22,8 @@ from ..exceptions import BodyTooLarge, InvalidRequest
 # No call of ours needs more; checks, errors and logs of a document need time and memory for all of it.
 MAX_DEPTH = 20
 MAX_LIST = 1000
+# That of JSON: bytes have two more.
+WHITE_SPACE = b" \t\r\n"
 TOO_DEEP = _("The JSON is nested too deeply.")
 
 
@@ -61,7 +63,7 @@ class StrictJSONParser(BaseParser):
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         body = stream.read()
-        if not body.strip():
+        if not body.strip(WHITE_SPACE):
             return {}
         return loads(body, max_depth=self.max_depth, max_list=self.max_list, parse_float=self.parse_float)
 

@@ -91,7 +91,7 @@ class MomentField(serializers.Field[Any, Any, Any, Any]):
 
 
 class ListOfWordsField(serializers.Field[Any, Any, Any, Any]):
-    """Some words of a few, by comma."""
+    """Some words of a few, by comma; or none."""
 
     default_error_messages = {"invalid": _("Use one or more of: %(words)s.")}
 
@@ -100,7 +100,7 @@ class ListOfWordsField(serializers.Field[Any, Any, Any, Any]):
         self._words = words
 
     def to_internal_value(self, data: Any) -> frozenset[str]:
-        wanted = frozenset(filter(None, str(data).split(",")))
+        wanted = frozenset(str(data).split(",")) if data else frozenset()
         if not wanted <= set(self._words):
             message = self.error_messages["invalid"] % {"words": ", ".join(self._words)}
             raise serializers.ValidationError(message, "invalid")
@@ -121,7 +121,7 @@ class UntilField(MomentField):
     """Until when."""
 
 
-@extend_schema_field({"type": "string", "pattern": "^(titles|messages)(,(titles|messages))*$"})
+@extend_schema_field({"type": "string", "pattern": "^((titles|messages)(,(titles|messages))*)?$"})
 class PlacesField(ListOfWordsField):
     """Where to look."""
 
@@ -141,7 +141,7 @@ class SearchQuerySerializer(UserQuerySerializer):
 
     def get_fields(self) -> dict[str, Any]:
         fields = super().get_fields()
-        fields["in"] = PlacesField(("titles", "messages"), required=False, help_text="Left out: in both.")
+        fields["in"] = PlacesField(("titles", "messages"), required=False, help_text="Left out, or empty: in both.")
         fields["from"] = SinceField(required=False)
         fields["to"] = UntilField(is_end=True, required=False)
         return fields
@@ -150,7 +150,7 @@ class SearchQuerySerializer(UserQuerySerializer):
         return _in_order(attrs)
 
 
-@extend_schema_field({"type": "string", "pattern": "^(day|model)?(,(day|model))*$"})
+@extend_schema_field({"type": "string", "pattern": "^((day|model)(,(day|model))*)?$"})
 class GroupsField(ListOfWordsField):
     """By what sums are told apart."""
 

@@ -341,7 +341,7 @@ def test_who_leaves_closes_the_upstream(client: httpx.Client, model: ScriptedUps
             "POST", "/v1/chat/completions", json={"model": "default", "messages": HI, "stream": True}
         ) as left:
             next(left.iter_raw())
-        model.wait_until(lambda: model.requests[-1].closed_by_client, 2)
+        model.wait_until(lambda: model.requests[-1].closed_by_client)
     until(nothing_runs)
     row = DailyUsage.objects.get()
     assert (row.requests, row.estimated_requests) == (0, 5)

@@ -104,6 +104,12 @@ def test_an_empty_body_is_an_empty_object(body: bytes) -> None:
     assert StrictJSONParser().parse(BytesIO(body)) == {}
 
 
+@pytest.mark.parametrize("body", [b"\x0b", b"\x0c", b" \x0b ", b"\xc2\xa0"])
+def test_a_body_of_what_is_no_white_space_of_json_is_malformed(body: bytes) -> None:
+    with pytest.raises(ParseError):
+        StrictJSONParser().parse(BytesIO(body))
+
+
 # What is taken, what is given -----------------------------------------------------------------------------------
 def request(content_type: str = "", **headers: str) -> Request:
     factory = RequestFactory(headers=headers)

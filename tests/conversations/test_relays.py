@@ -123,7 +123,7 @@ def test_a_key_that_is_revoked_ends_the_stream(client: httpx.Client, model: Scri
         *_chunks, error, end = [line for line in lines if line.startswith("data: ")]
     assert json.loads(error.removeprefix("data: "))["error"]["type"] == "authentication_error"
     assert end == "data: [DONE]"
-    model.wait_until(lambda: model.requests[-1].closed_by_client, 2)
+    model.wait_until(lambda: model.requests[-1].closed_by_client)
 
 
 # What a model's server refuses or sends ------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ async def test_what_nobody_reads_is_given_up(engine: Supervisor, monkeypatch: py
     monkeypatch.setattr(engine_relays, "LOOK_EVERY", 0.02)
     engine.ensure_started()
     unread = engine.relays.begin(plan())
-    await asyncio.wait_for(unread.finished.wait(), 5)
+    await asyncio.wait_for(unread.finished.wait(), 30)
     assert engine.relays.running == {}
     with pytest.raises(ShuttingDown):
         await unread.begin()
@@ -282,7 +282,7 @@ async def test_what_nobody_reads_is_given_up(engine: Supervisor, monkeypatch: py
 @pytest.mark.usefixtures("stuck")
 async def test_the_end_waits_for_none_that_nobody_reads(engine: Supervisor) -> None:
     engine.relays.begin(plan())
-    await asyncio.wait_for(engine.relays.end(), 5)
+    await asyncio.wait_for(engine.relays.end(), 30)
     assert engine.relays.running == {}
 
 

@@ -154,7 +154,7 @@ def test_it_is_resumed_while_it_is_made_and_cancelled(client: httpx.Client, mode
     assert (cancelled["status"], output_text(cancelled)) == ("cancelled", "begun")
     assert (rest[-1]["type"], rest[-1]["response"]["status"]) == ("response.incomplete", "cancelled")
     assert client.post(f"{PATH}/{body['id']}/cancel").json() == cancelled
-    model.wait_until(lambda: model.requests[-1].closed_by_client, 2)
+    model.wait_until(lambda: model.requests[-1].closed_by_client)
 
 
 def test_a_client_that_leaves_ends_nothing(client: httpx.Client, model: ScriptedUpstream) -> None:

@@ -213,6 +213,9 @@ def test_lone_surrogates_are_refused(api: APIClient) -> None:
     ("query", "field"),
     [
         ({"in": "bodies"}, "in"),
+        ({"in": "titles,"}, "in"),
+        ({"in": ",titles"}, "in"),
+        ({"in": "titles,,messages"}, "in"),
         ({"from": "yesterday"}, "from"),
         ({"to": "2026-13-01"}, "to"),
         ({"from": "2026-01-02", "to": "2026-01-01T00:00:00Z"}, "to"),
@@ -260,6 +263,7 @@ def test_where_and_which_and_when(api: APIClient) -> None:
     assert ids() == [a, b, c]
     assert ids(**{"in": "titles"}) == [b]
     assert ids(**{"in": "messages"}) == [a, c]
+    assert ids(**{"in": ""}) == ids(**{"in": "titles,messages,titles"}) == ids()
     assert ids(archived="true") == [b]
     assert ids(archived="false") == [a, c]
     assert ids(model_type="glm") == [b]

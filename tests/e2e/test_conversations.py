@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from playwright.sync_api import Request, Route, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.upstream import ScriptedUpstream, answer
 
@@ -21,6 +21,13 @@ class AsManyAs:
     def __call__(self, request: Request) -> bool:
         self.left -= request.url.endswith(self.path)
         return self.left == 0
+
+
+def wait_for_routes(page: Page, held: list[Route], number: int) -> list[Route]:
+    """Routes are told some time after their requests."""
+    while len(held) < number:
+        page.wait_for_timeout(20)
+    return held
 
 
 def test_an_answer_is_made_anew_and_both_can_be_seen(
@@ -70,7 +77,7 @@ def test_a_question_can_be_edited_though_the_next_came_before_its_id(chat: Chat)
     edit = chat.questions.first.get_by_role("button", name="Edit")
     expect(edit).to_be_disabled()
     chat.ask("And three and three?")
-    held[0].continue_()
+    wait_for_routes(chat.page, held, 1)[0].continue_()
     expect(edit).to_be_enabled()
 
 
@@ -145,7 +152,8 @@ def test_a_conversation_is_renamed(chat: Chat, client: httpx.Client) -> None:
     assert client.get(f"/conversations/{turn['session_id']}").json()["title"] == "A seal now"
 
 
-def test_what_is_deleted_can_be_had_back(chat: Chat, client: httpx.Client) -> None:
+def test_what_is_deleted_can_be_had_back(chat: Chat, guest: Visitor, client: httpx.Client) -> None:
+    guest.expected = ("404",)  # the page may look once more at what was just deleted
     turn = say_by_api(client, "Delete the ostrich")
     chat.open(turn["session_id"])
     chat.actions_for("Delete the ostrich").get_by_role("menuitem", name="Delete").click()
@@ -192,7 +200,7 @@ def test_what_the_feed_tells_while_the_list_is_on_its_way_is_newer_than_the_list
     chat = Chat(guest.page)
     with guest.page.expect_request(AsManyAs(2, "/conversations?limit=40")):  # the feed begins with one
         chat.open()
-    lists = [route.fetch() for route in held]
+    lists = [route.fetch() for route in wait_for_routes(guest.page, held, 2)]
     say_by_api(client, "A quagga that came later")
     later = chat.list.get_by_role("link", name="A quagga that came later")
     expect(later).to_be_visible()
@@ -220,11 +228,12 @@ def test_what_is_written_before_the_scripts_are_there_stays(chat: Chat) -> None:
     chat.box.fill("A draft that was there.")
     held: list[Route] = []
     chat.page.route("**/page/main*.js", lambda route: held.append(route))
-    chat.page.reload(wait_until="commit")
+    with chat.page.expect_request("**/page/main*.js"):
+        chat.page.reload(wait_until="commit")
     chat.box.fill("Early words")
     chat.box.press("Enter")
     expect(chat.send_button).to_be_disabled()
-    held[0].continue_()
+    wait_for_routes(chat.page, held, 1)[0].continue_()
     expect(chat.examples).to_be_visible()
     expect(chat.box).to_have_value("A draft that was there.\nEarly words")
     chat.page.unroute_all()

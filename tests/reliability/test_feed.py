@@ -24,7 +24,7 @@ from .readers import script
 
 pytestmark = pytest.mark.server
 # A look takes a second without Redis; machines under test may take their time.
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["polling", "redis"])
@@ -56,7 +56,7 @@ class Tab:
 
 @contextmanager
 def tab(server: ServerProcess) -> Iterator[Tab]:
-    with connect(server.ws_url, proxy=None, additional_headers=HEADERS, max_size=None) as connection:
+    with connect(server.ws_url, proxy=None, additional_headers=HEADERS, max_size=None, open_timeout=60) as connection:
         yield Tab(connection)
 
 
@@ -113,6 +113,6 @@ def test_an_open_feed_holds_up_no_end(pair: Pair) -> None:
         for _line in lines:
             pass
         assert server.wait() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
     assert "Traceback" not in server.log.read_text()
     server.start()

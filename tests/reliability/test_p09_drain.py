@@ -28,7 +28,7 @@ from .sizes import is_full, size
 from .truth import Part, consistent
 
 STREAMS = 50
-LISTEN_SECONDS = size(1.5, 3.0)
+LISTEN_SECONDS = 4.0
 GRACE_SECONDS = size(3.0, 5.0)
 # What may come on top of the grace period: the readers' last events, the server's own end, a busy machine.
 END_SECONDS = 10.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,6 +24,7 @@ SAMPLES = size(60, 200)
 # Of that many samples the slowest hundredth, or in small size the slowest tenth: of sixty one may be anything.
 SLOW = size(0.90, 0.99)
 SPARE_SECONDS = 0.020
+TRIES = 3
 SPARE_MEMORY_KB = 40_000
 SETTLE_SECONDS = 60.0
 FLOODED_ANSWERS = 4
@@ -84,18 +86,28 @@ def other(server: ServerProcess) -> Iterator[httpx.Client]:
         yield client
 
 
-def assert_little_is_noticed(before: float, during: float) -> None:
-    allowed = max(2 * before, before + SPARE_SECONDS)
-    assert during <= allowed, f"{before * 1000:.1f} ms before, {during * 1000:.1f} ms during"
+def assert_little_is_noticed(measure: Callable[[], tuple[float, float]]) -> None:
+    """Measure before and during, a few times: what the product causes comes each time, a machine's pause does not."""
+    tried = []
+    for _try in range(TRIES):
+        before, during = measure()
+        tried.append(f"{before * 1000:.1f} ms before, {during * 1000:.1f} ms during")
+        if during <= max(2 * before, before + SPARE_SECONDS):
+            return
+    raise AssertionError("; ".join(tried))
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("kind", CALLERS)
 def test_p16_a_caller_that_floods(kind: str, server: ServerProcess, other: httpx.Client) -> None:
-    before, memory = first_chunks(other), memory_kb(server)
-    with floods.running("caller", kind, str(server.port)):
-        during = first_chunks(other)
-    assert_little_is_noticed(before, during)
+    memory = memory_kb(server)
+
+    def measure() -> tuple[float, float]:
+        before = first_chunks(other)
+        with floods.running("caller", kind, str(server.port)):
+            return before, first_chunks(other)
+
+    assert_little_is_noticed(measure)
     assert_memory_comes_back(server, memory)
 
 
@@ -104,26 +116,44 @@ def test_p16_a_caller_that_floods(kind: str, server: ServerProcess, other: httpx
 def test_p16_an_upstream_that_floods(
     kind: str, server: ServerProcess, other: httpx.Client, scripted: ScriptedUpstream
 ) -> None:
-    before, memory = first_chunks(other), memory_kb(server)
+    memory = memory_kb(server)
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with (
-        floods.running("upstream", kind) as url,
-        httpx.Client(base_url=server.url, headers=headers, timeout=60, trust_env=False) as flooded,
-        ExitStack() as stack,
-    ):
-        config = {"model_type": "custom", "custom_api_url": url, "custom_model": "flood"}
-        assert flooded.post("/api/config", json=config).status_code == 200
-        for _answer in range(FLOODED_ANSWERS):
-            client = stack.enter_context(SilentClient(server, headers))
-            client.post("/chat", {"message": "hello"})
-        # Their beginnings are chats like any others.
-        while len(conversations := flooded.get("/conversations").json()["conversations"]) < FLOODED_ANSWERS:
-            time.sleep(0.01)
-        during = first_chunks(other)
-        for conversation in conversations:
-            _assert_ends_typed(flooded, conversation["session_id"])
-    assert_little_is_noticed(before, during)
+
+    def measure() -> tuple[float, float]:
+        before = first_chunks(other)
+        with (
+            floods.running("upstream", kind) as url,
+            httpx.Client(base_url=server.url, headers=headers, timeout=60, trust_env=False) as flooded,
+            ExitStack() as stack,
+        ):
+            return before, _first_chunks_beside(other, server, flooded, url, stack)
+
+    assert_little_is_noticed(measure)
     assert_memory_comes_back(server, memory)
+
+
+def _first_chunks_beside(
+    other: httpx.Client, server: ServerProcess, flooded: httpx.Client, url: str, stack: ExitStack
+) -> float:
+    """Measure while an account's model at ``url`` floods its answers; each of those ends typed."""
+    config = {"model_type": "custom", "custom_api_url": url, "custom_model": "flood"}
+    assert flooded.post("/api/config", json=config).status_code == 200
+    seen = {one["session_id"] for one in _conversations(flooded)}
+    for _answer in range(FLOODED_ANSWERS):
+        client = stack.enter_context(SilentClient(server, dict(flooded.headers)))
+        client.post("/chat", {"message": "hello"})
+    # Their beginnings are chats like any others.
+    while len(new := {one["session_id"] for one in _conversations(flooded)} - seen) < FLOODED_ANSWERS:
+        time.sleep(0.01)
+    during = first_chunks(other)
+    for session_id in new:
+        _assert_ends_typed(flooded, session_id)
+    return during
+
+
+def _conversations(client: httpx.Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get("/conversations?limit=100").json()["conversations"]
+    return found
 
 
 def _assert_ends_typed(client: httpx.Client, session_id: str) -> None:
