@@ -81,6 +81,7 @@ TEXTS = (
     _("Search conversations"),
     _("Send"),
     _("Send anew"),
+    _("Send or discard the message that was not sent first."),
     _("Send what was edited"),
     _("Settings"),
     _("Show the archive"),

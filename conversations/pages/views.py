@@ -21,6 +21,7 @@ from .texts import TEXTS
 # Every script of the page, loaded at once: found one by one they would take a round trip each.
 MODULES = (
     "answer",
+    "answering",
     "api",
     "apikeys",
     "asking",
@@ -34,6 +35,7 @@ MODULES = (
     "i18n",
     "icons",
     "keys",
+    "listing",
     "markdown",
     "markdown/code",
     "markdown/maths",

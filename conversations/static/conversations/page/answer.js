@@ -47,6 +47,10 @@ export class AnswerView {
     else this.showWhole();
   }
 
+  get isEdited() {
+    return false;
+  }
+
   beginLive() {
     this.element.classList.add("running");
     this.element.setAttribute("aria-busy", "true");
@@ -181,6 +185,7 @@ export class AnswerView {
     this.element.removeAttribute("aria-busy");
     this.view.finish(this.text);
     this.note(why);
+    this.showTools();
   }
 
   /** Say that its stream was cut, or goes on. @param {boolean} isConnected */

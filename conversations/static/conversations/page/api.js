@@ -87,7 +87,8 @@ export async function ask(method, path, options) {
   const response = await call(method, path, options);
   try {
     return response.status === 204 ? null : await response.json();
-  } catch {
+  } catch (error) {
+    if (options?.signal?.aborted) throw error;
     throw new Unreachable();
   }
 }

@@ -4,13 +4,19 @@ import { ApiError, ask, call, Unreachable } from "./api.js";
 import { randomId } from "./dom.js";
 import { t } from "./i18n.js";
 import { toast } from "./notices.js";
-import { keep, recall } from "./storage.js";
+import { keep, recall, thisTab } from "./storage.js";
 
 /** @typedef {import("./message.js").Message} Message */
 /**
- * A message on its way: its key, the fields of `POST /chat`, and the conversation, which a new one does not have yet.
- * @typedef {{key: string, body: any, where: string | null}} Unsent
+ * A message on its way: its key, the fields of `POST /chat`, and the conversation, which a new one does not have yet;
+ * and which tab sends it, since when.
+ * @typedef {{id: string, key: string, body: any, where: string | null, tab: string, since: number}} Unsent
  */
+
+/** Milliseconds after which another tab has not sent its message. */
+const GIVEN_UP = 30_000;
+/** What this page is sending right now, by id. @type {Set<string>} */
+const onTheirWay = new Set();
 
 /** @type {Omit<Message, "id" | "role" | "content" | "status" | "created_at">} */
 const BLANK = {
@@ -46,7 +52,7 @@ export class Asking {
    * @param {string} text
    */
   edit(message, text) {
-    if (this.of.isBusy) return;
+    if (this.of.isBusy || this.hasUnsent()) return;
     this.of.transcript.cutFrom(message);
     this.say({ message: text, parent_id: message.parent_id });
   }
@@ -55,11 +61,22 @@ export class Asking {
    * @param {Record<string, any>} said
    */
   say(said) {
-    if (this.of.isBusy) return;
+    if (this.of.isBusy || this.hasUnsent(said.message)) return;
     /** @type {Record<string, any>} */
     const body = { ...said, ...this.of.around.options(), stream: true };
     if (this.of.isTemporary && this.of.id === null) body.temporary = true;
-    this.post({ key: randomId(), body, where: this.of.id });
+    this.post({ id: randomId(), key: randomId(), body, where: this.of.id, tab: thisTab(), since: Date.now() });
+  }
+
+  /**
+   * Whether a message that was not sent stands at the end: what comes after it would be said before it.
+   * @param {string} [text] Is given back.
+   */
+  hasUnsent(text) {
+    if (!this.of.transcript.unsent.length) return false;
+    toast(t("Send or discard the message that was not sent first."));
+    if (text) this.of.around.giveBack(text);
+    return true;
   }
 
   /**
@@ -70,6 +87,7 @@ export class Asking {
     const { signal } = this.of.leaving;
     const view = this.of.transcript.append(asMessage("user", unsent.body.message));
     this.of.isSending = true;
+    onTheirWay.add(unsent.id);
     keepUnsent(unsent);
     this.of.transcript.goToEnd();
     this.of.changed();
@@ -79,9 +97,15 @@ export class Asking {
       const headers = { "Idempotency-Key": unsent.key, Accept: "text/event-stream" };
       const response = await call("POST", "chat", { body: { ...unsent.body, session_id: unsent.where }, headers });
       forgetUnsent(unsent);
-      this.accept(response, signal);
+      this.accept(response, signal, unsent.where);
     } catch (error) {
-      if (!signal.aborted) this.showRefusal(view, unsent, /** @type {Error} */ (error));
+      if (!signal.aborted) {
+        this.of.isSending = false;
+        this.showRefusal(view, unsent, /** @type {Error} */ (error));
+      }
+    } finally {
+      onTheirWay.delete(unsent.id);
+      if (signal.aborted) this.showUnsent(); // of where its reader is now, perhaps back here
     }
   }
 
@@ -106,18 +130,24 @@ export class Asking {
    * The server has the message: go on with its answer.
    * @param {Response} response
    * @param {AbortSignal} signal
+   * @param {string | null} where The conversation, null for a new one.
    */
-  accept(response, signal) {
-    if (signal.aborted) {
+  accept(response, signal, where = this.of.id) {
+    const id = Number(response.headers.get("X-Message-Id"));
+    if (signal.aborted || this.of.transcript.find(id)) {
       response.body?.cancel();
+      if (!signal.aborted) this.of.isSending = false;
+      // Its reader is back already, or a second try met the first.
+      if (where !== null && where === this.of.id) this.of.reload().catch(() => {});
+      this.of.changed();
       return;
     }
     const generation = response.headers.get("X-Generation-Id") ?? "";
     if (this.of.id === null) this.adopt(response.headers.get("X-Session-Id") ?? "");
     this.of.isSending = false;
     const view = this.of.transcript.append({ ...asMessage("assistant", ""), status: "running" });
-    view.identify(Number(response.headers.get("X-Message-Id")));
-    this.of.attach(view, generation, response);
+    view.identify(id);
+    this.of.answering.attach(view, generation, response);
   }
 
   /** @param {string} id */
@@ -132,12 +162,15 @@ export class Asking {
    * @param {Error} error
    */
   showRefusal(view, unsent, error) {
-    this.of.isSending = false;
+    view.unsent = unsent.id;
     const isAway = error instanceof Unreachable;
-    if (error instanceof ApiError && error.status < 500 && error.status !== 429) unsent.key = randomId();
+    if (error instanceof ApiError && error.status < 500 && error.status !== 429) {
+      unsent.key = randomId();
+      keepUnsent(unsent);
+    }
     const discard = () => {
       forgetUnsent(unsent);
-      this.of.transcript.cutFrom(view.message);
+      this.of.transcript.drop(view);
       this.of.around.giveBack(unsent.body.message);
       // What an edit took away is shown again.
       if (this.of.id !== null) this.of.reload().catch(() => {});
@@ -146,8 +179,8 @@ export class Asking {
     const retry = () => {
       window.removeEventListener("online", retry);
       if (this.of.isBusy || !view.element.isConnected) return;
-      this.of.transcript.cutFrom(view.message);
-      this.post(unsent);
+      this.of.transcript.drop(view);
+      this.post({ ...unsent, tab: thisTab(), since: Date.now() });
     };
     if (isAway) window.addEventListener("online", retry);
     const seconds = error instanceof ApiError && error.status === 429 ? error.retryAfter : 0;
@@ -155,12 +188,21 @@ export class Asking {
     this.of.changed();
   }
 
-  /** Show what was not sent when the page was left. */
+  /** Show what was not sent when the page was left; what is being sent elsewhere, once that has been given up. */
   showUnsent() {
-    const unsent = recall(`unsent.${this.of.id ?? "new"}`);
-    if (!unsent) return;
-    const view = this.of.transcript.append(asMessage("user", unsent.body.message));
-    this.showRefusal(view, unsent, new Error(t("The page was left before the server had it.")));
+    const { id, transcript } = this.of;
+    if (this.of.isAnswering) return;
+    for (const unsent of unsentAt(id)) {
+      const isShown = transcript.unsent.includes(unsent.id);
+      if (isShown || onTheirWay.has(unsent.id)) continue;
+      const left = unsent.tab === thisTab() ? 0 : unsent.since + GIVEN_UP - Date.now();
+      if (left > 0) setTimeout(() => this.of.id === id && this.showUnsent(), left);
+      else if (isThere(unsent, transcript.views)) forgetUnsent(unsent);
+      else {
+        const view = transcript.append(asMessage("user", unsent.body.message));
+        this.showRefusal(view, unsent, new Error(t("The page was left before the server had it.")));
+      }
+    }
   }
 
   /**
@@ -168,7 +210,7 @@ export class Asking {
    * @param {string} [modelType]
    */
   async regenerate(message, modelType) {
-    if (this.of.isBusy || message.id === null) return;
+    if (this.of.isBusy || message.id === null || this.hasUnsent()) return;
     const { signal } = this.of.leaving;
     this.of.isSending = true;
     this.of.changed();
@@ -188,14 +230,35 @@ export class Asking {
   }
 }
 
+/**
+ * @param {string | null} where
+ * @returns {Unsent[]}
+ */
+const unsentAt = (where) => recall(`unsent.${where ?? "new"}`) ?? [];
+
 /** @param {Unsent} unsent */
 function keepUnsent(unsent) {
-  keep(`unsent.${unsent.where ?? "new"}`, unsent);
+  const others = unsentAt(unsent.where).filter(({ id }) => id !== unsent.id);
+  keep(`unsent.${unsent.where ?? "new"}`, [...others, unsent]);
 }
 
 /** @param {Unsent} unsent */
 function forgetUnsent(unsent) {
-  keep(`unsent.${unsent.where ?? "new"}`, null);
+  const others = unsentAt(unsent.where).filter(({ id }) => id !== unsent.id);
+  keep(`unsent.${unsent.where ?? "new"}`, others.length ? others : null);
+}
+
+/**
+ * Whether the server has a message, though nobody heard so: the page was left in between.
+ * @param {Unsent} unsent
+ * @param {any[]} views
+ */
+function isThere({ body }, views) {
+  return views.some(({ message }) => {
+    const { role, id, content, parent_id } = message;
+    const isChild = body.parent_id === undefined ? parent_id === null : parent_id === body.parent_id;
+    return role === "user" && id !== null && isChild && content === body.message;
+  });
 }
 
 /**

@@ -1,7 +1,7 @@
 /** Where messages are written: it grows, keeps drafts, and never sends while an input method composes. */
 
-import { byId } from "./dom.js";
-import { keep, recall } from "./storage.js";
+import { byId, isComposing } from "./dom.js";
+import { keepDraft, recallDraft } from "./storage.js";
 
 export class Composer {
   /**
@@ -34,8 +34,7 @@ export class Composer {
 
   /** @param {KeyboardEvent} event */
   onKey(event) {
-    // 229: Safari tells that way that the Enter belongs to the input method.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
     event.preventDefault();
     this.submit();
   }
@@ -43,7 +42,7 @@ export class Composer {
   onInput() {
     this.grow();
     this.update();
-    keep(`draft.${this.where}`, this.area.value);
+    keepDraft(this.where, this.area.value);
   }
 
   submit() {
@@ -71,7 +70,7 @@ export class Composer {
    */
   moveTo(id) {
     this.where = id ?? "new";
-    const draft = recall(`draft.${this.where}`) ?? "";
+    const draft = recallDraft(this.where);
     const early = this.early === draft ? "" : this.early;
     this.early = "";
     this.setText([draft, early].filter(Boolean).join("\n"));
@@ -82,21 +81,21 @@ export class Composer {
    * @param {string} id
    */
   rename(id) {
-    keep(`draft.${this.where}`, null);
+    keepDraft(this.where, "");
     this.where = id;
-    keep(`draft.${id}`, this.area.value);
+    keepDraft(id, this.area.value);
   }
 
   /**
    * @param {{isBusy: boolean, canStop: boolean}} state
    */
   setState({ isBusy, canStop }) {
-    const hadFocus = document.activeElement === this.stopButton;
+    const focused = [this.stopButton, this.sendButton].find((button) => button === document.activeElement);
     this.isBusy = isBusy;
     this.stopButton.hidden = !canStop;
     this.sendButton.hidden = canStop;
     this.update();
-    if (hadFocus && !canStop) this.area.focus();
+    if (focused?.hidden || focused?.disabled) this.focus();
   }
 
   update() {

@@ -1,9 +1,10 @@
 /** The conversation that is open: its messages, its branches, and the answer that is being made. */
 
-import { ApiError, ask, nextPage } from "./api.js";
+import { Answering } from "./answering.js";
+import { ask, nextPage } from "./api.js";
 import { Asking } from "./asking.js";
 import { toast } from "./notices.js";
-import { follow } from "./stream.js";
+import { pause } from "./stream.js";
 import { Transcript } from "./transcript.js";
 
 const PAGE = 50;
@@ -11,6 +12,8 @@ const PAGE = 50;
 const STEP = 6;
 /** How many pages are loaded in search of a message before its branch is. */
 const FAR = 20;
+/** Milliseconds until older messages are asked for again after a failure. */
+const AGAIN = 5000;
 
 /** @typedef {import("./message.js").Message} Message */
 
@@ -36,6 +39,8 @@ export class Conversation {
     /** @type {string | null} */
     this.generationId = null;
     this.isSending = false;
+    /** Whether what is to be shown is on its way: what is written meanwhile stays in the composer. */
+    this.isOpening = false;
     this.isTemporary = false;
     this.leaving = new AbortController();
     /** @type {string | null} */
@@ -44,6 +49,7 @@ export class Conversation {
     /** What is shown is loaded by one at a time, so that the last that was asked for stays. @type {Promise<void>} */
     this.loading = Promise.resolve();
     this.asking = new Asking(this);
+    this.answering = new Answering(this);
     this.transcript = new Transcript(this.actions(), () => this.loadOlder());
   }
 
@@ -53,13 +59,17 @@ export class Conversation {
       edit: (message, text) => this.asking.edit(message, text),
       regenerate: (message, modelType) => this.asking.regenerate(message, modelType),
       showBranch: (id) => this.showBranch(id),
-      rate: (message, rating) => this.rate(message, rating),
+      rate: (message, rating) => this.answering.rate(message, rating),
       models: () => this.around.models(),
       isBusy: () => this.isBusy,
     };
   }
 
   get isBusy() {
+    return this.isOpening || this.isAnswering;
+  }
+
+  get isAnswering() {
     return this.isSending || this.generationId !== null;
   }
 
@@ -72,7 +82,7 @@ export class Conversation {
     this.leaving.abort();
     this.leaving = new AbortController();
     this.generationId = null;
-    this.isSending = false;
+    this.isSending = this.isOpening = false;
     this.olderPage = null;
     this.isLoadingOlder = false;
   }
@@ -97,8 +107,25 @@ export class Conversation {
     this.info = null;
     this.isTemporary = false;
     this.transcript.clear();
+    await this.opening(() => this.reload());
+  }
+
+  /**
+   * Say nothing until something else is shown.
+   * @param {() => Promise<void>} show
+   */
+  async opening(show) {
+    const { signal } = this.leaving;
+    this.isOpening = true;
     this.changed();
-    await this.reload();
+    try {
+      await show();
+    } finally {
+      if (!signal.aborted) {
+        this.isOpening = false;
+        this.changed();
+      }
+    }
   }
 
   /** Show what the server has. */
@@ -125,15 +152,15 @@ export class Conversation {
   async load(signal) {
     const info = await ask("GET", `conversations/${this.id}`, { signal });
     const page = info.active_leaf === null ? null : await this.page(info.active_leaf, signal);
-    if (signal.aborted) return;
+    if (signal.aborted || this.isAnswering) return;
     this.info = info;
     const messages = page?.messages ?? [];
     const atOnce = this.transcript.views.length ? messages.length : STEP;
-    this.transcript.show(messages.slice(-atOnce));
-    this.olderPage = nextPage(`conversations/${this.id}/messages`, page?.before ?? null);
+    const isMoreAbove = this.transcript.show(messages.slice(-atOnce));
+    if (!isMoreAbove) this.olderPage = nextPage(`conversations/${this.id}/messages`, page?.before ?? null);
     const last = this.transcript.last;
-    if (last?.message.status === "running") this.attach(last, last.message.generation_id);
-    else this.explainFailure(last, signal);
+    if (last?.message.status === "running") this.answering.attach(last, last.message.generation_id);
+    else this.answering.explainFailure(last, signal);
     this.asking.showUnsent();
     this.changed();
     await this.prepend(messages.slice(0, Math.max(0, messages.length - atOnce)), signal);
@@ -170,10 +197,11 @@ export class Conversation {
 
   /** @param {AbortSignal} signal */
   async look(signal) {
-    if (this.id === null || this.isBusy) return;
+    if (this.id === null || this.isAnswering) return;
     const info = await ask("GET", `conversations/${this.id}`, { signal });
-    if (signal.aborted || this.isBusy) return;
-    const isSame = info.active_leaf === this.transcript.leaf && info.generation_id === null;
+    if (signal.aborted || this.isAnswering) return;
+    const isWhole = this.transcript.last?.message.status !== "running"; // its stream was lost
+    const isSame = isWhole && info.active_leaf === this.transcript.leaf && info.generation_id === null;
     this.info = info;
     if (isSame) this.changed();
     else await this.load(signal);
@@ -186,11 +214,12 @@ export class Conversation {
     this.isLoadingOlder = true;
     try {
       const page = await ask("GET", path, { signal });
-      if (signal.aborted) return;
+      if (signal.aborted || this.olderPage !== path) return;
       this.olderPage = nextPage(`conversations/${this.id}/messages`, page.before);
       await this.prepend(page.messages, signal);
     } catch (error) {
       if (!signal.aborted) toast(/** @type {Error} */ (error).message);
+      await pause(AGAIN, signal);
     } finally {
       if (!signal.aborted) this.isLoadingOlder = false;
     }
@@ -202,72 +231,14 @@ export class Conversation {
    */
   async reveal(id) {
     const { signal } = this.leaving;
-    for (let pages = 0; pages < FAR && !this.transcript.find(id) && this.olderPage; pages++) await this.loadOlder();
+    for (let pages = 0; pages < FAR && !this.transcript.find(id) && this.olderPage; pages++) {
+      const asked = this.olderPage;
+      await this.loadOlder();
+      if (asked === this.olderPage) return;
+    }
     if (signal.aborted) return;
     if (this.transcript.find(id)) this.transcript.reveal(id);
     else await this.showBranch(id);
-  }
-
-  /** The history tells that an answer failed; its generation tells why. @param {any} view @param {AbortSignal} signal */
-  async explainFailure(view, signal) {
-    if (view?.message.status !== "failed") return;
-    const state = await ask("GET", `generations/${view.message.generation_id}`, { signal }).catch(() => null);
-    if (!state?.error || signal.aborted) return;
-    view.error = state.error;
-    view.showEnd();
-  }
-
-  // Answers ---------------------------------------------------------------------------------------------------
-
-  /**
-   * Show an answer as it is made, to its end.
-   * @param {any} view
-   * @param {string} generationId
-   * @param {Response} [response]
-   */
-  async attach(view, generationId, response) {
-    const { signal } = this.leaving;
-    this.generationId = generationId;
-    this.changed();
-    try {
-      const onEvent = (/** @type {any} */ data) => view.take(data);
-      const onConnection = (/** @type {boolean} */ is) => view.setConnected(is);
-      view.finish(await follow({ generationId, response, onEvent, onConnection, signal }));
-      this.generationId = null;
-      await this.complete(view, signal);
-    } catch (error) {
-      if (signal.aborted) return;
-      // It goes on at the server; what cannot be had is only its stream.
-      if (this.generationId) view.lose(/** @type {Error} */ (error).message);
-      if (error instanceof ApiError && error.status === 401) window.dispatchEvent(new Event("chat:login"));
-      this.generationId = null;
-    }
-    this.changed();
-  }
-
-  /**
-   * Fetch what the stream does not tell: ids of the question, those beside it, when it ended.
-   * @param {any} view
-   * @param {AbortSignal} signal
-   */
-  async complete(view, signal) {
-    this.changed();
-    const page = await this.page(view.message.id, signal, 2);
-    if (signal.aborted) return;
-    const [question, answer] = page.messages.slice(-2);
-    // Its reader may have sent the next one by now: it is no longer the last.
-    const before = this.transcript.before(view);
-    if (answer) view.complete(answer);
-    if (before && question && question.role === "user" && before.message.id === null) before.show(question);
-  }
-
-  async stop() {
-    if (!this.generationId) return;
-    try {
-      await ask("POST", `generations/${this.generationId}/stop`);
-    } catch (error) {
-      toast(/** @type {Error} */ (error).message);
-    }
   }
 
   /** @param {number} id */
@@ -275,26 +246,14 @@ export class Conversation {
     if (this.isBusy) return;
     const { signal } = this.leaving;
     try {
-      await ask("PATCH", `conversations/${this.id}`, { body: { active_leaf: id }, signal });
-      await this.reload();
+      await this.opening(async () => {
+        await ask("PATCH", `conversations/${this.id}`, { body: { active_leaf: id }, signal });
+        await this.reload();
+      });
       this.transcript.reveal(id);
+      this.transcript.focusVersions(id);
     } catch (error) {
       if (!signal.aborted) toast(/** @type {Error} */ (error).message);
-    }
-  }
-
-  /**
-   * @param {Message} message
-   * @param {number} rating 0 takes it back.
-   */
-  async rate(message, rating) {
-    const path = `messages/${message.id}/feedback`;
-    try {
-      if (rating) await ask("PUT", path, { body: { rating } });
-      else await ask("DELETE", path);
-      message.feedback = rating ? { rating } : null;
-    } catch (error) {
-      toast(/** @type {Error} */ (error).message);
     }
   }
 }

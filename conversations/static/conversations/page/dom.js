@@ -56,6 +56,12 @@ export function refill(element, ...children) {
   if (name) [...element.querySelectorAll("button")].find((button) => button.getAttribute("aria-label") === name)?.focus();
 }
 
+/**
+ * Whether a key belongs to an input method, which Safari tells by its code alone.
+ * @param {KeyboardEvent} event
+ */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
 /** Give the template's buttons the drawings that they name. */
 export function drawIcons() {
   for (const element of document.querySelectorAll("[data-icon]")) {

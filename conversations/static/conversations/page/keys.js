@@ -1,12 +1,14 @@
 /** The keys of the page. */
 
+import { isComposing } from "./dom.js";
+
 /**
  * @param {{search: () => void, newChat: () => void, stop: () => unknown, keys: () => void, escape: () => void,
  *   write: () => void}} does
  */
 export function bindKeys(does) {
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.isComposing) return;
+    if (event.defaultPrevented || isComposing(event)) return;
     const isDialog = document.querySelector("dialog[open]") !== null;
     if (event.key === "Escape" && !isDialog) {
       does.stop();

@@ -31,7 +31,7 @@ const conversation = new Conversation({
   begun: (id) => onBegun(id),
   giveBack: (text) => composer.giveBack(text),
 });
-const composer = new Composer({ send: (text) => conversation.asking.send(text), stop: () => conversation.stop() });
+const composer = new Composer({ send: (text) => conversation.asking.send(text), stop: () => conversation.answering.stop() });
 const sidebar = new Sidebar({ open: (id) => go(id), gone: (id) => id === conversation.id && go(null) });
 const search = new Search(sidebar, (id, messageId) => go(id, messageId));
 
@@ -68,7 +68,7 @@ async function openAddressed() {
   }
   try {
     await conversation.open(id);
-    if (conversation.id !== id) return;
+    if (conversation.id !== id || !conversation.info) return;
     panel.moveTo(id, conversation.info.system_prompt);
     models.moveTo(id, conversation.info.model_type);
   } catch (error) {
@@ -114,6 +114,7 @@ function show() {
   const title = info?.title ?? "";
   byId("title").textContent = isTemporary ? t("Temporary chat") : title || t("New chat");
   document.title = title ? `${title} · ${siteTitle}` : siteTitle;
+  showModel();
   const temporary = byId("temporary");
   temporary.hidden = id !== null;
   temporary.setAttribute("aria-pressed", String(isTemporary));
@@ -134,7 +135,6 @@ function isTemporaryText() {
 byId("temporary").addEventListener("click", () => {
   conversation.isTemporary = !conversation.isTemporary;
   show();
-  showModel();
 });
 
 // The side bar -------------------------------------------------------------------------------------------------
@@ -193,8 +193,10 @@ function submit({ form }) {
 
 /** @param {any} event */
 function take(event) {
+  clearBanner("login"); // nobody is told anything without one
   if (event.event === "resync") {
     sidebar.load();
+    if (!models.config) models.load();
     conversation.refresh().catch(() => {});
     return;
   }
@@ -218,6 +220,8 @@ function takeOpen(event) {
   if (!event.conversation) return;
   const isOtherBranch = event.conversation.active_leaf !== conversation.transcript.leaf;
   conversation.info = event.conversation;
+  panel.take(event.conversation.system_prompt);
+  models.moveTo(conversation.id, event.conversation.model_type);
   show();
   if (isOtherBranch) conversation.refresh().catch(() => {});
 }
@@ -240,7 +244,8 @@ window.addEventListener("chat:login", () => {
   const link = h("a", { href: `${config.login}?next=${next}` }, t("Log in"));
   showBanner("login", t("Your login has ended."), " ", link);
 });
-window.addEventListener("popstate", () => openAddressed());
+// A link within the page is no way to another conversation.
+window.addEventListener("popstate", () => addressed() !== conversation.id && openAddressed());
 // A page that comes back from the browser's memory has missed what happened since.
 window.addEventListener("pageshow", (event) => event.persisted && location.reload());
 
@@ -251,7 +256,7 @@ bindKeys({
     byId("search").focus();
   },
   newChat: () => go(null),
-  stop: () => conversation.generationId !== null && conversation.stop(),
+  stop: () => conversation.generationId !== null && conversation.answering.stop(),
   keys: showKeys,
   escape: () => toggleSidebar(false),
   write: () => composer.area.focus(),

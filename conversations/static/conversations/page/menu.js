@@ -30,11 +30,13 @@ export function openMenu(button, entries) {
     menu.remove();
     button.setAttribute("aria-expanded", "false");
     document.removeEventListener("pointerdown", leave, true);
-    window.removeEventListener("resize", shut);
+    window.removeEventListener("resize", stay);
     closeOpen = null;
     if (refocus) button.focus();
   };
   const shut = () => close();
+  // A phone's keyboard that goes away is a new size of the window, too.
+  const stay = () => (button.isConnected ? place(menu, button) : close());
   const leave = (/** @type {Event} */ event) => {
     const target = /** @type {Node} */ (event.target);
     if (!menu.contains(target) && !button.contains(target)) close();
@@ -46,7 +48,7 @@ export function openMenu(button, entries) {
   button.setAttribute("aria-expanded", "true");
   place(menu, button);
   document.addEventListener("pointerdown", leave, true);
-  window.addEventListener("resize", shut);
+  window.addEventListener("resize", stay);
   menu.querySelector("[role^=menuitem]")?.focus();
 }
 

@@ -1,8 +1,8 @@
 /** A message of the user's, and what all messages share. */
 
-import { h, iconButton, refill } from "./dom.js";
+import { h, iconButton, isComposing, refill } from "./dom.js";
 import { formatMoment, t } from "./i18n.js";
-import { announce } from "./notices.js";
+import { announce, toast } from "./notices.js";
 
 /**
  * A message as the API's history has it; one that is just being sent has no `id`.
@@ -60,7 +60,7 @@ export function branchArrows(message, actions) {
  */
 export function copyButton(text) {
   const button = iconButton("copy", t("Copy"), async () => {
-    if (!(await copy(text()))) return announce(t("This browser did not let the page copy."));
+    if (!(await copy(text()))) return toast(t("This browser did not let the page copy."));
     button.classList.add("done");
     announce(t("Copied"));
     setTimeout(() => button.classList.remove("done"), 1500);
@@ -79,11 +79,13 @@ async function copy(text) {
   } catch {
     // Over plain http there is no clipboard but the old one.
     const area = h("textarea", { class: "visually-hidden" });
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement);
     area.value = text;
-    document.body.append(area);
+    (document.querySelector("dialog[open]") ?? document.body).append(area);
     area.select();
     const done = document.execCommand("copy");
     area.remove();
+    focused?.focus();
     return done;
   }
 }
@@ -122,6 +124,11 @@ export class UserMessage {
     return h("div", { class: "tools" }, copyButton(() => this.message.content), edit, arrows);
   }
 
+  /** Whether somebody writes in it. */
+  get isEdited() {
+    return this.element.querySelector(".edit") !== null;
+  }
+
   edit() {
     if (this.actions.isBusy()) return;
     const area = h("textarea", { class: "edit-area", "aria-label": t("Edit the message"), dir: "auto" });
@@ -131,6 +138,7 @@ export class UserMessage {
       if (text) this.actions.edit(this.message, text);
     };
     area.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+      if (isComposing(event)) return;
       if (event.key === "Escape") this.leaveEdit(event);
       else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
     });

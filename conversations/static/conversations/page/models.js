@@ -1,6 +1,6 @@
 /** Which model answers, and which others there are. */
 
-import { ask } from "./api.js";
+import { ApiError, ask } from "./api.js";
 import { byId, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { toast } from "./notices.js";
@@ -88,15 +88,16 @@ export class Models {
 
   /** @param {string} type */
   async choose(type) {
+    const { open } = this;
     try {
-      if (this.open.id) {
-        await ask("PATCH", `conversations/${this.open.id}`, { body: { model_type: type } });
-        this.open.modelType = type;
+      if (open.id) {
+        await ask("PATCH", `conversations/${open.id}`, { body: { model_type: type } });
+        open.modelType = type;
       } else {
         this.config = await ask("POST", "api/config", { body: { model_type: type } });
       }
     } catch (error) {
-      if (type === CUSTOM) this.onOwn();
+      if (type === CUSTOM && error instanceof ApiError) this.onOwn();
       else toast(/** @type {Error} */ (error).message);
     }
     this.draw();

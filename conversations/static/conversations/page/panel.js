@@ -30,7 +30,7 @@ export class Panel {
       this.reset,
     );
     this.button.addEventListener("click", () => this.toggle());
-    this.temperature.addEventListener("input", () => this.keepOptions());
+    this.temperature.addEventListener("input", () => this.keepOptions(Number(this.temperature.value)));
     this.maxTokens.addEventListener("change", () => this.keepOptions());
     this.system.addEventListener("change", () => this.keepSystem());
     this.reset.addEventListener("click", () => this.forget());
@@ -49,10 +49,22 @@ export class Panel {
    * @param {string} systemPrompt
    */
   moveTo(id, systemPrompt) {
+    // A key may lead away from what was being written here.
+    if (this.system.value !== this.systemPrompt) this.keepSystem();
     this.id = id;
     this.set = recall(`options.${id ?? "new"}`) ?? {};
     this.systemPrompt = id ? systemPrompt : (recall("system.new") ?? "");
     this.system.value = this.systemPrompt;
+    this.draw();
+  }
+
+  /**
+   * Take in what the server has now, unless somebody is writing it.
+   * @param {string} systemPrompt
+   */
+  take(systemPrompt) {
+    if (document.activeElement === this.system || systemPrompt === this.systemPrompt) return;
+    this.system.value = this.systemPrompt = systemPrompt;
     this.draw();
   }
 
@@ -64,10 +76,11 @@ export class Panel {
     this.button.classList.toggle("set", Boolean(Object.keys(this.set).length || this.systemPrompt));
   }
 
-  keepOptions() {
+  /** @param {number} [temperature] Where that was set now. */
+  keepOptions(temperature = this.set.temperature) {
     const tokens = Math.round(Number(this.maxTokens.value));
     this.set = { ...this.set };
-    if (document.activeElement === this.temperature) this.set.temperature = Number(this.temperature.value);
+    if (temperature !== undefined) this.set.temperature = temperature;
     if (tokens > 0) this.set.max_tokens = Math.min(tokens, 131072);
     else delete this.set.max_tokens;
     keep(`options.${this.id ?? "new"}`, Object.keys(this.set).length ? this.set : null);

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { config } from "./config.js";
-import { byId, h, marked } from "./dom.js";
+import { byId, h, isComposing, marked } from "./dom.js";
 import { t } from "./i18n.js";
 
 const PAUSE = 180;
@@ -21,14 +21,15 @@ export class Search {
     this.asking = new AbortController();
     this.field.addEventListener("input", () => this.later());
     this.field.addEventListener("keydown", (event) => {
+      if (isComposing(event)) return;
       if (event.key === "Escape" && this.field.value) {
         event.stopPropagation();
         this.end();
       } else if (event.key === "ArrowDown") {
         event.preventDefault();
         byId("conversations").querySelector("a")?.focus();
-      } else if (event.key === "Enter" && !event.isComposing) {
-        byId("conversations").querySelector("a")?.click();
+      } else if (event.key === "Enter") {
+        this.openFirst();
       }
     });
   }
@@ -36,6 +37,13 @@ export class Search {
   later() {
     clearTimeout(this.timer);
     this.timer = window.setTimeout(() => this.find(), PAUSE);
+  }
+
+  /** Open the first that is found for what the field says now. */
+  async openFirst() {
+    clearTimeout(this.timer);
+    await this.find();
+    if (this.field.value) byId("conversations").querySelector("a")?.click();
   }
 
   end() {

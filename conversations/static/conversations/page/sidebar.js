@@ -1,20 +1,19 @@
 /** The list of conversations: newest first, more while scrolling, and what can be done with each. */
 
-import { ask, nextPage } from "./api.js";
+import { ask } from "./api.js";
 import { config } from "./config.js";
 import { arrange, byId, h, iconButton } from "./dom.js";
 import { groupOf, t } from "./i18n.js";
+import { firstPage, pageAt } from "./listing.js";
 import { openMenu } from "./menu.js";
 import { toast } from "./notices.js";
 import { titleField } from "./title.js";
 
-const PAGE = 40;
 const UNDO_SECONDS = 30;
-const FIRST = `conversations?limit=${PAGE}`;
-const PINNED = "conversations?limit=100&pinned=true";
 
 /**
- * @typedef {{session_id: string, title: string, updated_at: string, is_pinned?: boolean, is_archived?: boolean}} Item
+ * @typedef {import("./listing.js").Item} Item
+ * @typedef {import("./listing.js").Page} Page
  */
 
 export class Sidebar {
@@ -47,14 +46,11 @@ export class Sidebar {
     this.watcher.observe(byId("list-end"));
   }
 
-  /** Fetch the begin of the list again. */
-  async load() {
+  /** Fetch the list again, as far as it is there. */
+  async load(wanted = this.items.size) {
     this.loads += 1;
     try {
-      const path = this.isArchive ? `${FIRST}&archived=true` : FIRST;
-      // Those that are pinned stand first, however long ago they were used.
-      const asked = [ask("GET", path), ...(this.isArchive ? [] : [ask("GET", PINNED)])];
-      await this.takePages(Promise.all(asked), () => (this.items = new Map()));
+      await this.takePage(firstPage(this.isArchive, wanted), () => (this.items = new Map()));
     } catch (error) {
       this.say(/** @type {Error} */ (error).message);
     }
@@ -64,10 +60,7 @@ export class Sidebar {
     if (!this.next || this.isLoading || this.isHidden) return;
     this.isLoading = true;
     try {
-      await this.takePages(ask("GET", this.next).then((page) => [page]));
-      // Still in sight after a short page: the watcher tells only of changes.
-      this.watcher.unobserve(byId("list-end"));
-      this.watcher.observe(byId("list-end"));
+      await this.takePage(pageAt(this.next));
     } catch (error) {
       toast(/** @type {Error} */ (error).message);
     } finally {
@@ -76,27 +69,28 @@ export class Sidebar {
   }
 
   /**
-   * Take in pages of the list, the first of which tells where it goes on. What the feed told while they were on their
-   * way is newer, and taken after them; where the list was asked for anew meanwhile they are left out.
-   * @param {Promise<any[]>} coming
+   * Take in a page of the list. What the feed told while it was on its way is newer, and taken after it; where the list
+   * was asked for anew meanwhile it is left out.
+   * @param {Promise<Page>} coming
    * @param {() => void} [before]
    */
-  async takePages(coming, before) {
+  async takePage(coming, before) {
     const load = this.loads;
     /** @type {any[]} */
     const heard = [];
     this.heard.add(heard);
     try {
-      const pages = await coming;
+      const page = await coming;
       if (load !== this.loads) return;
       before?.();
-      for (const { conversations } of pages) {
-        for (const item of conversations) this.items.set(item.session_id, item);
-      }
-      this.next = nextPage("conversations", pages[0].next);
+      for (const item of page.conversations) this.items.set(item.session_id, item);
+      this.next = page.next;
       this.heard.delete(heard);
       for (const event of heard) this.take(event);
       this.draw();
+      // Still in sight after a short page: the watcher tells only of changes.
+      this.watcher.unobserve(byId("list-end"));
+      this.watcher.observe(byId("list-end"));
     } finally {
       this.heard.delete(heard);
     }
@@ -105,7 +99,7 @@ export class Sidebar {
   /** @param {boolean} isArchive */
   showArchive(isArchive) {
     this.isArchive = isArchive;
-    this.load();
+    this.load(0);
   }
 
   /** @param {string | null} id */
@@ -137,7 +131,11 @@ export class Sidebar {
 
   /** @param {string} id */
   remove(id) {
-    if (this.items.delete(id)) this.draw();
+    const row = this.rows.get(id);
+    const beside = row?.contains(document.activeElement) ? (row.nextElementSibling ?? row.previousElementSibling) : null;
+    if (!this.items.delete(id)) return;
+    this.draw();
+    beside?.querySelector("a")?.focus();
   }
 
   /** @param {string} text */
@@ -236,6 +234,7 @@ export class Sidebar {
       this.take({ session_id: id, conversation: await ask("PATCH", `conversations/${id}`, { body: changes }) });
     } catch (error) {
       toast(/** @type {Error} */ (error).message);
+      this.load();
     }
   }
 
@@ -249,14 +248,15 @@ export class Sidebar {
     const id = item.session_id;
     this.renaming = id;
     this.rows.delete(id); // This one becomes a field.
-    const field = titleField(item.title, (title) => {
+    const field = titleField(item.title, (title, isByKey) => {
       this.renaming = null;
-      if (title && title !== item.title) {
-        this.items.set(id, { ...item, title });
+      const now = this.items.get(id);
+      if (title && title !== item.title && now) {
+        this.items.set(id, { ...now, title });
         this.change(id, { title });
       }
       this.draw();
-      this.list.querySelector(`a[data-id="${id}"]`)?.focus();
+      if (isByKey) this.list.querySelector(`a[data-id="${id}"]`)?.focus();
     });
     row.replaceChildren(field);
     field.focus();

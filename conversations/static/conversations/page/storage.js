@@ -1,5 +1,7 @@
 /** What this browser remembers by itself: drafts, what was not sent, choices. It may be switched off, or full. */
 
+import { randomId } from "./dom.js";
+
 const PREFIX = "chat.";
 /** @type {Map<string, string>} What is remembered while the page is open where storage does not work. */
 const instead = new Map();
@@ -10,7 +12,7 @@ const instead = new Map();
  */
 export function recall(name) {
   try {
-    const text = localStorage.getItem(PREFIX + name) ?? instead.get(name);
+    const text = instead.get(name) ?? localStorage.getItem(PREFIX + name);
     return text ? JSON.parse(text) : null;
   } catch {
     return null;
@@ -30,6 +32,49 @@ export function keep(name, value) {
   } catch {
     if (value) instead.set(name, JSON.stringify(value));
   }
+}
+
+/** @returns {string} This tab, also after a reload. */
+export function thisTab() {
+  try {
+    const known = sessionStorage.getItem(PREFIX + "tab");
+    if (known) return known;
+    const made = randomId();
+    sessionStorage.setItem(PREFIX + "tab", made);
+    return made;
+  } catch {
+    return "";
+  }
+}
+
+/**
+ * Return what is being written at a place: in this tab, else in another.
+ * @param {string} place
+ * @returns {string}
+ */
+export function recallDraft(place) {
+  try {
+    const own = sessionStorage.getItem(`${PREFIX}draft.${place}`);
+    if (own !== null) return own;
+  } catch {
+    // It is switched off.
+  }
+  return recall(`draft.${place}`) ?? "";
+}
+
+/**
+ * Keep what is being written: two tabs may write two things at one place, such as a new chat.
+ * @param {string} place
+ * @param {string} text
+ */
+export function keepDraft(place, text) {
+  try {
+    if (text) sessionStorage.setItem(`${PREFIX}draft.${place}`, text);
+    else sessionStorage.removeItem(`${PREFIX}draft.${place}`);
+  } catch {
+    // It is switched off, or full.
+  }
+  keep(`draft.${place}`, text);
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The messages of the branch that is shown, and where the reader is in them. */
 
 import { AnswerView } from "./answer.js";
-import { byId } from "./dom.js";
+import { arrange, byId } from "./dom.js";
 import { UserMessage } from "./message.js";
 
 /** Pixels from the end at which a reader still counts as being there. */
@@ -71,17 +71,25 @@ export class Transcript {
   }
 
   /**
-   * Show these messages and no others.
+   * Show these messages, and of others those alone that stand above the first of them already. A reader who is not at
+   * the end, or writes in a message, stays there.
    * @param {Message[]} messages
+   * @returns {boolean} Whether any stand above.
    */
   show(messages) {
+    const isNew = this.views.length === 0 || messages.length === 0;
+    const first = messages[0]?.id ?? null;
+    const above = first === null ? [] : this.views.slice(0, Math.max(0, this.views.findIndex((view) => view.message.id === first)));
     const before = new Map(this.views.map((view) => [view.message.id, view]));
-    this.views = messages.map((message) => {
+    const shown = messages.map((message) => {
       const view = before.get(message.id);
-      return view && isSame(view.message, message) ? view : this.viewOf(message);
+      return view && (isSame(view.message, message) || view.isEdited) ? view : this.viewOf(message);
     });
-    this.log.replaceChildren(...this.views.map((view) => view.element));
-    this.goToEnd();
+    this.views = [...above, ...shown];
+    arrange(this.log, this.views.map((view) => view.element));
+    if (isNew) this.goToEnd();
+    else this.follow();
+    return above.length > 0;
   }
 
   clear() {
@@ -122,7 +130,20 @@ export class Transcript {
   cutFrom(message) {
     const at = this.views.findIndex((view) => view.message === message);
     if (at < 0) return;
-    for (const view of this.views.splice(at)) view.element.remove();
+    for (const view of this.views.splice(at)) this.take(view);
+  }
+
+  /** Take away one that was not sent. @param {any} view */
+  drop(view) {
+    const at = this.views.indexOf(view);
+    if (at >= 0) this.take(this.views.splice(at, 1)[0]);
+  }
+
+  /** @param {UserMessage | AnswerView} view */
+  take({ element }) {
+    // Who was in it by keyboard stays near.
+    if (element.contains(document.activeElement)) this.scroller.focus({ preventScroll: true });
+    element.remove();
   }
 
   /** @returns {any} The last view, or undefined. */
@@ -136,6 +157,11 @@ export class Transcript {
    */
   before(view) {
     return this.views[this.views.indexOf(view) - 1];
+  }
+
+  /** @returns {string[]} The ids of messages that were not sent. */
+  get unsent() {
+    return this.views.flatMap((/** @type {any} */ view) => view.unsent ?? []);
   }
 
   /** @returns {number | null} The last stored message: after it the next one is said. */
@@ -162,6 +188,15 @@ export class Transcript {
     element.scrollIntoView({ block: "center" });
     element.classList.add("found");
     setTimeout(() => element.classList.remove("found"), 2500);
+  }
+
+  /**
+   * Who went to another version by keyboard may go on to the next.
+   * @param {number} id
+   */
+  focusVersions(id) {
+    if (document.activeElement !== document.body && document.activeElement !== this.scroller) return;
+    this.find(id)?.element.querySelector(".branches button:not([disabled])")?.focus({ preventScroll: true });
   }
 }
 
