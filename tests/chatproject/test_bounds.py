@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,9 +85,9 @@ def test_nothing_that_is_sent_stays(
     require_login(settings, RATE_LIMIT="", TRUSTED_PROXIES=["127.0.0.1"])
     settings.ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
     sent(client, form, 0)
-    before = sent(client, form, COUNT)
-    after = sent(client, form, 2 * COUNT)
-    assert after - before < COUNT * FEW
+    counts = [sent(client, form, number * COUNT) for number in range(1, 5)]
+    # What stays grows each time; a thread or a module that is new does so once.
+    assert min(after - before for before, after in pairwise(counts)) < COUNT * FEW
     assert sent_texts() < COUNT / 2  # threads hold the last that each of them saw
 
 

@@ -18,7 +18,7 @@ import pytest
 from .processes import Process, serving
 
 pytestmark = pytest.mark.server
-LISTEN_SECONDS = 1.5
+LISTEN_SECONDS = 4.0
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ CHUNKED = (
 UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 MANY_LONG_FIELDS = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 2000) for number in range(40))
 MEGABYTE = 1_048_576
-HEAD_SECONDS = 1.0
+HEAD_SECONDS = 2.0
 BODY_SECONDS = 2.0
 
 

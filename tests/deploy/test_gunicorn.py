@@ -28,6 +28,13 @@ GRACE_SECONDS = 3
 GATED = '!script {"chunks": ["seen ", "rest"], "gate": "go", "gate_at": 1}'
 
 
+def _lives(pid: str) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Gunicorn:
     """gunicorn on a free port, its output in a file."""
 
@@ -51,7 +58,7 @@ class Gunicorn:
     def workers(self) -> set[int]:
         """Process ids of the workers that live; one that was killed and not yet waited for does not."""
         pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return {int(pid) for pid in pids if ") Z " not in Path(f"/proc/{pid}/stat").read_text()}
+        return {int(pid) for pid in pids if _lives(pid)}
 
     def until_ready(self, *, without: Set[int] = frozenset()) -> set[int]:
         """Wait until all workers serve and none of ``without`` is among them; return them."""

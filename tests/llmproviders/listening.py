@@ -14,8 +14,10 @@ SECONDS = 10.0
 
 
 @asynccontextmanager
-async def listening(handler: Handler, host: str = "127.0.0.1", **options: Any) -> AsyncIterator[int]:
-    """A server on loopback, for ``SECONDS`` at most; gives its port. In the end it ends all that it accepted."""
+async def listening(
+    handler: Handler, host: str = "127.0.0.1", *, seconds: float = SECONDS, **options: Any
+) -> AsyncIterator[int]:
+    """A server on loopback, for so long at most; gives its port. In the end it ends all that it accepted."""
     tasks: set[asyncio.Task[None]] = set()
     writers: list[asyncio.StreamWriter] = []
 
@@ -32,7 +34,7 @@ async def listening(handler: Handler, host: str = "127.0.0.1", **options: Any) -
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async with asyncio.timeout(SECONDS), await asyncio.start_server(begin, host, 0, **options) as server:
+    async with asyncio.timeout(seconds), await asyncio.start_server(begin, host, 0, **options) as server:
         try:
             yield server.sockets[0].getsockname()[1]
         finally:

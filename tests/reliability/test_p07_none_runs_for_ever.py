@@ -32,7 +32,7 @@ FREE_AGAIN = 10.0
 TRIES = size(1, 20)
 STOPPED_SECONDS = size(0.0, 30.0)
 # At the small size processes give each other up sooner, so that a test takes seconds.
-QUICK: dict[str, Any] = size({"BEAT_INTERVAL": 0.25}, {})
+QUICK: dict[str, Any] = size({"BEAT_INTERVAL": 0.25, "BEATS_TO_GIVE_UP": 8}, {})
 
 
 def wait_for_free(client: httpx.Client, session_id: str, since: float, seconds: float = FREE_AGAIN) -> None:

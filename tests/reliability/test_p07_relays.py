@@ -18,7 +18,7 @@ pytestmark = pytest.mark.server
 BODY = {"model": "default", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 PATIENCE = 30.0
 TIMES = size(3, 50)
-LEFT_WITHIN = 2.0
+LEFT_WITHIN = size(10.0, 2.0)
 
 
 def rows_within(folder: Path, sql: str, expected: list[object], seconds: float) -> list[object]:

@@ -102,7 +102,7 @@ def over_sse(server: ServerProcess, client: httpx.Client) -> list[Outcome]:
 def over_websocket(server: ServerProcess, _client: httpx.Client) -> list[Outcome]:
     """Ask for every fault at once, all on one socket."""
     outcomes = {fault.name: Outcome(server.kind, "websocket", fault, []) for fault in FAULTS}
-    with connect(server.ws_url, proxy=None, additional_headers=HEADERS, max_size=None) as socket:
+    with connect(server.ws_url, proxy=None, additional_headers=HEADERS, max_size=None, open_timeout=60) as socket:
         started = time.monotonic()
         for fault in FAULTS:
             socket.send(json.dumps({"type": "chat", "id": fault.name, "message": faults.COMMAND + fault.name}))

@@ -25,11 +25,12 @@ from tests.upstream import ScriptedUpstream, answer
 from .conftest import Serve
 from .silent import SilentClient
 from .sizes import is_full, size
+from .test_p12_database_and_redis_faults import wait_for
 from .truth import Part, consistent
 
 STREAMS = 50
-LISTEN_SECONDS = 4.0
-GRACE_SECONDS = size(3.0, 5.0)
+LISTEN_SECONDS = size(6.0, 4.0)
+GRACE_SECONDS = size(6.0, 5.0)
 # What may come on top of the grace period: the readers' last events, the server's own end, a busy machine.
 END_SECONDS = 10.0
 # Of four answers two end within the grace period and two do not, one of each over SSE and one over WebSocket.
@@ -131,6 +132,7 @@ async def test_p9_sigterm_lets_answers_end_and_tells_every_reader(
         assert time.monotonic() - told_at < LISTEN_SECONDS, "too slow a machine for this time of listening"
         server.signal(number)  # an impatient supervisor; the grace period stays
         await no_longer_listened(server)
+        await asyncio.to_thread(wait_for, lambda: "answers may go on for" in server.log.read_text())
         calls = len(scripted.completions)
         refused = await refused_frame(socket)
         assert (refused["code"], refused["retry_after"]) == ("shutting_down", 5)

@@ -28,7 +28,7 @@ from .truth import consistent
 pytestmark = pytest.mark.server
 
 sqlite_only = pytest.mark.skipif(databases.vendor() != "sqlite", reason="locks or fills a SQLite file")
-LOCKED_SECONDS = size(4.0, 10.0)
+LOCKED_SECONDS = size(8.0, 10.0)
 # Pages of the small database, and what fills it: a row of this many bytes.
 SPARE_PAGES = 20
 BALLAST = 1_000_000

@@ -35,8 +35,8 @@ on_sqlite = pytest.mark.skipif(databases.vendor() != "sqlite", reason="only SQLi
 
 TALK = script(chunks=["tick ", "tock "], endless=True, delay=0.05)
 # At the small size processes give each other up sooner, so that a test takes seconds.
-QUICK: dict[str, Any] = size({"BEAT_INTERVAL": 0.25}, {})
-HELD_SECONDS = size(3.0, 14.0)
+QUICK: dict[str, Any] = size({"BEAT_INTERVAL": 0.25, "BEATS_TO_GIVE_UP": 12}, {})
+HELD_SECONDS = size(5.0, 14.0)
 KEPT = size(20, 500)
 CHATS = size(60, 400)
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)

@@ -23,8 +23,8 @@ from .sizes import size
 SAMPLES = size(60, 200)
 # Of that many samples the slowest hundredth, or in small size the slowest tenth: of sixty one may be anything.
 SLOW = size(0.90, 0.99)
-SPARE_SECONDS = 0.020
-TRIES = 3
+SPARE_SECONDS = size(0.1, 0.020)
+TRIES = size(8, 3)
 SPARE_MEMORY_KB = 40_000
 SETTLE_SECONDS = 60.0
 FLOODED_ANSWERS = 4
