@@ -72,8 +72,10 @@ class Follower:
         """
         async with self._loading.setdefault(generation_id, asyncio.Lock()):
             transcript = self._held.get(generation_id) or await self._load(generation_id)
-            if transcript.ending is None and transcript.position < at_least:
-                await self._look([transcript])
+            # Twice: an answer that ends between its status and its text shows neither, and its end the next time.
+            for _look in range(2):
+                if transcript.ending is None and transcript.position < at_least:
+                    await self._look([transcript])
             return transcript
 
     async def _load(self, generation_id: uuid.UUID) -> Followed:

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conversations.database import db
-from conversations.engine.events import CONTENT, MAX_PIECE, DoneEvent, Ending, Piece
+from conversations.engine import progress
+from conversations.engine.events import COMPLETED, CONTENT, MAX_PIECE, DoneEvent, Ending, Piece
 from conversations.engine.reader import MAX_BATCH, open_reader
 from conversations.engine.storage import finish, store
 from conversations.engine.supervisor import Supervisor
@@ -245,6 +246,28 @@ async def test_p3_a_reader_that_saw_more_elsewhere_is_not_refused(engine: Superv
         await open_reader(generation_id, 4)
     assert [event.text for event in await anext(quick.batches())] == ["c"]
     assert "".join(event.text for event in await anext(slow)) == "bc"
+    await slow.aclose()
+
+
+async def test_p3_nor_is_one_where_the_answer_ends_as_the_process_looks(
+    engine: Supervisor, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its status was read before, its text after: of what is folded between them the log has nothing."""
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "FOLLOW_INTERVAL": 60.0}
+    generation_id = await db.write(_answer_of_another_process)
+    await db.write(store, [entry(generation_id, Piece(1, CONTENT, "a"))])
+    slow = (await open_reader(generation_id)).batches()
+    await anext(slow)
+    await db.write(store, [entry(generation_id, Piece(2, CONTENT, "b"), Piece(3, CONTENT, "c"))])
+    read_log = progress._read_log
+
+    def read_after_the_end(*arguments: Any) -> None:
+        finish(generation_id, Ending(COMPLETED, "stop"))
+        read_log(*arguments)
+
+    monkeypatch.setattr(progress, "_read_log", read_after_the_end)
+    quick = await open_reader(generation_id, 2)
+    assert [event.text for event in await anext(quick.batches()) if isinstance(event, Piece)] == ["c"]
     await slow.aclose()
 
 
