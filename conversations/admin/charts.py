@@ -160,7 +160,7 @@ def draw_times(title: str, states: Sequence[EndpointState], first: date, days: i
         lines=[_line(top * index / TICKS, top) for index in range(TICKS + 1)],
         days=_days(first, days),
         rows=[
-            Row(None, state.model_type or "-", seconds(median), seconds(most or median))
+            Row(None, state.model_type or "-", seconds(median), seconds(most))
             for state in states
             if (median := state.times[0]) is not None and (most := state.times[1]) is not None
         ],

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import run_upstream_in_thread
 
+from .accounts import add_account, log_in
 from .browser import executable
 
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
@@ -82,7 +83,6 @@ def answered(client: httpx.Client, title: str, chunks: str, *, code: int = 200, 
 
 
 ADMIN = "operator"
-PASSWORD = "a-password-of-no-interest"
 
 
 class Camera:
@@ -116,21 +116,13 @@ class Camera:
         context = self.browser.new_context(base_url=self.url, locale="en-GB", **DESKTOP)
         page = context.new_page()
         page.goto(f"/admin/login/?next=/admin/conversations/{model}/")
-        page.locator("#id_username").fill(ADMIN)
-        page.locator("#id_password").fill(PASSWORD)
-        page.locator("#login-form [type=submit]").click()
+        log_in(page, ADMIN)
         page.wait_for_selector("#content")
         if act:
             act(page)
         page.screenshot(path=self.folder / f"{name}.png", animations="disabled", full_page=True)
         print(self.folder / f"{name}.png")
         context.close()
-
-
-def add_operator(env: dict[str, str]) -> None:
-    """Make the account whose pages of admin are taken."""
-    account = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "DJANGO_SUPERUSER_EMAIL": f"{ADMIN}@example.com"}
-    manage({**env, **account}, "createsuperuser", "--no-input", "--username", ADMIN, "--verbosity=0")
 
 
 def take_all(browser: Browser, server: ServerProcess, folder: Path) -> None:
@@ -184,7 +176,7 @@ def main() -> None:
         variables = environment(data, LLM_API_URL=upstream.url, LLM_MODEL="a-model-7b")
         variables["DATABASE_URL"] = f"sqlite:///{data / 'db.sqlite3'}"
         manage(variables, "migrate", "--verbosity=0")
-        add_operator(variables)
+        add_account(variables, ADMIN)
         with ServerProcess("uvicorn", variables, data / "server.log") as server, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=executable(), args=["--disable-gpu"])
             take_all(browser, server, folder)

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import httpx
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.processes.server import ServerProcess, manage
+from tests.processes.server import ServerProcess
 from tests.upstream import ScriptedUpstream
 
+from .accounts import add_account, log_in
 from .browser import Visitor
 from .chat import Chat, directive
-
-PASSWORD = "a-password-of-no-interest"
-
-
-def log_in(page: Page, name: str) -> None:
-    page.get_by_label("Username").fill(name)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
 
 
 def test_who_logs_in_sees_only_conversations_of_their_own(
@@ -27,8 +20,7 @@ def test_who_logs_in_sees_only_conversations_of_their_own(
 ) -> None:
     server = new_server(REQUIRE_LOGIN="true")
     for name in ("ann", "bob"):
-        account = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "DJANGO_SUPERUSER_EMAIL": f"{name}@example.com"}
-        manage({**server.env, **account}, "createsuperuser", "--no-input", "--username", name)
+        add_account(server.env, name)
     with server:
         chats = {}
         for name in ("ann", "bob"):
@@ -54,8 +46,7 @@ def test_keys_are_made_shown_once_and_revoked_and_the_menu_logs_out(
     visit: Callable[..., Visitor], new_server: Callable[..., ServerProcess]
 ) -> None:
     server = new_server(REQUIRE_LOGIN="true")
-    account = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "DJANGO_SUPERUSER_EMAIL": "cleo@example.com"}
-    manage({**server.env, **account}, "createsuperuser", "--no-input", "--username", "cleo")
+    add_account(server.env, "cleo")
     with server, httpx.Client(base_url=server.url) as program:
         guest = visit(server.url)
         page = guest.page

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from playwright.sync_api import expect
 
-from tests.processes.server import ServerProcess, manage
+from tests.processes.server import ServerProcess
 
+from .accounts import add_account, log_in
 from .browser import Visitor
 from .chat import directive, say_by_api
 
-PASSWORD = "a-password-of-no-interest"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
@@ -19,8 +19,7 @@ def test_a_transcript_shows_what_the_model_wrote_as_the_chat_page_does(
     visit: Callable[..., Visitor], new_server: Callable[..., ServerProcess]
 ) -> None:
     server = new_server()
-    account = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "DJANGO_SUPERUSER_EMAIL": "dot@example.com"}
-    manage({**server.env, **account}, "createsuperuser", "--no-input", "--username", "dot")
+    add_account(server.env, "dot")
     with server, server.client() as client:
         said = directive(f"It is **bold**: {HOSTILE}\n\n```python\nx = 1\n```")
         session = say_by_api(client, said)["session_id"]
@@ -28,9 +27,7 @@ def test_a_transcript_shows_what_the_model_wrote_as_the_chat_page_does(
         guest = visit(server.url)
         page = guest.page
         page.goto("/admin/login/?next=/admin/conversations/conversation/")
-        page.get_by_label("Username").fill("dot")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
+        log_in(page, "dot")
         page.get_by_role("link", name="To be looked at").click()
         answer = page.locator(".tr-assistant .tr-text")
         expect(answer.locator("strong")).to_have_text("bold")

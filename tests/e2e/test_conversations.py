@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Request, Route, expect
+from playwright.sync_api import Request, Route, expect
 
 from tests.upstream import ScriptedUpstream, answer
 
 from .browser import Visitor
 from .chat import Chat, directive, say_by_api, stored
+from .routes import hold, wait_for_routes
 
 
 class AsManyAs:
@@ -21,13 +22,6 @@ class AsManyAs:
     def __call__(self, request: Request) -> bool:
         self.left -= request.url.endswith(self.path)
         return self.left == 0
-
-
-def wait_for_routes(page: Page, held: list[Route], number: int) -> list[Route]:
-    """Routes are told some time after their requests."""
-    while len(held) < number:
-        page.wait_for_timeout(20)
-    return held
 
 
 def test_an_answer_is_made_anew_and_both_can_be_seen(
@@ -71,13 +65,12 @@ def test_a_message_is_edited_and_sent_anew(chat: Chat, client: httpx.Client) -> 
 
 
 def test_a_question_can_be_edited_though_the_next_came_before_its_id(chat: Chat) -> None:
-    held: list[Route] = []
-    chat.page.route("**/messages?*limit=2", lambda route: route.continue_() if held else held.append(route))
+    held = hold(chat.page, "**/messages?*limit=2")
     chat.ask("What is two and two?")
     edit = chat.questions.first.get_by_role("button", name="Edit")
     expect(edit).to_be_disabled()
     chat.ask("And three and three?")
-    wait_for_routes(chat.page, held, 1)[0].continue_()
+    wait_for_routes(chat.page, held)[0].continue_()
     expect(edit).to_be_enabled()
 
 
@@ -226,14 +219,13 @@ def test_what_is_new_does_not_take_a_row_from_under_the_reader(chat: Chat, clien
 
 def test_what_is_written_before_the_scripts_are_there_stays(chat: Chat) -> None:
     chat.box.fill("A draft that was there.")
-    held: list[Route] = []
-    chat.page.route("**/page/main*.js", lambda route: held.append(route))
+    held = hold(chat.page, "**/page/main*.js")
     with chat.page.expect_request("**/page/main*.js"):
         chat.page.reload(wait_until="commit")
     chat.box.fill("Early words")
     chat.box.press("Enter")
     expect(chat.send_button).to_be_disabled()
-    wait_for_routes(chat.page, held, 1)[0].continue_()
+    wait_for_routes(chat.page, held)[0].continue_()
     expect(chat.examples).to_be_visible()
     expect(chat.box).to_have_value("A draft that was there.\nEarly words")
     chat.page.unroute_all()

@@ -6,34 +6,15 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Route, expect
 
 from tests.upstream import ScriptedUpstream, answer
 
 from .browser import Visitor
 from .chat import Chat, directive, say_by_api, stored
+from .routes import hold, wait_for_routes
 
 UNSENT = "Not sent."
-
-
-def hold(page: Page, path: str, method: str = "GET") -> list[Route]:
-    """Keep the first of such requests back; return where it is put."""
-    held: list[Route] = []
-
-    def judge(route: Route) -> None:
-        if held or route.request.method != method:
-            route.fallback()
-        else:
-            held.append(route)
-
-    page.route(path, judge)
-    return held
-
-
-def first(page: Page, held: list[Route]) -> Route:
-    while not held:
-        page.wait_for_timeout(20)
-    return held[0]
 
 
 def questions(client: httpx.Client, conversation: str) -> list[str]:
@@ -102,7 +83,7 @@ def test_nothing_is_said_before_the_conversation_is_there(chat: Chat, client: ht
     turn = say_by_api(client, "A thylacine, slowly")
     held = hold(chat.page, "**/messages?leaf=*")
     chat.page.goto(f"/?c={turn['session_id']}")
-    route = first(chat.page, held)
+    route = wait_for_routes(chat.page, held)[0]
     chat.box.fill("And another")
     chat.box.press("Enter")
     expect(chat.box).to_have_value("And another")
@@ -122,7 +103,7 @@ def test_a_message_on_its_way_is_not_shown_as_unsent_to_who_comes_back(chat: Cha
     held = hold(chat.page, "**/chat", "POST")
     chat.box.fill("On its way")
     chat.box.press("Enter")
-    route = first(chat.page, held)
+    route = wait_for_routes(chat.page, held)[0]
     chat.list.get_by_role("link", name="Beside the tarsier").click()
     expect(chat.text()).to_contain_text("Beside the tarsier")
     chat.list.get_by_role("link", name="A tarsier").click()
@@ -143,7 +124,7 @@ def test_a_message_that_the_server_has_is_not_unsent_after_a_reload(chat: Chat, 
     held = hold(chat.page, "**/chat", "POST")
     chat.box.fill("Heard, and not answered")
     chat.box.press("Enter")
-    first(chat.page, held).fetch()
+    wait_for_routes(chat.page, held)[0].fetch()
     chat.page.reload()
     expect(chat.answers).to_have_count(2)
     expect(chat.questions).to_have_count(2)

@@ -230,22 +230,27 @@ export class Asking {
   }
 }
 
+/** @param {string | null} where */
+const nameOf = (where) => `unsent.${where ?? "new"}`;
+
 /**
  * @param {string | null} where
  * @returns {Unsent[]}
  */
-const unsentAt = (where) => recall(`unsent.${where ?? "new"}`) ?? [];
+const unsentAt = (where) => recall(nameOf(where)) ?? [];
+
+/** @param {Unsent} unsent */
+const othersThan = (unsent) => unsentAt(unsent.where).filter(({ id }) => id !== unsent.id);
 
 /** @param {Unsent} unsent */
 function keepUnsent(unsent) {
-  const others = unsentAt(unsent.where).filter(({ id }) => id !== unsent.id);
-  keep(`unsent.${unsent.where ?? "new"}`, [...others, unsent]);
+  keep(nameOf(unsent.where), [...othersThan(unsent), unsent]);
 }
 
 /** @param {Unsent} unsent */
 function forgetUnsent(unsent) {
-  const others = unsentAt(unsent.where).filter(({ id }) => id !== unsent.id);
-  keep(`unsent.${unsent.where ?? "new"}`, others.length ? others : null);
+  const others = othersThan(unsent);
+  keep(nameOf(unsent.where), others.length ? others : null);
 }
 
 /**
