@@ -91,6 +91,12 @@ def complete(model: str = "default", **more: Any) -> Callable[[Belongings], dict
     return lambda _rows: {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
 
 
+def run_in(thread_of: Callable[[Belongings], object]) -> Callable[[Belongings], dict[str, Any]]:
+    """A run of AG-UI; another's thread is a new one of the caller's."""
+    said = [{"id": "u", "role": "user", "content": "hi"}]
+    return lambda rows: {"threadId": str(thread_of(rows)), "runId": uuid.uuid4().hex, "messages": said}
+
+
 # By route and method: HEAD is as GET, OPTIONS answers whoever is somebody, what is not listed has to be a 405.
 CALLS: dict[str, dict[str, list[Call]]] = {
     "conversations": {
@@ -151,6 +157,12 @@ CALLS: dict[str, dict[str, list[Call]]] = {
             Call(Scope.CHAT, mine=True, body=lambda rows: {**say_there()(rows), "parent_id": rows.message_id}),
             Call(Scope.CHAT, 400, mine=True, body=say_there(model_type="unknown")),
             Call(Scope.CHAT, mine=True, body=say_there(), headers={"Idempotency-Key": "key-{generation_id}"}),
+        ]
+    },
+    "api/agui": {
+        "POST": [
+            Call(Scope.CHAT, body=run_in(lambda _rows: uuid.uuid4())),
+            Call(Scope.CHAT, body=run_in(lambda rows: rows.session_id)),
         ]
     },
     "api/config": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from typing import Any
 
 import schemathesis
@@ -47,6 +48,9 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.path_parameters.update({name: "default" for name in case.path_parameters})
         if case.body:
             case.body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+    elif case.operation.path == "/api/agui":
+        said = [{"id": "1", "role": "user", "content": "Hi"}]
+        case.body = {"threadId": uuid.uuid4().hex, "runId": uuid.uuid4().hex, "messages": said}
     elif case.operation.path.startswith("/api/config/"):
         case.body = {"custom_api_url": UPSTREAM, "custom_model": "scripted"}
     elif case.operation.path == "/search":

@@ -29,6 +29,7 @@ GROUPS = {
     "/search": "search",
     "/events": "events",
     "/v1": "openai",
+    "/api/agui": "chat",
     "/api/usage": "settings",
     "/api/config": "settings",
     "/api/limits": "settings",
