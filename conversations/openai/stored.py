@@ -86,12 +86,13 @@ def begin(
             max_tokens=asked.max_tokens,
             background=background,
         ),
-        beginning=_beginning(asked, before) if place.is_all_new else None,
+        beginning=beginning_of(asked, before) if place.is_all_new else None,
         idempotency=idempotency,
     )
 
 
-def _beginning(asked: Asked, before: list[ChatMessage]) -> services.Beginning:
+def beginning_of(asked: Asked, before: list[ChatMessage]) -> services.Beginning:
+    """Return what was said before as what a conversation begins with; raises ``InvalidRequest``."""
     prompts, said = [], []
     for message in before:
         content = _checked(_text, message.content, asked.messages_field)

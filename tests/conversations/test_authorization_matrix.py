@@ -91,6 +91,10 @@ def complete(model: str = "default", **more: Any) -> Callable[[Belongings], dict
     return lambda _rows: {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
 
 
+def items(role: str = "user") -> Callable[[Belongings], dict[str, Any]]:
+    return lambda _rows: {"items": [{"type": "message", "role": role, "content": "hi"}]}
+
+
 def run_in(thread_of: Callable[[Belongings], object]) -> Callable[[Belongings], dict[str, Any]]:
     """A run of AG-UI; another's thread is a new one of the caller's."""
     said = [{"id": "u", "role": "user", "content": "hi"}]
@@ -200,6 +204,26 @@ CALLS: dict[str, dict[str, list[Call]]] = {
     },
     "v1/responses/<str:response_id>/cancel": {"POST": [Call(Scope.CHAT, mine=True)]},
     "v1/responses/<str:response_id>/input_items": {"GET": [Call(Scope.READ, mine=True)]},
+    "v1/conversations": {
+        "POST": [
+            Call(Scope.CHAT),
+            Call(Scope.CHAT, body=items()),
+            Call(Scope.CHAT, 400, body=items("robot")),
+        ]
+    },
+    "v1/conversations/<str:conversation_id>": {
+        "GET": [Call(Scope.READ, mine=True)],
+        "POST": [Call(Scope.CHAT, mine=True)],
+        "DELETE": [Call(Scope.CHAT, mine=True)],
+    },
+    "v1/conversations/<str:conversation_id>/items": {
+        "GET": [Call(Scope.READ, mine=True), Call(Scope.READ, mine=True, query="?order=asc&limit=1")],
+        "POST": [Call(Scope.CHAT, mine=True, body=items())],
+    },
+    "v1/conversations/<str:conversation_id>/items/<str:item_id>": {
+        "GET": [Call(Scope.READ, mine=True)],
+        "DELETE": [Call(Scope.CHAT, mine=True)],
+    },
     "api/keys": {
         "GET": [Call(Scope.KEYS)],
         "POST": [Call(Scope.KEYS, 201, body=lambda _rows: {"name": "new"})],
@@ -315,7 +339,8 @@ def test_every_route_is_in_the_table() -> None:
 
 
 def path_of(route: str, rows: Belongings) -> str:
-    path = "/" + route.replace("response_id", "generation_id")
+    path = "/" + route.replace("response_id", "generation_id").replace("conversation_id", "session_id")
+    path = path.replace("<str:item_id>", "msg_<int:message_id>")
     for name, value in vars(rows).items():
         path = path.replace(f"<str:{name}>", str(value)).replace(f"<int:{name}>", str(value))
     for name, value in ANYBODYS.items():
