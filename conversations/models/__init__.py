@@ -4,6 +4,7 @@ from .api_keys import ApiKey, Scope
 from .conversations import MODEL_NAME_LENGTH, MODEL_TYPE_LENGTH, TITLE_LENGTH, Conversation, Message
 from .generations import (
     BILLION,
+    CALL_LENGTH,
     ERROR_MESSAGE_LENGTH,
     FINISH_REASON_LENGTH,
     HOST_LENGTH,
@@ -14,6 +15,7 @@ from .generations import (
 )
 from .limits import Allowance, TokenBudget, TokenCharge
 from .owned import IDENTIFIER_LENGTH, Owned
+from .parts import ToolResult, calls_of, parts_of, shown_parts
 from .querysets import MOST_SIBLINGS
 from .relays import Relay
 from .search import SearchText
@@ -24,6 +26,7 @@ __all__ = [
     "ALL_COUNTS",
     "API_URL_LENGTH",
     "BILLION",
+    "CALL_LENGTH",
     "ERROR_MESSAGE_LENGTH",
     "FEEDBACK_LENGTH",
     "FINISH_REASON_LENGTH",
@@ -51,7 +54,11 @@ __all__ = [
     "SearchText",
     "TokenBudget",
     "TokenCharge",
+    "ToolResult",
     "UserConfig",
     "Worker",
+    "calls_of",
+    "parts_of",
+    "shown_parts",
     "shown_usage",
 ]

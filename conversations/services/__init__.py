@@ -1,6 +1,7 @@
 """The verbs. Keyword arguments only; each is one transaction and runs on a database thread (``db.write``)."""
 
 from ..engine.producer import ReplyOptions
+from ..models import ToolResult
 from .beginnings import MOST_SAID, Beginning, Said
 from .branches import ACTIVE_LEAF, branch, history, list_messages
 from .conversations import (
@@ -28,6 +29,7 @@ __all__ = [
     "ReplyOptions",
     "Said",
     "StoredAnswer",
+    "ToolResult",
     "branch",
     "check_model_type",
     "create_conversation",

@@ -20,6 +20,7 @@ SHARED_RESPONSES = {401: "Unauthorized", 429: "TryLater", 503: "TryLater"}
 OPENAI_PATHS, BODY_TOO_LARGE = "/v1/", 413
 OPTIONAL = {
     "ConversationDeleted": frozenset({"restorable_until"}),
+    "Reply": frozenset({"tool_calls"}),
     "Usage": frozenset({"reasoning_tokens", "cost"}),
     "UsageRow": frozenset({"day", "model_type"}),
 }
