@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from tests.docs.markdown import ROOT
 from tests.processes.server import ServerProcess
 from tests.upstream import ScriptedUpstream, answer
 
 from .programs import run_in
+from .test_openai import SERVER
 
 pytestmark = pytest.mark.server
 
@@ -85,3 +88,12 @@ def test_they_do_all_that_maps(server: ServerProcess, upstream: ScriptedUpstream
         "deleted": ["conversation.deleted", True],
         "gone": "not_found",
     }
+
+
+def test_the_piece_of_the_page_runs(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    page = (ROOT / "docs" / "openai.md").read_text().partition("## Conversations")[2]
+    found = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert found
+    piece = found[1].replace(SERVER, server.url).replace("chatkey_...", "any")
+    upstream.script = [answer("Anna.")]
+    assert run_in("python", piece).splitlines() == ["Anna.", "I am Anna.", "Who am I?", "Anna."]
