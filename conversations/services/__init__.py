@@ -2,7 +2,7 @@
 
 from ..engine.producer import ReplyOptions
 from ..models import ToolResult
-from .beginnings import MOST_SAID, Beginning, Said
+from .beginnings import MOST_SAID, Beginning, Said, by_model, by_tools, by_user
 from .branches import ACTIVE_LEAF, branch, history, list_messages
 from .conversations import (
     check_model_type,
@@ -31,6 +31,9 @@ __all__ = [
     "StoredAnswer",
     "ToolResult",
     "branch",
+    "by_model",
+    "by_tools",
+    "by_user",
     "check_model_type",
     "create_conversation",
     "delete_conversation",
