@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,25 +18,28 @@ from .. import services
 from ..access.rules import Action, Caller, authorize
 from ..database import db
 from ..engine import engines
-from ..engine.events import COMPLETED
+from ..engine.events import COMPLETED as ENDED_WELL
+from ..engine.events import pieces_of_row
 from ..exceptions import InvalidRequest, NotFound
 from ..models import Conversation, Message
 from ..services import items
 from ..web.calls import caller_of
 from ..web.gate import Deferred, json_response
+from ..web.serializers.messages import generation_of
 from .asked import refused
 from .base import THEIRS, OpenAIView
 from .response_asked import CONVERSATION, ResponseAsked, asked_of, referenced
-from .response_shown import conversation_id
-from .stored import beginning_of, hindrance
+from .response_shown import conversation_id, input_items
+from .response_told import COMPLETED, IN_PROGRESS, INCOMPLETE, Telling
+from .stored import beginning_of, delta_of, hindrance
 
 MAX_ITEMS, DEFAULT_ITEMS = 100, 20
 NOTHING = {"role": "user", "content": "-"}
-ITEM = re.compile(r"msg_(\d{1,18})(_\d+)?")
+ITEM = re.compile(r"(?:msg|rs|fc|fco)_(\d{1,18})(?:_\d{1,6})?")
 ITEMS: dict[str, Any] = {
     "type": "array",
     "items": {"type": "object", "additionalProperties": True},
-    "description": "Messages, and items that are stored here.",
+    "description": "Messages, function calls and their outputs, and items that are stored here.",
 }
 BODY: dict[str, Any] = {
     "type": "object",
@@ -131,17 +134,8 @@ class ItemsView(OpenAIView):
             raise refused("order", _("asc or desc."))
         if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= MAX_ITEMS):
             raise refused("limit", _("A whole number from %(low)d to %(high)d.") % {"low": 1, "high": MAX_ITEMS})
-        after = query.get("after")
-        found = items.list_items(
-            caller=caller_of(request),
-            session_id=_session_of(conversation_id),
-            after=_message_of(after) if after else None,
-            limit=int(limit),
-            oldest_first=order == "asc",
-        )
-        if found is None:
-            raise refused("after", _("There is none with this id."))
-        return Response(_listed(found))
+        caller, key, after = caller_of(request), _session_of(conversation_id), query.get("after")
+        return Response(_page(caller, key, after, int(limit), oldest_first=order == "asc"))
 
     @extend_schema(
         operation_id="v1_conversations_items_create",
@@ -154,7 +148,8 @@ class ItemsView(OpenAIView):
         caller, key = caller_of(request), _session_of(conversation_id)
         services.get_conversation(caller=caller, session_id=key, action=Action.CHAT)
         beginning = _beginning(_asked(caller, _body_of(request)))
-        return Response(_listed(items.add_items(caller=caller, session_id=key, beginning=beginning)))
+        added = items.add_items(caller=caller, session_id=key, beginning=beginning)
+        return Response(_listed(_items_of(added)))
 
 
 class ItemView(OpenAIView):
@@ -165,11 +160,15 @@ class ItemView(OpenAIView):
         """Show a message of a conversation, in the form of OpenAI's API."""
         key, message_id = _session_of(conversation_id), _message_of(item_id)
         _conversation, message = items.get_item(caller=caller_of(request), session_id=key, message_id=message_id)
-        return Response(_item(message))
+        shown = _parts_of(message)
+        place = _place_of(item_id, shown)
+        if place is None:
+            raise NotFound()
+        return Response(shown[place])
 
     @extend_schema(operation_id="v1_conversations_items_delete", parameters=[ID, ITEM_ID], responses={200: THEIRS})
     def delete(self, request: Request, conversation_id: str, item_id: str) -> HttpResponseBase:
-        """Delete the last message of a branch; refused once something was said after it."""
+        """Delete the last message of a branch, with all its items; refused once something was said after it."""
         caller, key, message_id = caller_of(request), _session_of(conversation_id), _message_of(item_id)
         conversation, _message = items.get_item(
             caller=caller, session_id=key, message_id=message_id, action=Action.DELETE
@@ -202,7 +201,7 @@ def _asked(caller: Caller, data: Mapping[str, Any]) -> ResponseAsked:
 
 def _beginning(asked: ResponseAsked) -> services.Beginning:
     if hindrance(asked.completion):
-        raise refused("items", _("Only messages of texts can be stored."))
+        raise refused("items", _("Images cannot be stored with this call."))
     with _items_for_input():
         return beginning_of(asked.completion, list(asked.completion.request.messages))
 
@@ -243,30 +242,43 @@ def _shown(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def _listed(found: items.Items) -> dict[str, Any]:
-    data = [_item(message) for message in found.messages]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": found.has_more,
-    }
+def _page(caller: Caller, key: uuid.UUID, after: str | None, limit: int, *, oldest_first: bool) -> dict[str, Any]:
+    """Return so many items after one of them. A message is one or more of them: so one more than enough is read."""
+    since = _message_of(after) if after else None
+    found = items.list_items(caller=caller, session_id=key, since=since, limit=limit + 1, oldest_first=oldest_first)
+    shown = _items_of(found.messages if found else (), oldest_first=oldest_first)
+    place = _place_of(after, shown) if after else -1
+    if found is None or place is None:
+        raise refused("after", _("There is none with this id."))
+    shown = shown[place + 1 :]
+    return _listed(shown[:limit], has_more=found.has_more or len(shown) > limit)
 
 
-def _item(message: Message) -> dict[str, Any]:
-    """Return a message as an item. One that is being made says nothing yet: its text comes with its response."""
-    generation = getattr(message, "generation", None)
-    status = COMPLETED if generation is None or generation.status == COMPLETED else "incomplete"
+def _place_of(name: str, shown: list[dict[str, Any]]) -> int | None:
+    """Return the place of an item; of one that names a message and no part of it, that of the message's last."""
+    found = [place for place, item in enumerate(shown) if item["id"] == name or item["id"].startswith(f"{name}_")]
+    return found[-1] if found else None
+
+
+def _listed(shown: list[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
+    first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
+    return {"object": "list", "data": shown, "first_id": first, "last_id": last, "has_more": has_more}
+
+
+def _items_of(messages: Iterable[Message], *, oldest_first: bool = True) -> list[dict[str, Any]]:
+    return [item for message in messages for item in _parts_of(message)[:: 1 if oldest_first else -1]]
+
+
+def _parts_of(message: Message) -> list[dict[str, Any]]:
+    """Return a message as items, one at least. An answer that is made says nothing yet: its response tells it."""
+    if message.role != Message.Role.ASSISTANT:
+        return input_items(message)
+    generation = generation_of(message)
+    status = COMPLETED if generation is None or generation.status == ENDED_WELL else INCOMPLETE
     if generation is not None and generation.is_running:
-        status = "in_progress"
-    said: dict[str, Any] = {"type": "input_text", "text": message.content}
-    if message.role == Message.Role.ASSISTANT:
-        said = {"type": "output_text", "text": message.content, "annotations": [], "logprobs": []}
-    return {
-        "id": f"msg_{message.pk}",
-        "type": "message",
-        "role": message.role,
-        "status": status,
-        "content": [said] if message.content else [],
-    }
+        status = IN_PROGRESS
+    telling = Telling({}, str(message.pk))
+    telling.tell(delta_of(piece) for piece in pieces_of_row(message))
+    shown: list[dict[str, Any]] = telling.whole(status)["output"]
+    empty = {"id": f"msg_{message.pk}", "type": "message", "role": "assistant", "status": status, "content": []}
+    return shown or [empty]

@@ -44,7 +44,7 @@ def _create(caller: Caller, beginning: Beginning) -> Conversation:
 
 
 @replayed
-def add_items(*, caller: Caller, session_id: uuid.UUID, beginning: Beginning) -> Items:
+def add_items(*, caller: Caller, session_id: uuid.UUID, beginning: Beginning) -> list[Message]:
     """Add what was said elsewhere at the end of the branch that is shown; returns the new messages.
 
     Raises ``NotFound``, and ``ReplyInProgress`` while the conversation is being answered.
@@ -62,13 +62,13 @@ def add_items(*, caller: Caller, session_id: uuid.UUID, beginning: Beginning) ->
     conversation.save(update_fields=["active_leaf", "message_count", "updated_at", "changed_at"])
     tell_change(conversation)
     added = _ids(conversation)[: len(beginning.said)]
-    return Items(_messages(conversation, added[::-1]))
+    return _messages(conversation, added[::-1])
 
 
 def list_items(
-    *, caller: Caller, session_id: uuid.UUID, after: int | None, limit: int, oldest_first: bool
+    *, caller: Caller, session_id: uuid.UUID, since: int | None, limit: int, oldest_first: bool
 ) -> Items | None:
-    """Return messages of the branch that is shown after one of them; None where that is not in it.
+    """Return messages of the branch that is shown, from one of them on; None where that is not in it.
 
     Raises ``NotFound``. However long the branch is, only these are loaded.
     """
@@ -76,10 +76,10 @@ def list_items(
     ids = _ids(conversation)
     if oldest_first:
         ids.reverse()
-    if after is not None:
-        if after not in ids:
+    if since is not None:
+        if since not in ids:
             return None
-        ids = ids[ids.index(after) + 1 :]
+        ids = ids[ids.index(since) :]
     return Items(_messages(conversation, ids[:limit]), len(ids) > limit)
 
 

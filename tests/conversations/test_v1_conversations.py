@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from conversations.models import Conversation, Message
-from tests.upstream import ScriptedUpstream, answer
+from tests.upstream import ScriptedUpstream, answer, call
 
 from .accounts import make_key, make_user, require_login
 from .calling import calling
@@ -17,6 +17,8 @@ from .helpers import whole_chat
 
 PATH = "/v1/conversations"
 Item = dict[str, Any]
+CALL = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
+CALL_DELTAS = call(0, '{"city": "北京"}', id="one")
 
 
 def item(text: str, role: str = "user") -> Item:
@@ -36,7 +38,7 @@ def listed(client: httpx.Client, conversation: Item, **query: Any) -> Item:
 
 
 def texts(page: Item) -> list[str]:
-    return [part["text"] for item in page["data"] for part in item["content"]]
+    return [part["text"] for entry in page["data"] for part in entry["content"]]
 
 
 def error_of(response: httpx.Response, status: int) -> Item:
@@ -84,6 +86,51 @@ def test_items_come_in_pages_either_way(client: httpx.Client) -> None:
     assert texts(listed(client, created)) == said[::-1]
     empty = listed(client, create(client))
     assert (empty["data"], empty["first_id"], empty["has_more"]) == ([], None, False)
+
+
+def test_an_answer_is_the_items_of_its_response(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """What was thought, said, and called, and what came of it; in pages, too, which may end within an answer."""
+    model.script = [
+        answer("Let me look.", reasoning=["hm"], deltas=CALL_DELTAS, finish="tool_calls"),
+        answer("Sunny."),
+    ]
+    created = create(client)
+    tool = {"type": "function", "name": "look_up", "parameters": {"type": "object"}}
+    ask = {"tools": [tool], "conversation": created["id"]}
+    response = client.post("/v1/responses", json={"input": "Weather?", **ask}).json()
+    asked = response["output"][-1]
+    result = {"type": "function_call_output", "call_id": asked["call_id"], "output": "sun"}
+    client.post("/v1/responses", json={"input": [result], **ask})
+    page = listed(client, created, order="asc", limit=100)
+    kinds = [entry["type"] for entry in page["data"]]
+    assert kinds == ["message", "reasoning", "message", "function_call", "function_call_output", "message"]
+    assert page["data"][1:4] == response["output"]
+    for order, expected in (("asc", page["data"]), ("desc", page["data"][::-1])):
+        for limit in (1, 2, 4):
+            found: list[Item] = []
+            query: Item = {"order": order, "limit": limit}
+            while True:
+                part = listed(client, created, **query)
+                assert len(part["data"]) <= limit
+                found += part["data"]
+                if not part["has_more"]:
+                    break
+                query["after"] = part["last_id"]
+            assert found == expected
+    path = f"{PATH}/{created['id']}/items"
+    for entry in page["data"]:
+        assert client.get(f"{path}/{entry['id']}").json() == entry
+    assert error_of(client.get(f"{path}/msg_{page['data'][1]['id'].split('_')[1]}_9"), 404)["code"] == "not_found"
+
+
+def test_calls_and_what_came_of_them_are_added(client: httpx.Client, model: ScriptedUpstream) -> None:
+    result = {"type": "function_call_output", "call_id": "1", "output": "sun"}
+    created = create(client, items=[item("Weather?"), CALL, result, item("Sunny.", "assistant")])
+    kinds = [entry["type"] for entry in listed(client, created, order="asc")["data"]]
+    assert kinds == ["message", "function_call", "function_call_output", "message"]
+    client.post("/v1/responses", json={"input": "Thanks", "conversation": created["id"]})
+    roles = [message["role"] for message in model.requests[-1].body["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user"]
 
 
 def test_only_the_branch_that_is_shown_is_listed(client: httpx.Client, model: ScriptedUpstream) -> None:
@@ -165,7 +212,6 @@ def test_metadata_are_not_kept_and_it_says_so(client: httpx.Client) -> None:
     assert client.post(f"{PATH}/{created['id']}", json={"metadata": {}}).json() == created
 
 
-CALL = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
 BAD: dict[str, tuple[Any, str]] = {
     "no list": ("hi", "items"),
@@ -175,7 +221,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "half a character": ([item("\ud800")], "items[0].content"),
     "a NUL": ([item("\x00")], "items"),
     "an image": ([{**item(""), "content": [IMAGE]}], "items"),
-    "a call of a tool": ([item("x"), CALL], "items"),
+    "a call without a name": ([item("x"), {**CALL, "name": None}], "items[1].tool_calls"),
     "an item that is not stored": ([{"type": "item_reference", "id": "msg_999"}], "items[0]"),
     "too many": ([item("x")] * 501, "items"),
 }
