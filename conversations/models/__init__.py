@@ -1,7 +1,14 @@
 """Conversations, their messages, the bookkeeping that makes an answer durable, and what people may do."""
 
 from .api_keys import ApiKey, Scope
-from .conversations import MODEL_NAME_LENGTH, MODEL_TYPE_LENGTH, TITLE_LENGTH, Conversation, Message
+from .conversations import (
+    CLIENT_ID_LENGTH,
+    MODEL_NAME_LENGTH,
+    MODEL_TYPE_LENGTH,
+    TITLE_LENGTH,
+    Conversation,
+    Message,
+)
 from .generations import (
     BILLION,
     ERROR_MESSAGE_LENGTH,
@@ -24,6 +31,7 @@ __all__ = [
     "ALL_COUNTS",
     "API_URL_LENGTH",
     "BILLION",
+    "CLIENT_ID_LENGTH",
     "ERROR_MESSAGE_LENGTH",
     "FEEDBACK_LENGTH",
     "FINISH_REASON_LENGTH",

@@ -3,6 +3,7 @@
 from ..engine.producer import ReplyOptions
 from .beginnings import MOST_SAID, Beginning, Said
 from .branches import ACTIVE_LEAF, branch, history, list_messages
+from .client_chats import ClientChat, answer_chat, find_chat, running_answer
 from .conversations import (
     check_model_type,
     create_conversation,
@@ -24,15 +25,18 @@ __all__ = [
     "IDEMPOTENCY_KEY",
     "MOST_SAID",
     "Beginning",
+    "ClientChat",
     "Idempotency",
     "ReplyOptions",
     "Said",
     "StoredAnswer",
+    "answer_chat",
     "branch",
     "check_model_type",
     "create_conversation",
     "delete_conversation",
     "delete_message",
+    "find_chat",
     "find_reply",
     "get_answer",
     "get_conversation",
@@ -43,6 +47,7 @@ __all__ = [
     "messages_named",
     "regenerate",
     "restore_conversation",
+    "running_answer",
     "running_below",
     "running_generation",
     "select_branch",

@@ -20,24 +20,33 @@ _messages = Insert(Message)
 
 
 class Said(NamedTuple):
-    """A message; ``role`` is one of ``Message.Role``."""
+    """A message; ``role`` is one of ``Message.Role``, ``client_id`` what a client calls it."""
 
     role: str
     content: str
+    client_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What stands before a message: at most ``MOST_SAID`` messages. ``system_prompt`` None leaves what there is."""
+    """What stands before a message: at most ``MOST_SAID`` messages. ``system_prompt`` None leaves what there is.
+
+    ``client_id`` is what a client calls a new conversation.
+    """
 
     system_prompt: str | None = None
     said: Sequence[Said] = ()
+    client_id: str | None = None
 
 
 def create_with(beginning: Beginning, *, caller: Caller, temporary: bool) -> Conversation:
     """Create a conversation that begins so, in the transaction that goes on with it; its leaf is not stored yet."""
-    prompt = beginning.system_prompt or ""
-    conversation = create_conversation(caller=caller, system_prompt=prompt, temporary=temporary)
+    conversation = create_conversation(
+        caller=caller,
+        system_prompt=beginning.system_prompt or "",
+        temporary=temporary,
+        client_id=beginning.client_id,
+    )
     add(beginning.said, conversation)
     return conversation
 
@@ -54,9 +63,11 @@ def go_on_with(beginning: Beginning, conversation: Conversation) -> None:
 def add(said: Sequence[Said], conversation: Conversation) -> None:
     """Store messages after the conversation's leaf, one after the other; the last is the new one."""
     documents = []
-    for role, content in said:
+    for role, content, client_id in said:
         leaf_id = conversation.active_leaf_id
-        key = _messages.add(conversation_id=conversation.pk, parent_id=leaf_id, role=role, content=content)
+        key = _messages.add(
+            conversation_id=conversation.pk, parent_id=leaf_id, role=role, content=content, client_id=client_id
+        )
         conversation.active_leaf_id = key
         conversation.message_count += 1
         documents.append(Document(key, conversation.pk, content))

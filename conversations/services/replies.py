@@ -35,6 +35,7 @@ from . import branches, titles
 from .asking import Prompt, prepared
 from .beginnings import Beginning, create_with, go_on_with
 from .branches import ACTIVE_LEAF, Parent
+from .client_names import MessageName, taken
 from .deletion import while_account_lasts
 from .idempotency import Idempotency, stored_reply
 from .titles import Naming
@@ -65,6 +66,7 @@ def start_reply(
     temporary: bool = False,
     beginning: Beginning | None = None,
     idempotency: Idempotency | None = None,
+    name: MessageName | None = None,
 ) -> AnswerIds:
     """Store a user's message and begin its answer, in one transaction: what this returns is stored.
 
@@ -84,7 +86,7 @@ def start_reply(
         engines.register_worker()
         with while_account_lasts(caller):
             where = (session_id, parent_id, user_id)
-            chat = _Chat(message, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency)
+            chat = _Chat(message, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency, name)
             return _start(caller, chat, account)
     except (IntegrityError, ReplyInProgress, TooManyAnswers, BudgetExhausted) as error:
         # Another was quicker: with the same key, or in the same conversation, or with what was left.
@@ -107,6 +109,7 @@ class _Chat:
     temporary: bool
     beginning: Beginning
     idempotency: Idempotency | None
+    name: MessageName | None
 
 
 @replayed
@@ -123,7 +126,11 @@ def _start(caller: Caller, chat: _Chat, account: Account) -> AnswerIds:
     leaf_id, message = conversation.active_leaf_id, chat.message
     endpoint, request, prompt = prepared(conversation, message, leaf_id, _label(caller, chat.user_id), chat.options)
     question_id = _messages.add(
-        conversation_id=conversation.pk, parent_id=leaf_id, role=Message.Role.USER, content=message
+        conversation_id=conversation.pk,
+        parent_id=leaf_id,
+        role=Message.Role.USER,
+        content=message,
+        client_id=taken(chat.name, conversation),
     )
     if not conversation.is_temporary:
         index.current().add([Document(question_id, conversation.pk, message)])

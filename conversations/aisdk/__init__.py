@@ -1,0 +1,9 @@
+"""A door: the AI SDK's UI message stream at ``/api/chat``, which is where ``useChat()`` goes by itself.
+
+::
+
+    views     POST /api/chat asks, GET /api/chat/{id}/stream resumes; every answer is an ordinary stored one
+    asked     what a request says: the chat, what was said in it, and how it is to be answered
+    told      an answer's events as the parts of a message
+    errors    every refusal as a sentence, which the client shows as it is
+"""

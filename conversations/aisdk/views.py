@@ -1,0 +1,122 @@
+"""``/api/chat``: a chat is answered, and an answer resumed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+
+from .. import services
+from ..access.rules import Action, Caller
+from ..engine.reader import open_reader
+from ..models import CLIENT_ID_LENGTH
+from ..services import StoredAnswer
+from ..web.base import ApiView
+from ..web.calls import caller_of
+from ..web.gate import Deferred
+from ..web.parsers import StrictJSONParser, finite
+from ..web.schema import UI_EVENTS
+from ..web.sse import EventStreamResponse, HeadResponse
+from .asked import REGENERATE, SUBMIT, parsed
+from .errors import text_error
+from .told import Telling
+
+# By this the client's own server tells its streams.
+PROTOCOL = {"x-vercel-ai-ui-message-stream": "v1"}
+STREAM = OpenApiResponse(UI_EVENTS, description="The parts of a message, as server-sent events; the last is [DONE].")
+# What has to be in a body, and what is read of it; the rest as in the AI SDK.
+BODY: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "minLength": 1, "maxLength": CLIENT_ID_LENGTH, "description": "The chat's name."},
+        "messages": {
+            "type": "array",
+            "description": "UI messages: the chat as the client knows it. The last of the user's is answered.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string"},
+                    "role": {"type": "string", "enum": ["system", "user", "assistant"]},
+                    "parts": {"type": "array", "items": {"type": "object", "additionalProperties": True}},
+                },
+                "required": ["role"],
+                "additionalProperties": True,
+            },
+        },
+        "trigger": {"type": "string", "enum": [SUBMIT, REGENERATE]},
+        "messageId": {"type": ["string", "null"], "description": "The message that is edited, or answered again."},
+        "model_type": {"type": ["string", "null"], "description": "A preset's type, or `custom`."},
+        "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
+        "max_tokens": {"type": ["integer", "null"], "minimum": 1},
+        "temporary": {"type": "boolean", "description": "Of a new chat: never listed, found or named."},
+    },
+    "required": ["id", "messages"],
+    "additionalProperties": True,
+}
+
+
+class HistoryParser(StrictJSONParser):
+    """Takes longer lists, and what is deeper: whole histories, with whatever tools were given and said."""
+
+    max_depth = 64
+    max_list = 10_000
+    parse_float = staticmethod(finite)
+
+
+class AISDKView(ApiView):
+    """A view whose errors are what the client shows."""
+
+    render_error = staticmethod(text_error)
+    parser_classes = [HistoryParser]
+
+
+class ChatView(AISDKView):
+    """A chat."""
+
+    @extend_schema(
+        operation_id="ui_chat_create",
+        request={"application/json": BODY},
+        responses={(200, "text/event-stream"): STREAM},
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        """Answer a chat of the AI SDK's `useChat`: its last message, edited or new, or once more."""
+        caller = caller_of(request)
+        data = request.data
+        assert isinstance(data, dict), "the parser says so"
+        asked = parsed(data)
+        ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options, temporary=asked.temporary)
+        return _told(caller, services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT))
+
+
+class ChatStreamView(AISDKView):
+    """What is being answered in it."""
+
+    @extend_schema(
+        operation_id="ui_chat_stream_retrieve",
+        parameters=[OpenApiParameter("chat_id", str, OpenApiParameter.PATH, description="The chat's name.")],
+        responses={(200, "text/event-stream"): STREAM, 204: None},
+    )
+    def get(self, request: Request, chat_id: str) -> HttpResponseBase:
+        """Resume the answer that is being made in a chat, from its begin; 204 where none is."""
+        caller = caller_of(request)
+        generation_id = services.running_answer(caller=caller, chat_id=chat_id)
+        if generation_id is None:
+            return HttpResponse(status=204)
+        answer = services.get_answer(caller=caller, generation_id=generation_id)
+        return HeadResponse(answer.ids) if request.method == "HEAD" else _told(caller, answer)
+
+
+def _told(caller: Caller, answer: StoredAnswer) -> HttpResponse:
+    return Deferred(partial(_streamed, caller, answer))
+
+
+async def _streamed(caller: Caller, answer: StoredAnswer) -> HttpResponseBase:
+    reader = await open_reader(answer.ids.generation_id)
+    response = EventStreamResponse(reader, caller, Telling(answer).encoding)
+    for name, value in PROTOCOL.items():
+        response[name] = value
+    return response
