@@ -17,17 +17,22 @@ from ..models import CLIENT_ID_LENGTH
 from ..services import StoredAnswer
 from ..web.base import ApiView
 from ..web.calls import caller_of
-from ..web.gate import Deferred
+from ..web.gate import Deferred, json_response
 from ..web.parsers import StrictJSONParser, finite
 from ..web.schema import UI_EVENTS
 from ..web.sse import EventStreamResponse, HeadResponse
 from .asked import REGENERATE, SUBMIT, parsed
 from .errors import text_error
+from .shown import shown
 from .told import Telling
 
 # By this the client's own server tells its streams.
 PROTOCOL = {"x-vercel-ai-ui-message-stream": "v1"}
 STREAM = OpenApiResponse(UI_EVENTS, description="The parts of a message, as server-sent events; the last is [DONE].")
+CHAT_ID = OpenApiParameter("chat_id", str, OpenApiParameter.PATH, description="The chat's name.")
+MESSAGES = OpenApiResponse(
+    {"type": "array", "items": {"type": "object", "additionalProperties": True}}, description="UI messages."
+)
 # What has to be in a body, and what is read of it; the rest as in the AI SDK.
 BODY: dict[str, Any] = {
     "type": "object",
@@ -97,7 +102,7 @@ class ChatStreamView(AISDKView):
 
     @extend_schema(
         operation_id="ui_chat_stream_retrieve",
-        parameters=[OpenApiParameter("chat_id", str, OpenApiParameter.PATH, description="The chat's name.")],
+        parameters=[CHAT_ID],
         responses={(200, "text/event-stream"): STREAM, 204: None},
     )
     def get(self, request: Request, chat_id: str) -> HttpResponseBase:
@@ -108,6 +113,16 @@ class ChatStreamView(AISDKView):
             return HttpResponse(status=204)
         answer = services.get_answer(caller=caller, generation_id=generation_id)
         return HeadResponse(answer.ids) if request.method == "HEAD" else _told(caller, answer)
+
+
+class ChatMessagesView(AISDKView):
+    """What was said in it."""
+
+    @extend_schema(operation_id="ui_chat_messages_list", parameters=[CHAT_ID], responses={200: MESSAGES})
+    def get(self, request: Request, chat_id: str) -> HttpResponseBase:
+        """List the messages of a chat as `useChat` begins with them; none where there is no such chat (yet)."""
+        conversation = services.find_chat(caller=caller_of(request), chat_id=chat_id)
+        return json_response([] if conversation is None else shown(services.history(conversation)))
 
 
 def _told(caller: Caller, answer: StoredAnswer) -> HttpResponse:

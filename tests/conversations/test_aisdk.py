@@ -411,6 +411,27 @@ def test_the_head_of_a_stream_reads_nothing(client: httpx.Client, model: Scripte
     model.gate("g").open()
 
 
+def test_a_page_that_is_loaded_again_has_what_was_said(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """But for the answer that is being made, which it resumes."""
+    model.script = [answer("one", reasoning=["hm"]), answer("two", "more", gate="g", gate_at=1)]
+    first = ask(client, said("hi", "u1"))
+    with begun(client, said("and?", "u2")):
+        listed = client.get(f"{PATH}/chat-1/messages").json()
+    assert [(message["id"], message["role"]) for message in listed] == [
+        ("u1", "user"),
+        (first[0]["messageId"], "assistant"),
+        ("u2", "user"),
+    ]
+    assert listed[1]["parts"] == [
+        {"type": "reasoning", "text": "hm", "state": "done"},
+        {"type": "text", "text": "one", "state": "done"},
+    ]
+    begin_and_end = start_of(first) | first[-1]["messageMetadata"]
+    assert listed[1]["metadata"].items() <= begin_and_end.items()
+    assert client.get(f"{PATH}/unknown/messages").json() == []
+    model.gate("g").open()
+
+
 # Refused -------------------------------------------------------------------------------------------------------------
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no id": ({"messages": [said("hi")]}, "id: "),
