@@ -7,5 +7,6 @@
     asked     what a request says: the chat, what was said in it, and how it is to be answered
     told      an answer's events as the parts of a message
     shown     stored messages as the client has them
+    tools     what a model may call, and what came of it
     errors    every refusal as a sentence, which the client shows as it is
 """

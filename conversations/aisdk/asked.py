@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,13 @@ from rest_framework import serializers
 from ..engine.producer import ReplyOptions
 from ..exceptions import InvalidRequest
 from ..models import CLIENT_ID_LENGTH
-from ..services import ClientChat, Said
+from ..services import ClientChat, Said, ToolResult
 from ..web.calls import validated
 from ..web.fields import TextField, WordField, max_tokens_field, model_type_field, temperature_field
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField, temporary_field
 from ..web.serializers.replies import MessageField
+from .tools import offered, results_in
 
 SUBMIT, REGENERATE = "submit-message", "regenerate-message"
 ROLES = ("system", "user", "assistant")
@@ -49,6 +50,7 @@ class Asked:
 def parsed(data: Mapping[str, Any]) -> Asked:
     """Return what a body asks for; raises ``InvalidRequest`` that names the field."""
     fields = validated(ChatSerializer, data)
+    options = options_of(fields | offered(data))
     again = fields.get("trigger") == REGENERATE
     messages = _messages(data)
     last = max((place for place, message in enumerate(messages) if message.role == "user"), default=-1)
@@ -61,8 +63,36 @@ def parsed(data: Mapping[str, Any]) -> Asked:
     prompt = "\n\n".join(prompts) if prompts else None
     if prompt is not None:
         _check(_system_prompt, prompt, "messages")
-    chat = ClientChat(fields["id"], said, prompt, fields.get("messageId"), again)
-    return Asked(chat, options_of(fields), fields.get("temporary", False))
+    place, goes_on = _last_results(messages, last)
+    chat = ClientChat(
+        fields["id"],
+        said,
+        prompt,
+        fields.get("messageId"),
+        again,
+        _results(data, place),
+        messages[place].client_id if place >= 0 else None,
+        goes_on,
+    )
+    return Asked(chat, options, fields.get("temporary", False))
+
+
+def _last_results(messages: list[Said], last: int) -> tuple[int, bool]:
+    """Return where the last answer is that may have called tools, -1 for nowhere; and if nothing was said after it."""
+    if messages and messages[-1].role == "assistant":
+        return len(messages) - 1, True
+    return (last - 1 if last > 0 and messages[last - 1].role == "assistant" else -1), False
+
+
+def _results(data: Mapping[str, Any], place: int) -> list[ToolResult]:
+    messages = data.get("messages")
+    parts = messages[place].get("parts") if isinstance(messages, list) and place >= 0 else None
+    if not isinstance(parts, list):
+        return []
+    try:
+        return results_in(parts)
+    except serializers.ValidationError as error:
+        raise InvalidRequest(errors={f"messages[{place}].parts": error.detail}) from None
 
 
 def refused(where: str, reason: Any) -> InvalidRequest:
@@ -85,15 +115,17 @@ def _said(where: str, message: Any) -> Said:
     role, name = message["role"], message.get("id")
     if name is not None:
         _check(_name, name, f"{where}.id")
-    text = "\n".join(_texts(f"{where}.parts", message.get("parts", message.get("content")), role))
+    texts = list(_texts(f"{where}.parts", message.get("parts", message.get("content")), role))
+    text, reasoning = ("\n".join(text for kind, text in texts if kind == wanted) for wanted in ("text", "reasoning"))
     _check(_text, text, where)
-    return Said(role, text, name)
+    _check(_text, reasoning, where)
+    return Said(role, text, reasoning=reasoning if role == "assistant" else "", client_id=name)
 
 
-def _texts(where: str, parts: Any, role: str) -> Iterable[str]:
-    """Yield the texts of a message; of what else it holds, nothing is said to a model."""
+def _texts(where: str, parts: Any, role: str) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a message and their kinds; of what else it holds, nothing is said to a model."""
     if isinstance(parts, str):  # as clients before version 5 have it
-        yield parts
+        yield "text", parts
         return
     if not isinstance(parts, list):
         raise refused(where, _("A list of parts."))
@@ -103,10 +135,10 @@ def _texts(where: str, parts: Any, role: str) -> Iterable[str]:
             raise refused(f"{where}[{place}]", _("A part has a type."))
         if kind == "file" and role == "user":
             raise refused(f"{where}[{place}]", _("Files cannot be sent here: send text."))
-        if kind == "text":
+        if kind in ("text", "reasoning"):
             if not isinstance(text := part.get("text"), str):
                 raise refused(f"{where}[{place}]", _("This is no text."))
-            yield text
+            yield kind, text
 
 
 def _check(field: serializers.CharField, value: Any, where: str) -> None:

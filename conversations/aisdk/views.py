@@ -57,6 +57,20 @@ BODY: dict[str, Any] = {
         "model_type": {"type": ["string", "null"], "description": "A preset's type, or `custom`."},
         "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
         "max_tokens": {"type": ["integer", "null"], "minimum": 1},
+        "tools": {
+            "type": ["array", "null"],
+            "description": "What the model may call; the page runs it.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "description": {"type": ["string", "null"]},
+                    "inputSchema": {"type": ["object", "null"], "additionalProperties": True},
+                },
+                "required": ["name"],
+                "additionalProperties": True,
+            },
+        },
         "temporary": {"type": "boolean", "description": "Of a new chat: never listed, found or named."},
     },
     "required": ["id", "messages"],
@@ -112,7 +126,7 @@ class ChatStreamView(AISDKView):
         if generation_id is None:
             return HttpResponse(status=204)
         answer = services.get_answer(caller=caller, generation_id=generation_id)
-        return HeadResponse(answer.ids) if request.method == "HEAD" else _told(caller, answer)
+        return HeadResponse(answer.ids) if request.method == "HEAD" else _told(caller, answer, replays=True)
 
 
 class ChatMessagesView(AISDKView):
@@ -125,13 +139,14 @@ class ChatMessagesView(AISDKView):
         return json_response([] if conversation is None else shown(services.history(conversation)))
 
 
-def _told(caller: Caller, answer: StoredAnswer) -> HttpResponse:
-    return Deferred(partial(_streamed, caller, answer))
+def _told(caller: Caller, answer: StoredAnswer, *, replays: bool = False) -> HttpResponse:
+    telling = Telling(answer, services.turn_before(answer), replays=replays)
+    return Deferred(partial(_streamed, caller, answer, telling))
 
 
-async def _streamed(caller: Caller, answer: StoredAnswer) -> HttpResponseBase:
+async def _streamed(caller: Caller, answer: StoredAnswer, telling: Telling) -> HttpResponseBase:
     reader = await open_reader(answer.ids.generation_id)
-    response = EventStreamResponse(reader, caller, Telling(answer).encoding)
+    response = EventStreamResponse(reader, caller, telling.encoding)
     for name, value in PROTOCOL.items():
         response[name] = value
     return response

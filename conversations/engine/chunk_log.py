@@ -16,13 +16,15 @@ from collections.abc import Callable
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 from django.utils import timezone
 
 from .. import conf
 from ..database import db, outages
+from .completions import ToolCallDelta
 from .ends import Entry
-from .events import CONTENT, FAILED, REASONING, AnswerIds, Ending, Piece, cut
+from .events import CONTENT, FAILED, REASONING, TOOL_CALL, AnswerIds, Call, Ending, Piece, cut
 from .log_keys import LogKeys
 from .progress import Seen, load
 from .storage import DELETED_ENDING, store
@@ -38,6 +40,12 @@ RETRY_PAUSE = 0.25
 LEAST_REST, MOST_REST = 0.003, 0.04
 
 
+class _Said(NamedTuple):
+    kind: str
+    text: str
+    call: Call | None = None
+
+
 class Run:
     """A running answer of this process: the text that is not committed yet, and where the rest goes."""
 
@@ -50,36 +58,47 @@ class Run:
         self.first_token_at: datetime | None = None
         self.finished = asyncio.Event()
         self.ending: Ending | None = None
-        self.late_reasoning = 0
         # How much of what was taken, and perhaps stored, is yet to be known as reasoning.
         self._reasoning_up_to = 0
-        self._pending: list[tuple[str, str]] = []
+        self._pending: list[_Said] = []
         self._pending_size = 0
         self._streamed = 0
-        self._answering = False
+        # A call of which nothing but its names came: they are told with the first of its arguments.
+        self._opening: Call | None = None
         # The keys of its rows in the log.
         self._keys: list[int] = []
 
-    def add(self, kind: str, text: str) -> bool:
-        """Take text in; reasoning that comes after the answer began is dropped and only counted."""
-        if self.finished.is_set():
-            return False
-        if kind == CONTENT:
-            self._answering = True
-        elif self._answering:
-            self.late_reasoning += len(text)
-            return False
-        if self.first_token_at is None:
-            self.first_token_at = timezone.now()
-        self._pending.append((kind, text))
-        self._pending_size += len(text)
-        return True
+    def add(self, kind: str, text: str) -> None:
+        """Take text in."""
+        if self._opening:
+            self.close_call()
+        self._add(_Said(kind, text))
+
+    def add_call(self, delta: ToolCallDelta) -> None:
+        """Take a piece of a tool's call in."""
+        self.first_token_at = self.first_token_at or timezone.now()
+        if delta.id:
+            self.close_call()
+            self._opening = Call(delta.index, delta.id, delta.name)
+        if delta.arguments:
+            call, self._opening = self._opening or Call(delta.index), None
+            self._add(_Said(TOOL_CALL, delta.arguments, call))
+
+    def close_call(self) -> None:
+        """No more comes of a call: one without arguments has none in JSON, so that it has a place in the text."""
+        if self._opening:
+            call, self._opening = self._opening, None
+            self._add(_Said(TOOL_CALL, "{}", call))
+
+    def _add(self, said: _Said) -> None:
+        self.first_token_at = self.first_token_at or timezone.now()
+        self._pending.append(said)
+        self._pending_size += len(said.text)
 
     def mark_reasoning(self) -> None:
         """All text so far was reasoning: what is pending, and by the next entry what was taken."""
-        self._pending = [(REASONING, text) for _kind, text in self._pending]
+        self._pending = [said._replace(kind=REASONING) if said.kind == CONTENT else said for said in self._pending]
         self._reasoning_up_to = self._streamed
-        self._answering = False
 
     @property
     def is_ahead(self) -> bool:
@@ -89,9 +108,9 @@ class Run:
     def take(self, keys: LogKeys) -> Entry:
         """Move what is pending into an entry for the database, neighbours of one kind joined."""
         pieces: list[Piece] = []
-        for kind, group in groupby(self._pending, itemgetter(0)):
-            whole = "".join([text for _kind, text in group])
-            pieces += cut(self._streamed, kind, whole)
+        for (kind, call), group in groupby(self._pending, itemgetter(0, 2)):
+            whole = "".join([said.text for said in group])
+            pieces += cut(self._streamed, kind, whole, call)
             self._streamed += len(whole)
         self._pending.clear()
         self._pending_size = 0
@@ -142,7 +161,14 @@ class ChunkLog:
 
     def append(self, run: Run, kind: str, text: str) -> None:
         """Take text in; it is committed, and then shown, by the next batch."""
-        if run.add(kind, text):
+        if not run.finished.is_set():
+            run.add(kind, text)
+            self._touch(run)
+
+    def append_call(self, run: Run, delta: ToolCallDelta) -> None:
+        """Take a piece of a tool's call in, in the same way."""
+        if not run.finished.is_set():
+            run.add_call(delta)
             self._touch(run)
 
     def mark_reasoning(self, run: Run) -> None:

@@ -20,7 +20,7 @@ from ..limits.usage import Spender, Spent
 from ..models import ERROR_MESSAGE_LENGTH, MODEL_NAME_LENGTH, Conversation, Generation, GenerationChunk, Message
 from ..search import index
 from ..search.index import Document
-from .events import REASONING, Ending, Piece, as_reasoning
+from .events import Call, Ending, Folded, Piece, as_reasoning, folded
 
 # No statement names more rows by their keys; and an answer of more rows than that is found by their range.
 MOST_KEYS, MOST_KNOWN_KEYS = 128, 1_024
@@ -60,10 +60,14 @@ _place_of = Select(
         *usage.SPENDER_FIELDS,
     )
 )
-_chunks_of = Select(lambda: given_chunks().values_list("position", "kind", "text"))
+_chunks_of = Select(lambda: given_chunks().values_list("position", "kind", "text", "call"))
 _fill = Update(
     lambda: Message.objects.filter(pk=given(Message, "id")),
     lambda: {name: given(Message, name) for name in ("reasoning", "content", "model")},
+)
+_fill_parts = Update(
+    lambda: Message.objects.filter(pk=given(Message, "id")),
+    lambda: {name: given(Message, name) for name in ("arguments", "parts")},
 )
 _delete_chunks = Delete(lambda: given_chunks().order_by())
 _free_conversation = Select(
@@ -200,19 +204,20 @@ def _end_one(entry: Entry) -> _Ended | None:
     assert place is not None, "the row was just updated"
     if (cost := place.spender.cost(counts.prompt_tokens, counts.completion_tokens)) is not None:
         _price.run(id=entry.generation_id, cost=cost)
-    reasoning, content = _fold(entry, place, ending.model)
-    text = reasoning + content
+    said = _fold(entry, place, ending.model)
     return _Ended(
-        Outcome(entry.generation_id, ending.status, counts.total_tokens, text),
+        Outcome(entry.generation_id, ending.status, counts.total_tokens, said.text),
         usage.spent(
             place.spender,
             status=ending.status,
-            text=text,
+            text=said.text,
             prompt_tokens=counts.prompt_tokens,
             completion_tokens=counts.completion_tokens,
             reasoning_tokens=counts.reasoning_tokens,
         ),
-        Document(place.message_id, place.conversation_id, content) if content and not place.is_temporary else None,
+        Document(place.message_id, place.conversation_id, said.content)
+        if said.content and not place.is_temporary
+        else None,
     )
 
 
@@ -224,21 +229,21 @@ def _found_place(generation_id: uuid.UUID) -> _Place | None:
     return _Place(message_id, conversation_id, is_temporary, model, log_from, Spender(*spender))
 
 
-def _fold(entry: Entry, place: _Place, model: str) -> tuple[str, str]:
-    """Move an answer's text into its message; return all of its reasoning, and of its content."""
+def _fold(entry: Entry, place: _Place, model: str) -> Folded:
+    """Move an answer's text into its message; return all of it."""
     before = entry.before
     if before is None:
-        before = [Piece(*row) for row in _chunks_of.all(generation=entry.generation_id, log_from=place.log_from)]
+        rows = _chunks_of.all(generation=entry.generation_id, log_from=place.log_from)
+        before = [Piece(position, kind, text, Call.of(call)) for position, kind, text, call in rows]
     if before and not _knows_its_rows(entry):
         _delete_chunks.run(generation=entry.generation_id, log_from=place.log_from)
-    pieces = [*as_reasoning(before, entry.reasoning_up_to), *entry.pieces]
-    reasoning = "".join(piece.text for piece in pieces if piece.kind == REASONING)
-    content = "".join(piece.text for piece in pieces if piece.kind != REASONING)
-    _fill.run(
-        id=place.message_id, reasoning=reasoning, content=content, model=model[:MODEL_NAME_LENGTH] or place.model
-    )
+    said = folded([*as_reasoning(before, entry.reasoning_up_to), *entry.pieces])
+    name = model[:MODEL_NAME_LENGTH] or place.model
+    _fill.run(id=place.message_id, reasoning=said.reasoning, content=said.content, model=name)
+    if said.parts is not None:
+        _fill_parts.run(id=place.message_id, arguments=said.arguments, parts=said.parts)
     # An end is an activity, but none that a whole batch should wait for where somebody holds the row.
     if not connection.features.has_select_for_update or _free_conversation.first(id=place.conversation_id):
         now = timezone.now()
         _touch_conversation.run(id=place.conversation_id, updated_at=now, changed_at=now)
-    return reasoning, content
+    return said

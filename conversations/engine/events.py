@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..models import Generation, GenerationChunk
+from ..models import CALL_LENGTH, Generation, GenerationChunk, parts_of
+from ..models import parts as kinds
+from ..models.parts import Part, Texts
 
 REASONING = GenerationChunk.Kind.REASONING.value
 CONTENT = GenerationChunk.Kind.CONTENT.value
+TOOL_CALL = GenerationChunk.Kind.TOOL_CALL.value
 
 COMPLETED = Generation.Status.COMPLETED.value
 STOPPED = Generation.Status.STOPPED.value
@@ -29,12 +34,51 @@ class AnswerIds:
     message_id: int
 
 
+class Call(NamedTuple):
+    """Which call of a tool a piece belongs to; the first piece of each call has its ``id`` and ``name``."""
+
+    number: int
+    id: str = ""
+    name: str = ""
+
+    @classmethod
+    def of(cls, stored: str) -> Call | None:
+        """Return what a row of the log says; None for text."""
+        return cls(*json.loads(stored)) if stored else None
+
+    @property
+    def stored(self) -> str:
+        """What a row of the log says."""
+        said = json.dumps(self if self.id else self[:1], ensure_ascii=False)
+        assert len(said) <= CALL_LENGTH, "providers bound ids and names"
+        return said
+
+
 class Piece(NamedTuple):
-    """Text of an answer. ``position`` counts the characters up to and with it, reasoning first."""
+    """Text of an answer, or arguments of a ``call``. ``position`` counts the characters up to and with it.
+
+    They are counted over all parts in their order. No call is without arguments: so each piece has a place.
+    """
 
     position: int
     kind: str
     text: str
+    call: Call | None = None
+
+    @property
+    def start(self) -> int:
+        """How many characters are before it."""
+        return self.position - len(self.text)
+
+    def continued_by(self, other: Piece) -> bool:
+        """Whether what follows it is more of the same part."""
+        if self.kind != other.kind:
+            return False
+        return self.call is None or other.call is None or (self.call.number == other.call.number and not other.call.id)
+
+    def last(self, characters: int) -> Piece:
+        """Return its end: of a call that was begun before."""
+        return Piece(self.position, self.kind, self.text[-characters:], self.call and Call(self.call.number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +109,7 @@ class DoneEvent:
     """The one terminal event.
 
     ``reasoning_chars`` is how much of the text, from its beginning, is reasoning: also where it came as the answer's.
+    What is thought after that comes as reasoning.
     """
 
     position: int
@@ -106,6 +151,8 @@ def ids_of(generation: Generation) -> AnswerIds:
 def payload(event: Piece | ErrorEvent | DoneEvent) -> dict[str, Any]:
     """Return the JSON object that every door sends for ``event``."""
     if isinstance(event, Piece):
+        if event.call is not None:
+            return {"tool_call": _told(event.call, event.text)}
         return {"chunk" if event.kind == CONTENT else "reasoning": event.text}
     if isinstance(event, ErrorEvent):
         error: dict[str, Any] = {"code": event.code, "message": event.message}
@@ -124,45 +171,101 @@ def payload(event: Piece | ErrorEvent | DoneEvent) -> dict[str, Any]:
     }
 
 
-def cut(position: int, kind: str, text: str) -> list[Piece]:
+def _told(call: Call, arguments: str) -> dict[str, Any]:
+    names = {"id": call.id, "name": call.name} if call.id else {}
+    return {"index": call.number, **names, "arguments": arguments}
+
+
+def cut(position: int, kind: str, text: str, call: Call | None = None) -> list[Piece]:
     """Cut ``text``, which begins at ``position``, into pieces of at most ``MAX_PIECE`` characters."""
     if 0 < len(text) <= MAX_PIECE:  # nearly every text
-        return [Piece(position + len(text), kind, text)]
+        return [Piece(position + len(text), kind, text, call)]
+    following = call and Call(call.number)
     return [
-        Piece(position + start + len(part), kind, part)
+        Piece(position + start + len(part), kind, part, following if start else call)
         for start in range(0, len(text), MAX_PIECE)
         if (part := text[start : start + MAX_PIECE])
     ]
 
 
 def as_reasoning(pieces: list[Piece], up_to: int) -> list[Piece]:
-    """Return the pieces with their first ``up_to`` characters as reasoning."""
+    """Return the pieces with what is text of their first ``up_to`` characters as reasoning."""
     known: list[Piece] = []
     for piece in pieces:
-        start = piece.position - len(piece.text)
-        if piece.kind == REASONING or start >= up_to:
+        if piece.kind != CONTENT or piece.start >= up_to:
             known.append(piece)
         elif piece.position <= up_to:
             known.append(piece._replace(kind=REASONING))
         else:
-            known.append(Piece(up_to, REASONING, piece.text[: up_to - start]))
-            known.append(piece._replace(text=piece.text[up_to - start :]))
+            known.append(Piece(up_to, REASONING, piece.text[: up_to - piece.start]))
+            known.append(piece._replace(text=piece.text[up_to - piece.start :]))
     return known
 
 
-def pieces_of_row(reasoning: str, content: str) -> list[Piece]:
+def pieces_of_row(message: Texts) -> list[Piece]:
     """Return the pieces of an answer that ended: nothing but its row is needed."""
-    return cut(0, REASONING, reasoning) + cut(len(reasoning), CONTENT, content)
+    pieces: list[Piece] = []
+    position = calls = 0
+    for part, text in parts_of(message):
+        call = None
+        if part["type"] == kinds.TOOL_CALL:
+            call, calls = Call(calls, part["id"], part["name"]), calls + 1
+        pieces += cut(position, _KINDS[part["type"]], text, call)
+        position += len(text)
+    return pieces
+
+
+_KINDS = {kinds.REASONING: REASONING, kinds.TEXT: CONTENT, kinds.TOOL_CALL: TOOL_CALL}
+_PARTS = {kind: name for name, kind in _KINDS.items()}
+
+
+class Folded(NamedTuple):
+    """An answer's pieces as the columns of its message: the texts of each kind joined, and ``parts``."""
+
+    reasoning: str
+    content: str
+    arguments: str | None
+    parts: list[Part] | None
+
+    @property
+    def text(self) -> str:
+        """All that was said."""
+        return f"{self.reasoning}{self.content}{self.arguments or ''}"
+
+
+def folded(pieces: Iterable[Piece]) -> Folded:
+    """Return what a message keeps of an answer."""
+    texts: dict[str, list[str]] = {REASONING: [], CONTENT: [], TOOL_CALL: []}
+    parts: list[Part] = []
+    last: Piece | None = None
+    for piece in pieces:
+        texts[piece.kind].append(piece.text)
+        if last is None or not last.continued_by(piece):
+            names = {"id": piece.call.id, "name": piece.call.name} if piece.call else {}
+            parts.append({"type": _PARTS[piece.kind], **names, "chars": 0})
+        parts[-1]["chars"] += len(piece.text)
+        last = piece
+    reasoning, content, arguments = ("".join(texts[kind]) for kind in (REASONING, CONTENT, TOOL_CALL))
+    is_plain = [part["type"] for part in parts] in ([], [kinds.TEXT], [kinds.REASONING], [kinds.REASONING, kinds.TEXT])
+    return Folded(reasoning, content, None, None) if is_plain else Folded(reasoning, content, arguments, parts)
+
+
+def reasoning_first(pieces: Iterable[Piece]) -> int:
+    """Return how many characters, from the beginning, are reasoning."""
+    characters = 0
+    for piece in pieces:
+        if piece.kind != REASONING:
+            break
+        characters = piece.position
+    return characters
 
 
 def beyond_position(pieces: list[Piece], position: int) -> list[Piece]:
     """Drop the first ``position`` characters."""
-    if pieces and pieces[0].position - len(pieces[0].text) >= position:  # nearly always
+    if pieces and pieces[0].start >= position:  # nearly always
         return pieces
     return [
-        piece._replace(text=piece.text[-(piece.position - position) :])
-        if piece.position - len(piece.text) < position
-        else piece
+        piece.last(piece.position - position) if piece.start < position else piece
         for piece in pieces
         if piece.position > position
     ]

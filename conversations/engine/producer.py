@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from ..limits.usage import cost as cost_of
 from ..models import FINISH_REASON_LENGTH, shown_usage
@@ -20,6 +20,7 @@ from .completions import (
     Endpoint,
     ProviderError,
     ThoughtSoFar,
+    Tool,
     ToolCallDelta,
     Usage,
     breaker,
@@ -39,6 +40,9 @@ class ReplyOptions:
     max_tokens: int | None = None
     # Whether it goes on when nobody reads it, whatever `ON_DISCONNECT` says.
     background: bool = False
+    # What the model may call, and further fields of OpenAI's API such as `tool_choice`.
+    tools: tuple[Tool, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 async def no_fallback(_endpoint: Endpoint) -> CompletionRequest:
@@ -130,13 +134,15 @@ async def _stream(run: Run, endpoint: Endpoint, request: CompletionRequest, log:
     async with aclosing(deltas):
         async for delta in deltas:
             if isinstance(delta, CompletionFinished):
-                return _completed(run, endpoint, request, delta)
+                run.close_call()
+                return _ended(endpoint, request, delta)
             if isinstance(delta, ThoughtSoFar):
                 log.mark_reasoning(run)
                 continue
             if isinstance(delta, ToolCallDelta):
-                continue  # no tools are offered here
-            log.append(run, CONTENT if isinstance(delta, ContentDelta) else REASONING, delta.text)
+                log.append_call(run, delta)
+            else:
+                log.append(run, CONTENT if isinstance(delta, ContentDelta) else REASONING, delta.text)
             if run.is_ahead:
                 await log.turn()
     raise AssertionError("a provider ended without CompletionFinished")
@@ -152,19 +158,11 @@ def _failed(endpoint: Endpoint, request: CompletionRequest, error: ProviderError
     )
 
 
-def _completed(run: Run, endpoint: Endpoint, request: CompletionRequest, finished: CompletionFinished) -> Ending:
-    if run.late_reasoning:
-        logger.info(
-            "generation %s: dropped %d characters of late reasoning", run.ids.generation_id, run.late_reasoning
-        )
-    return _ended(endpoint, request, finished)
-
-
 def _ended(endpoint: Endpoint, request: CompletionRequest, finished: CompletionFinished) -> Ending:
     """The ending with what the upstream said of it."""
     usage = finished.usage
     if usage:
-        prompts.learn(endpoint, request.messages, usage.prompt_tokens)
+        prompts.learn(endpoint, request.messages, usage.prompt_tokens, tools=request.tools)
     return Ending(
         COMPLETED,
         finish_reason=finished.finish_reason[:FINISH_REASON_LENGTH],

@@ -9,7 +9,17 @@ from typing import NamedTuple
 
 from ..models import Generation, GenerationChunk, Message
 from ..models.querysets import KEYS_OF_A_WORKER
-from .events import AnswerIds, Ending, Piece, beyond_position, ending_of, ids_of, pieces_of_row
+from .events import (
+    AnswerIds,
+    Call,
+    Ending,
+    Piece,
+    beyond_position,
+    ending_of,
+    ids_of,
+    pieces_of_row,
+    reasoning_first,
+)
 
 # No query asks for more answers: SQLite takes expressions of a certain depth, and so many values.
 MOST_AT_ONCE = 200
@@ -56,10 +66,11 @@ def _load(seen: dict[uuid.UUID, Seen]) -> dict[uuid.UUID, Progress]:
     found = {row.pk: Progress(ids_of(row), ending=ending_of(row), worker_id=row.worker_id) for row in generations}
     _read_log({row.pk: max(row.log_from, seen[row.pk].key + 1) for row in generations if row.is_running}, found)
     ended = [row.message_id for row in generations if not row.is_running]
-    texts = Message.objects.filter(pk__in=ended).values_list("generation", "reasoning", "content")
-    for generation_id, reasoning, content in texts:
-        found[generation_id].reasoning_chars = len(reasoning)
-        found[generation_id].pieces = pieces_of_row(reasoning, content)
+    of_messages = {row.message_id: row.pk for row in generations}
+    for message in Message.objects.filter(pk__in=ended).only("reasoning", "content", "arguments", "parts"):
+        progress = found[of_messages[message.pk]]
+        progress.pieces = pieces_of_row(message)
+        progress.reasoning_chars = reasoning_first(progress.pieces)
     for generation_id, progress in found.items():
         progress.pieces = beyond_position(progress.pieces, seen[generation_id].position)
     return found
@@ -80,11 +91,11 @@ def _read_log(first_keys: dict[uuid.UUID, int], found: dict[uuid.UUID, Progress]
         if last is None:
             continue
         rows = log.filter(generation__in=generation_ids, pk__lte=last)
-        for generation_id, key, position, kind, text in rows.order_by("pk").values_list(
-            "generation_id", "pk", "position", "kind", "text"
+        for generation_id, key, position, kind, text, call in rows.order_by("pk").values_list(
+            "generation_id", "pk", "position", "kind", "text", "call"
         ):
             if key >= first_keys[generation_id]:
-                found[generation_id].pieces.append(Piece(position, kind, text))
+                found[generation_id].pieces.append(Piece(position, kind, text, Call.of(call)))
         for generation_id in generation_ids:
             found[generation_id].key = last
 

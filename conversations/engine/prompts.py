@@ -15,8 +15,9 @@ from typing import TypeVar
 from ..exceptions import PromptTooLong
 from ..limits.budgets import HIGHEST, LOWEST
 from ..limits.estimates import estimate
-from ..models import Message
-from .completions import ChatMessage, CompletionRequest, ContextLengthExceeded, Endpoint
+from ..models import Message, calls_of, parts_of
+from ..models.parts import IMAGE, TOOL_RESULT, Texts
+from .completions import ChatMessage, CompletionRequest, ContextLengthExceeded, Endpoint, Image, Tool, ToolCall
 
 T = TypeVar("T")
 
@@ -25,6 +26,8 @@ MESSAGE_OVERHEAD = 5
 PROMPT_OVERHEAD = 8
 # What an image of the usual size comes to.
 IMAGE_TOKENS = 1_000
+# Before the id of an image that is kept here.
+ATTACHMENT = "attachment:"
 # An answer gets at least so many tokens, or the prompt counts as too long.
 MIN_ANSWER = 64
 # Shorter prompts teach nothing: what a chat template adds outweighs them.
@@ -41,7 +44,24 @@ WINDOW_SECONDS = 3600.0
 
 
 def estimate_prompt(messages: Iterable[ChatMessage]) -> int:
-    return PROMPT_OVERHEAD + sum(estimate(message.content) + MESSAGE_OVERHEAD for message in messages)
+    return PROMPT_OVERHEAD + sum(map(estimate_message, messages))
+
+
+def estimate_message(message: ChatMessage) -> int:
+    """Estimate what a message takes: its text, its calls of tools, its images."""
+    tokens = estimate(message.content) + MESSAGE_OVERHEAD
+    if message.tool_calls:
+        tokens += sum(estimate(call.name) + estimate(call.arguments) for call in message.tool_calls)
+    if message.parts:
+        tokens += sum(IMAGE_TOKENS for part in message.parts if not isinstance(part, str))
+    return tokens
+
+
+def estimate_tools(tools: Iterable[Tool]) -> int:
+    """Estimate what descriptions of tools take."""
+    return sum(
+        estimate(tool.name) + estimate(tool.description) + estimate(json.dumps(tool.parameters)) for tool in tools
+    )
 
 
 def prompt_tokens(endpoint: Endpoint, messages: Iterable[ChatMessage]) -> int:
@@ -51,12 +71,7 @@ def prompt_tokens(endpoint: Endpoint, messages: Iterable[ChatMessage]) -> int:
 
 def request_tokens(endpoint: Endpoint, request: CompletionRequest) -> int:
     """Estimate all that a request has the model read: messages, calls of tools, images, descriptions of tools."""
-    beside = 0
-    for message in request.messages:
-        beside += sum(estimate(call.name) + estimate(call.arguments) for call in message.tool_calls)
-        beside += sum(IMAGE_TOKENS for part in message.parts if not isinstance(part, str))
-    for tool in request.tools:
-        beside += estimate(tool.name) + estimate(tool.description) + estimate(json.dumps(tool.parameters))
+    beside = estimate_tools(request.tools)
     if request.params:
         beside += estimate(json.dumps(dict(request.params)))
     return prompt_tokens(endpoint, request.messages) + round(beside * correction(endpoint))
@@ -67,9 +82,11 @@ def correction(endpoint: Endpoint) -> float:
     return _corrections.get((endpoint.api_url, endpoint.model), 1.0)
 
 
-def learn(endpoint: Endpoint, messages: Sequence[ChatMessage], prompt_tokens: int) -> None:
+def learn(
+    endpoint: Endpoint, messages: Sequence[ChatMessage], prompt_tokens: int, *, tools: Iterable[Tool] = ()
+) -> None:
     """Correct later estimates by what the upstream counted."""
-    estimated = estimate_prompt(messages)
+    estimated = estimate_prompt(messages) + estimate_tools(tools)
     if estimated < MIN_LESSON or prompt_tokens <= 0:
         return
     measured = prompt_tokens / estimated
@@ -93,66 +110,126 @@ def window_of(endpoint: Endpoint) -> int:
 
 
 def fit(
-    *, endpoint: Endpoint, system_prompt: str, message: str, history: Iterator[Message], max_tokens: int
+    *,
+    endpoint: Endpoint,
+    system_prompt: str,
+    message: Texts,
+    history: Iterator[Message],
+    max_tokens: int,
+    tools: Sequence[Tool] = (),
 ) -> tuple[tuple[ChatMessage, ...], int]:
     """Return the prompt and how many tokens its answer may have.
 
-    ``history`` yields the branch before ``message``, newest first, and is read no further than needed.
-    Raises ``PromptTooLong`` when system prompt and newest message alone do not fit.
+    ``history`` yields the branch before ``message``, newest first, and is read no further than needed. Results of
+    tools are nothing without what led to them: with those, the turn that they belong to is the newest message.
+    Raises ``PromptTooLong`` when system prompt, tools and newest message alone do not fit. Images are those of
+    ``image_of``, for who has them.
     """
     factor = correction(endpoint)
     window = window_of(endpoint)
     system = [ChatMessage("system", system_prompt)] if system_prompt.strip() else []
-    newest = ChatMessage("user", message)
-    used = estimate_prompt([*system, newest]) * factor
+    newest = results_of(message) or [user_message(message)]
+    turns = _turns(history, _called(newest))
+    if newest[0].role == "tool":
+        newest = [*next(turns, []), *newest]
+    used = (estimate_prompt([*system, *newest]) + estimate_tools(tools)) * factor
     if used + MIN_ANSWER > window:
         raise PromptTooLong()
     # An answer that may be as long as the window must not cost the whole history.
     budget = window - min(max_tokens, window // 2)
     kept: list[ChatMessage] = []
-    for turn in _turns(history):
-        used_with_turn = used + sum(estimate(item.content) + MESSAGE_OVERHEAD for item in turn) * factor
+    for turn in turns:
+        used_with_turn = used + sum(map(estimate_message, turn)) * factor
         if used_with_turn > budget:
             break
         used = used_with_turn
         kept = [*turn, *kept]
-    return _merged([*system, *kept, newest]), min(max_tokens, int(window - used))
+    return _merged([*system, *kept, *newest]), min(max_tokens, int(window - used))
 
 
-def _turns(history: Iterator[Message]) -> Iterator[list[ChatMessage]]:
-    """Group messages, newest first, into turns: a user's message and what answers it, oldest first."""
+def _turns(history: Iterator[Message], answered: frozenset[str]) -> Iterator[list[ChatMessage]]:
+    """Group messages, newest first, into turns: a user's message and what answers it, oldest first.
+
+    ``answered`` are the calls that what follows has results of: others are left out, since models' servers want a
+    result of each.
+    """
     turn: list[ChatMessage] = []
     for message in history:
-        role = Message.Role(message.role)
-        if message.content.strip():
-            turn.insert(0, ChatMessage("user" if role is Message.Role.USER else "assistant", message.content))
-        if role is Message.Role.USER:
+        said = _messages_of(message, answered)
+        turn = [*said, *turn]
+        answered = _called(said)
+        if message.role == Message.Role.USER:
             yield turn
             turn = []
+
+
+def _called(messages: Iterable[ChatMessage]) -> frozenset[str]:
+    return frozenset(message.tool_call_id for message in messages if message.role == "tool")
+
+
+def _messages_of(message: Message, answered: frozenset[str]) -> list[ChatMessage]:
+    if message.role == Message.Role.TOOL:
+        return results_of(message)
+    if message.role == Message.Role.USER:
+        said = user_message(message)
+        return [said] if said.content.strip() or said.parts else []
+    calls = tuple(ToolCall(*call) for call in calls_of(message) if call[0] in answered)
+    return [ChatMessage("assistant", message.content, tool_calls=calls)] if calls or message.content.strip() else []
+
+
+def user_message(message: Texts) -> ChatMessage:
+    """Return what a user said as a model gets it."""
+    if message.parts is None:
+        return ChatMessage("user", message.content)
+    said = (
+        Image(image_of(part["attachment_id"])) if part["type"] == IMAGE else text for part, text in parts_of(message)
+    )
+    return ChatMessage("user", message.content, parts=tuple(said))
+
+
+def image_of(attachment_id: str) -> str:
+    """Return what stands for the URL of an image until somebody looks it up."""
+    return f"{ATTACHMENT}{attachment_id}"
+
+
+def results_of(message: Texts) -> list[ChatMessage]:
+    """Return the results of tools in a message, each as a model gets it."""
+    return [
+        ChatMessage("tool", text, tool_call_id=part["id"])
+        for part, text in (parts_of(message) if message.parts else ())
+        if part["type"] == TOOL_RESULT
+    ]
 
 
 def _merged(messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:
     """Join neighbours of one role: many chat templates refuse two user messages in a row."""
     merged: list[ChatMessage] = []
     for message in messages:
-        if merged and merged[-1].role == message.role:
-            message = ChatMessage(message.role, f"{merged.pop().content}\n\n{message.content}")
+        if merged and merged[-1].role == message.role and not (message.tool_call_id or merged[-1].tool_calls):
+            message = _joined(merged.pop(), message)
         merged.append(message)
     return tuple(merged)
+
+
+def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
+    content = f"{first.content}\n\n{second.content}"
+    parts = tuple(part for message in (first, second) for part in message.parts or (message.content,))
+    return replace(second, content=content, parts=parts if first.parts or second.parts else ())
 
 
 def refit(endpoint: Endpoint, request: CompletionRequest, refusal: ContextLengthExceeded) -> CompletionRequest | None:
     """Return what to ask after a refusal: trimmed as far as its numbers say, else by half; None if nothing is left."""
     limit, counted = refusal.limit, refusal.prompt_tokens
+    beside = estimate_tools(request.tools)
     if counted:
-        learn(endpoint, request.messages, counted)
+        learn(endpoint, request.messages, counted, tools=request.tools)
     if limit is None or limit < LEAST_WINDOW:
         shorter = shorten(request.messages)
         return None if shorter is None else replace(request, messages=shorter)
     _note(_windows, (endpoint.api_url, endpoint.model), (limit, time.monotonic()))
-    factor = counted / estimate_prompt(request.messages) if counted else correction(endpoint)
+    factor = counted / (estimate_prompt(request.messages) + beside) if counted else correction(endpoint)
     messages: tuple[ChatMessage, ...] | None = request.messages
-    while messages and estimate_prompt(messages) * factor > limit - min(request.max_tokens, limit // 2):
+    while messages and (estimate_prompt(messages) + beside) * factor > limit - min(request.max_tokens, limit // 2):
         messages = _without_oldest(messages)
     # What would fit by our count did not: the count was wrong.
     messages = shorten(request.messages) if messages == request.messages and not counted else messages
@@ -162,7 +239,7 @@ def refit(endpoint: Endpoint, request: CompletionRequest, refusal: ContextLength
 def _bounded(
     request: CompletionRequest, messages: tuple[ChatMessage, ...], limit: int, factor: float
 ) -> CompletionRequest | None:
-    room = int(limit - estimate_prompt(messages) * factor)
+    room = int(limit - (estimate_prompt(messages) + estimate_tools(request.tools)) * factor)
     if room < MIN_ANSWER:
         return None
     bounded = replace(request, messages=messages, max_tokens=min(request.max_tokens, room))
@@ -170,7 +247,14 @@ def _bounded(
 
 
 def _newest(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
-    return (*(message for message in messages[:1] if message.role == "system"), messages[-1])
+    """Return the instructions, and the newest user's message with what follows it: results of tools need it."""
+    system = messages[:1] if messages[0].role == "system" else ()
+    return (*system, *messages[max(len(system), _last_question(messages)) :])
+
+
+def _last_question(messages: Sequence[ChatMessage]) -> int:
+    """Return the place of the newest user's message."""
+    return next((place for place in range(len(messages) - 1, -1, -1) if messages[place].role == "user"), 0)
 
 
 def _without_oldest(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...] | None:
@@ -183,7 +267,8 @@ def _without_oldest(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...
 def shorten(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...] | None:
     """Drop the older half of the turns, for an upstream that found the prompt too long; None if there is none."""
     system = messages[:1] if messages and messages[0].role == "system" else ()
-    turns = messages[len(system) : -1]
+    newest = messages[max(len(system), _last_question(messages)) :]
+    turns = messages[len(system) : len(messages) - len(newest)]
     if not turns:
         return None
     kept = turns[len(turns) // 2 :]
@@ -191,7 +276,7 @@ def shorten(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...] | None
         kept = kept[1:]
     if len(kept) == len(turns):
         kept = ()
-    return (*system, *kept, messages[-1])
+    return (*system, *kept, *newest)
 
 
 def forget() -> None:

@@ -21,9 +21,12 @@ from .events import (
     Ending,
     ErrorEvent,
     Event,
+    Folded,
     IdleEvent,
     LoadingEvent,
     Piece,
+    as_reasoning,
+    folded,
 )
 from .transcript import Transcript
 
@@ -99,7 +102,7 @@ class Answer:
     """A whole answer, as the plain JSON call returns it."""
 
     ids: AnswerIds
-    content: str
+    said: Folded
     ending: Ending
 
 
@@ -114,11 +117,11 @@ async def open_reader(generation_id: uuid.UUID, after: int = 0) -> Reader:
 async def collect(generation_id: uuid.UUID) -> Answer:
     """Wait for the end of an answer and return it whole."""
     reader = await open_reader(generation_id)
-    text: list[str] = []
+    pieces: list[Piece] = []
     async with aclosing(reader.batches()) as batches:
         async for event in (event async for batch in batches for event in batch):
             if isinstance(event, Piece):
-                text.append(event.text)
+                pieces.append(event)
             elif isinstance(event, DoneEvent):
-                return Answer(reader.ids, "".join(text)[event.reasoning_chars :], event.ending)
+                return Answer(reader.ids, folded(as_reasoning(pieces, event.reasoning_chars)), event.ending)
     raise AssertionError("a reader ended without DoneEvent")

@@ -13,7 +13,7 @@ from ..database.compiled import Count, InsertMany, Select, Update, given
 from ..database.transactions import replayed
 from ..models import Generation, GenerationChunk
 from .ends import Entry, end_answers, given_chunks, places_for
-from .events import INTERRUPTED, REASONING, STOPPED, Ending, Piece
+from .events import CONTENT, INTERRUPTED, REASONING, STOPPED, Ending, Piece
 
 INTERRUPTED_ENDING = Ending(INTERRUPTED)
 STOPPED_ENDING = Ending(STOPPED)
@@ -22,7 +22,7 @@ DELETED_ENDING = STOPPED_ENDING
 
 _log_from = Select(lambda: Generation.objects.filter(pk=given(Generation, "id")).values_list("log_from", flat=True))
 _mark_reasoning = Update(
-    lambda: given_chunks().filter(position__lte=given(GenerationChunk, "position")).order_by(),
+    lambda: given_chunks().filter(kind=CONTENT, position__lte=given(GenerationChunk, "position")).order_by(),
     lambda: {"kind": REASONING},
 )
 _insert_chunks = InsertMany(GenerationChunk)
@@ -85,6 +85,7 @@ def _insert(entries: Iterable[Entry], *, written: Collection[int]) -> None:
             "position": piece.position,
             "kind": piece.kind,
             "text": piece.text,
+            "call": piece.call.stored if piece.call else "",
         }
         for entry in entries
         for key, piece in enumerate(entry.pieces, entry.first_key)

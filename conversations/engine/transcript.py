@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from ..exceptions import InvalidPosition
-from .events import CONTENT, MAX_PIECE, REASONING, AnswerIds, Ending, Piece, as_reasoning, beyond_position
+from .events import CONTENT, MAX_PIECE, AnswerIds, Ending, Piece, as_reasoning, beyond_position, reasoning_first
 
 # What readers get to take their last events at the end of the process (seconds).
 LAST_EVENTS_SECONDS = 2.0
@@ -45,13 +45,13 @@ class Transcript:
 
     @property
     def content(self) -> str:
-        """The answer so far, without its reasoning."""
+        """The answer's text so far, without what was thought and called."""
         return "".join(piece.text for piece in self.pieces if piece.kind == CONTENT)
 
     @property
     def reasoning_chars(self) -> int:
         """How many characters, from the beginning, are reasoning."""
-        return sum(len(piece.text) for piece in self.pieces if piece.kind == REASONING)
+        return reasoning_first(self.pieces)
 
     def mark_reasoning(self, up_to: int) -> None:
         """The first ``up_to`` characters were reasoning, whatever they came as. Their positions stay."""
@@ -71,8 +71,8 @@ class Transcript:
         With some hundred answers at a time Python's collector spent a tenth of the process on looking at them.
         """
         last = self.pieces[-1] if self.pieces else None
-        if last is not None and last.kind == piece.kind and len(last.text) + len(piece.text) <= MAX_PIECE:
-            self.pieces[-1] = Piece(piece.position, piece.kind, last.text + piece.text)
+        if last is not None and len(last.text) + len(piece.text) <= MAX_PIECE and last.continued_by(piece):
+            self.pieces[-1] = Piece(piece.position, piece.kind, last.text + piece.text, last.call)
         else:
             self.pieces.append(piece)
 
@@ -101,7 +101,7 @@ class Transcript:
             piece = self.pieces[index]
             missing = piece.position - position
             if missing < len(piece.text):
-                return [Piece(piece.position, piece.kind, piece.text[-missing:])], index + 1
+                return [piece.last(missing)], index + 1
         return [], index
 
     async def wait(self, seconds: float) -> bool:

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('conversations', '0012_groups_of_staff'),
+        ('conversations', '0013_message_parts'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -11,6 +11,7 @@ from .conversations import (
 )
 from .generations import (
     BILLION,
+    CALL_LENGTH,
     ERROR_MESSAGE_LENGTH,
     FINISH_REASON_LENGTH,
     HOST_LENGTH,
@@ -21,6 +22,7 @@ from .generations import (
 )
 from .limits import Allowance, TokenBudget, TokenCharge
 from .owned import IDENTIFIER_LENGTH, Owned
+from .parts import ToolResult, calls_of, parts_of, shown_parts
 from .querysets import MOST_SIBLINGS
 from .relays import Relay
 from .search import SearchText
@@ -31,6 +33,7 @@ __all__ = [
     "ALL_COUNTS",
     "API_URL_LENGTH",
     "BILLION",
+    "CALL_LENGTH",
     "CLIENT_ID_LENGTH",
     "ERROR_MESSAGE_LENGTH",
     "FEEDBACK_LENGTH",
@@ -59,7 +62,11 @@ __all__ = [
     "SearchText",
     "TokenBudget",
     "TokenCharge",
+    "ToolResult",
     "UserConfig",
     "Worker",
+    "calls_of",
+    "parts_of",
+    "shown_parts",
     "shown_usage",
 ]

@@ -99,6 +99,7 @@ class Message(models.Model):
     class Role(models.TextChoices):
         USER = "user", _("user")
         ASSISTANT = "assistant", _("assistant")
+        TOOL = "tool", _("tool")
 
     conversation = models.ForeignKey(
         Conversation, verbose_name=_("conversation"), on_delete=models.CASCADE, related_name="messages"
@@ -123,6 +124,14 @@ class Message(models.Model):
     role = models.CharField(_("role"), max_length=16, choices=Role)
     content = models.TextField(_("content"), blank=True, default="")
     reasoning = models.TextField(_("reasoning"), blank=True, default="")
+    # Both NULL where the reasoning and then the content are all there is; what they say is told in `parts`.
+    arguments = models.TextField(  # noqa: DJ001  (NULL: processes of the version before go on adding rows)
+        _("arguments"),
+        null=True,
+        blank=True,
+        help_text=_("Those of all tools that it calls, one after the other."),
+    )
+    parts = models.JSONField(_("parts"), null=True, blank=True)
     model = models.CharField(_("model"), max_length=MODEL_NAME_LENGTH, blank=True, default="")
     model_type = models.CharField(_("model type"), max_length=MODEL_TYPE_LENGTH, blank=True, default="")
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)

@@ -18,6 +18,8 @@ from .querysets import GenerationChunkQuerySet, GenerationQuerySet
 FINISH_REASON_LENGTH = 64
 ERROR_MESSAGE_LENGTH = 500
 HOST_LENGTH = 255
+# Of what names a call of a tool: an id and a name, which are bounded where they come in.
+CALL_LENGTH = 1_000
 # Money is counted in whole billionths: databases add those up exactly.
 BILLION = 1_000_000_000
 
@@ -178,6 +180,7 @@ class GenerationChunk(models.Model):
     class Kind(models.TextChoices):
         REASONING = "reasoning", _("reasoning")
         CONTENT = "content", _("content")
+        TOOL_CALL = "tool_call", _("call of a tool")
 
     id = RowNumberField(_("key"), primary_key=True, help_text=_("The worker's number, and its own count."))
     generation = models.ForeignKey(
@@ -189,10 +192,12 @@ class GenerationChunk(models.Model):
         related_name="chunks",
     )
     position = models.PositiveIntegerField(
-        _("position"), help_text=_("Characters streamed up to and with this chunk, reasoning first.")
+        _("position"), help_text=_("Characters streamed up to and with this chunk, over all parts in their order.")
     )
     kind = models.CharField(_("kind"), max_length=16, choices=Kind)
     text = models.TextField(_("text"))
+    # A JSON list: which call it is, of the first row of each call its id and name, too.
+    call = models.CharField(_("call"), max_length=CALL_LENGTH, blank=True, default="", db_default="")
 
     objects = GenerationChunkQuerySet.as_manager()
 

@@ -142,7 +142,8 @@ class GenerationQuerySet(OwnedQuerySet["Generation"]):
         rows = chunks.objects.of(OuterRef("pk"), OuterRef("log_from"))
         last = rows.order_by("-pk").values("position")[:1]
         streamed = Coalesce(Subquery(last), 0)
-        stored = Length("message__reasoning") + Length("message__content")
+        arguments = Coalesce(Length("message__arguments"), 0)
+        stored = Length("message__reasoning") + Length("message__content") + arguments
         return self.annotate(position=Case(When(status=self.model.Status.RUNNING, then=streamed), default=stored))
 
 

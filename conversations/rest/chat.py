@@ -18,6 +18,7 @@ from ..access.rules import Caller
 from ..engine.events import FAILED, INTERRUPTED, AnswerIds
 from ..engine.reader import collect, open_reader
 from ..exceptions import InvalidPosition
+from ..models import calls_of
 from ..web import serializers as s
 from ..web.accept import asks_for_json
 from ..web.base import ApiView
@@ -75,14 +76,15 @@ class ChatView(ApiView):
             ids, after = _repeated(last_event_id, **what)
         else:
             ids = services.start_reply(
-                message=data["message"],
+                message=data.get("message", ""),
+                tool_results=s.results_of(data),
                 parent_id=data.get("parent_id", services.ACTIVE_LEAF),
                 options=s.options_of(data),
                 temporary=data.get("temporary", False),
                 **what,
             )
             after = 0
-        return reply(caller, ids, data["message"], stream=wants_stream(request, data), after=after)
+        return reply(caller, ids, data.get("message", ""), stream=wants_stream(request, data), after=after)
 
 
 class RegenerateView(ApiView):
@@ -191,9 +193,11 @@ async def _whole(ids: AnswerIds, message: str) -> HttpResponseBase:
     body = {
         **names,
         "user_message": message,
-        "assistant_reply": answer.content,
+        "assistant_reply": answer.said.content,
         "status": answer.ending.status,
         "finish_reason": answer.ending.finish_reason or None,
         "usage": answer.ending.usage,
     }
+    if calls := calls_of(answer.said):
+        body["tool_calls"] = [{"id": key, "name": name, "arguments": arguments} for key, name, arguments in calls]
     return json_response(body, headers=headers_of(ids))

@@ -1,6 +1,7 @@
 """The verbs. Keyword arguments only; each is one transaction and runs on a database thread (``db.write``)."""
 
 from ..engine.producer import ReplyOptions
+from ..models import ToolResult
 from .beginnings import MOST_SAID, Beginning, Said
 from .branches import ACTIVE_LEAF, branch, history, list_messages
 from .client_chats import ClientChat, answer_chat, find_chat, running_answer
@@ -19,6 +20,7 @@ from .deletion import delete_message, running_below
 from .generations import StoredAnswer, get_answer, get_generation, messages_named, stop_generation
 from .idempotency import IDEMPOTENCY_KEY, Idempotency, find_reply
 from .replies import regenerate, start_reply
+from .turns import turn_before
 
 __all__ = [
     "ACTIVE_LEAF",
@@ -30,6 +32,7 @@ __all__ = [
     "ReplyOptions",
     "Said",
     "StoredAnswer",
+    "ToolResult",
     "answer_chat",
     "branch",
     "check_model_type",
@@ -53,5 +56,6 @@ __all__ = [
     "select_branch",
     "start_reply",
     "stop_generation",
+    "turn_before",
     "update_conversation",
 ]

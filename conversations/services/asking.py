@@ -13,6 +13,7 @@ from ..engine import completions, prompts
 from ..engine.completions import CompletionRequest, Endpoint
 from ..engine.producer import ReplyOptions
 from ..models import Conversation, Generation, Message, UserConfig
+from ..models.parts import Texts
 from .branches import branch
 
 _config_of = Select(lambda: UserConfig.objects.owned_by(given(UserConfig, "user_identifier")))
@@ -23,7 +24,7 @@ class Prompt:
     """What a model gets to see: made for one, and anew for another that answers instead."""
 
     conversation: Conversation
-    message: str
+    message: Texts
     leaf_id: int | None
     config: UserConfig | None
     options: ReplyOptions
@@ -43,18 +44,21 @@ class Prompt:
             message=self.message,
             history=branch(self.leaf_id, self.conversation),
             max_tokens=options.max_tokens or own or endpoint.max_tokens or settings.MAX_TOKENS,
+            tools=options.tools,
         )
         temperature = options.temperature if options.temperature is not None else endpoint.temperature
         return CompletionRequest(
             messages=messages,
             temperature=settings.TEMPERATURE if temperature is None else temperature,
             max_tokens=max_tokens,
+            tools=options.tools,
+            params=options.params,
         )
 
     async def switched(self, generation_id: uuid.UUID, answer_id: int, endpoint: Endpoint) -> CompletionRequest:
         """Let another model answer: the answer's row says so, and it gets a prompt of its own."""
         request = await db.read(self.request, endpoint)
-        await db.write(_switch, generation_id, answer_id, endpoint, prompts.prompt_tokens(endpoint, request.messages))
+        await db.write(_switch, generation_id, answer_id, endpoint, prompts.request_tokens(endpoint, request))
         return request
 
 
@@ -68,7 +72,7 @@ def _switch(generation_id: uuid.UUID, answer_id: int, endpoint: Endpoint, prompt
 
 
 def prepared(
-    conversation: Conversation, message: str, leaf_id: int | None, label: str | None, options: ReplyOptions
+    conversation: Conversation, message: Texts, leaf_id: int | None, label: str | None, options: ReplyOptions
 ) -> tuple[Endpoint, CompletionRequest, Prompt]:
     """Decide which model answers, and what it gets to see."""
     identifier = conversation.user_identifier if label is None else label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from ..access.rules import Caller
 from ..database.compiled import Insert
 from ..models import Conversation, Message
+from ..models.parts import Part, ToolResult, image_parts, result_parts
 from ..search import index
 from ..search.index import Document
 from .conversations import create_conversation
@@ -20,11 +22,27 @@ _messages = Insert(Message)
 
 
 class Said(NamedTuple):
-    """A message; ``role`` is one of ``Message.Role``, ``client_id`` what a client calls it."""
+    """A message; ``role`` is one of ``Message.Role``, ``parts`` are those of ``models.parts``.
+
+    ``client_id`` is what a client calls it.
+    """
 
     role: str
     content: str
+    parts: list[Part] | None = None
+    arguments: str | None = None
+    reasoning: str = ""
     client_id: str | None = None
+
+
+def by_user(text: str, attachment_ids: Sequence[uuid.UUID] = ()) -> Said:
+    """Return what a user says, and shows before it."""
+    return Said(Message.Role.USER, text, image_parts(attachment_ids, text))
+
+
+def by_tools(results: Sequence[ToolResult]) -> Said:
+    """Return what came of calls."""
+    return Said(Message.Role.TOOL, "".join(result.content for result in results), result_parts(results))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +81,13 @@ def go_on_with(beginning: Beginning, conversation: Conversation) -> None:
 def add(said: Sequence[Said], conversation: Conversation) -> None:
     """Store messages after the conversation's leaf, one after the other; the last is the new one."""
     documents = []
-    for role, content, client_id in said:
+    for message in said:
         leaf_id = conversation.active_leaf_id
-        key = _messages.add(
-            conversation_id=conversation.pk, parent_id=leaf_id, role=role, content=content, client_id=client_id
-        )
+        key = _messages.add(conversation_id=conversation.pk, parent_id=leaf_id, **message._asdict())
         conversation.active_leaf_id = key
         conversation.message_count += 1
-        documents.append(Document(key, conversation.pk, content))
+        # What tools say is not what people look for.
+        if message.content and message.role != Message.Role.TOOL:
+            documents.append(Document(key, conversation.pk, message.content))
     if documents and not conversation.is_temporary:
         index.current().add(documents)

@@ -16,12 +16,13 @@ from ..access.rules import Action, Caller, authorize
 from ..engine.events import FAILED, INTERRUPTED, AnswerIds, ids_of
 from ..engine.producer import ReplyOptions
 from ..exceptions import InvalidRequest, NotFound, ReplyInProgress
-from ..models import Conversation, Generation, Message
-from .beginnings import MOST_SAID, Beginning, Said
+from ..models import Conversation, Generation, Message, ToolResult
+from .beginnings import MOST_SAID, Beginning, Said, by_tools
 from .branches import ACTIVE_LEAF, Parent
 from .client_names import MessageName, message_named
 from .generations import stop_generation
 from .replies import regenerate, start_reply
+from .turns import answer_asking, last_answer, results_to
 
 # Another call for the same may begin an answer, or a conversation, while we look.
 ATTEMPTS = 3
@@ -32,7 +33,8 @@ class ClientChat:
     """What a client sends: the chat's name, and what was said in it, as it knows it, up to what it asks.
 
     ``said`` ends in the user's last message. ``named`` is the message that the client means: one that it edits or,
-    with ``again``, one that is to be answered again.
+    with ``again``, one that is to be answered again. ``results`` are what came of calls that the last answer which it
+    has asked for: before that message, or if it ``goes_on``, after.
     """
 
     chat_id: str
@@ -40,6 +42,9 @@ class ClientChat:
     system_prompt: str | None = None
     named: str | None = None
     again: bool = False
+    results: Sequence[ToolResult] = ()
+    results_in: str | None = None
+    goes_on: bool = False
 
 
 def answer_chat(
@@ -97,18 +102,32 @@ def _answered(caller: Caller, chat: ClientChat, options: ReplyOptions | None, te
     if chat.again and (message := _meant(conversation, chat)):
         return regenerate(caller=caller, message_id=message.pk, options=options)[0]
     if not chat.said:
-        raise NotFound() if chat.again else InvalidRequest()
-    asked = chat.said[-1]
-    known = _known_question(conversation, chat)
-    if known is not None and known.content == asked.content:
-        return _answer_to(caller, known, chat, options)
+        raise NotFound()
+    if (asked := _asked_before(conversation, chat)) is not None:
+        return _answer_to(caller, asked, chat, options)
+    if answer := _asking(conversation, chat):
+        results = results_to(answer, chat.results)
+        session_id = conversation.session_id
+        return start_reply(
+            caller=caller, tool_results=results, session_id=session_id, parent_id=answer.pk, options=options
+        )
+    return _said(caller, conversation, chat, options)
+
+
+def _said(caller: Caller, conversation: Conversation, chat: ClientChat, options: ReplyOptions | None) -> AnswerIds:
+    """Store what a user says anew, or instead of what was said before."""
+    said, edited = chat.said[-1], _known_question(conversation, chat)
+    before = None if edited else _answer_before(conversation, chat)
+    place: Parent = edited.parent_id if edited else ACTIVE_LEAF if before is None else before.pk
+    results = results_to(before, chat.results) if before else []
     return start_reply(
         caller=caller,
-        message=asked.content,
+        message=said.content,
         session_id=conversation.session_id,
-        parent_id=known.parent_id if known else _place(conversation, chat),
+        parent_id=place,
         options=options,
-        name=MessageName(asked.client_id, known.pk if known else None) if asked.client_id else None,
+        beginning=Beginning(said=[by_tools(results)]) if results else None,
+        name=MessageName(said.client_id, edited.pk if edited else None) if said.client_id else None,
     )
 
 
@@ -142,6 +161,16 @@ def _before(chat: ClientChat) -> list[Said]:
     return before
 
 
+def _asked_before(conversation: Conversation, chat: ClientChat) -> Message | None:
+    """Return the message that is what a client asks, None where it asks something new."""
+    if answer := _asking(conversation, chat):
+        parts = by_tools(results_to(answer, chat.results))
+        stored = answer.children.filter(role=Message.Role.TOOL, content=parts.content).order_by("-pk")
+        return next((message for message in stored if message.parts == parts.parts), None)
+    known = _known_question(conversation, chat)
+    return known if known is not None and known.content == chat.said[-1].content else None
+
+
 def _known_question(conversation: Conversation, chat: ClientChat) -> Message | None:
     """Return the user's message that is sent again, or edited."""
     names = [name for name in (chat.named, chat.said[-1].client_id) if name]
@@ -158,13 +187,27 @@ def _meant(conversation: Conversation, chat: ClientChat) -> Message | None:
     return None if chat.named else conversation.active_leaf
 
 
-def _place(conversation: Conversation, chat: ClientChat) -> Parent:
-    """Return where something new is said: after the answer that the client has before it, else where we are."""
+def _asking(conversation: Conversation, chat: ClientChat) -> Message | None:
+    """Return the answer whose calls a client has run, where it goes on with what came of them."""
+    if not (chat.goes_on and chat.results):
+        return None
+    answer = _named_answer(conversation, chat.results_in)
+    if answer is None and (question := _known_question(conversation, chat)):
+        answer = question.children.order_by("-pk").first()
+    return answer and answer_asking(answer, chat.results)
+
+
+def _answer_before(conversation: Conversation, chat: ClientChat) -> Message | None:
+    """Return the answer after which the client says something: the one that it has before it, if we know that."""
     before = chat.said[-2] if len(chat.said) > 1 else None
-    if before is None or before.client_id is None or before.role != Message.Role.ASSISTANT:
-        return ACTIVE_LEAF
-    answer = message_named(conversation, before.client_id, role=Message.Role.ASSISTANT)
-    return ACTIVE_LEAF if answer is None else answer.pk
+    if before is None or before.role != Message.Role.ASSISTANT:
+        return None
+    answer = _named_answer(conversation, before.client_id)
+    return answer and last_answer(answer)
+
+
+def _named_answer(conversation: Conversation, name: str | None) -> Message | None:
+    return message_named(conversation, name, role=Message.Role.ASSISTANT) if name else None
 
 
 def _answer_to(caller: Caller, question: Message, chat: ClientChat, options: ReplyOptions | None) -> AnswerIds:
@@ -181,9 +224,7 @@ def _make_way(caller: Caller, chat: ClientChat) -> None:
     conversation = find_chat(caller=caller, chat_id=chat.chat_id, action=Action.STOP)
     if conversation is None or (generation_id := _running_in(conversation)) is None:
         return
-    if not chat.again:
-        known = _known_question(conversation, chat)
-        answers = Generation.objects.filter(pk=generation_id, message__parent=known)
-        if known is not None and known.content == chat.said[-1].content and answers.exists():
-            return
+    asked = None if chat.again else _asked_before(conversation, chat)
+    if asked and Generation.objects.filter(pk=generation_id, message__parent=asked).exists():
+        return
     stop_generation(caller=caller, generation_id=generation_id)

@@ -33,7 +33,10 @@ def messages_named(*, caller: Caller, message_ids: Sequence[int]) -> dict[int, S
     """Return those of the messages that ``caller`` may see, by their ids."""
     authorize(caller, Action.CHAT)
     found = Message.objects.for_owner(caller).filter(pk__in=set(message_ids)) if message_ids else ()
-    return {message.pk: Said(message.role, message.content) for message in found}
+    return {
+        message.pk: Said(message.role, message.content, message.parts, message.arguments, message.reasoning)
+        for message in found
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,14 @@ class Idempotency:
             return None
         if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
             raise InvalidRequest(errors={IDEMPOTENCY_KEY: [_("1 to 255 visible ASCII characters.")]})
-        counts = {name: None if value is None else str(value) for name, value in asked.items() if name != "stream"}
+        counts = {name: _told(value) for name, value in asked.items() if name != "stream"}
         return cls(key, hashlib.sha256(json.dumps(counts, sort_keys=True).encode()).hexdigest())
+
+
+def _told(value: Any) -> str | None:
+    if isinstance(value, dict | list):
+        return json.dumps(value, sort_keys=True, default=str)
+    return None if value is None else str(value)
 
 
 def find_reply(

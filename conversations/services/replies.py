@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,12 +29,10 @@ from ..exceptions import (
 )
 from ..limits import budgets
 from ..limits.budgets import Account
-from ..models import Conversation, Generation, Message
-from ..search import index
-from ..search.index import Document
+from ..models import Conversation, Generation, Message, ToolResult, calls_of
 from . import branches, titles
 from .asking import Prompt, prepared
-from .beginnings import Beginning, create_with, go_on_with
+from .beginnings import Beginning, Said, add, by_tools, by_user, create_with, go_on_with
 from .branches import ACTIVE_LEAF, Parent
 from .client_names import MessageName, taken
 from .deletion import while_account_lasts
@@ -58,7 +57,8 @@ _advance = Update(
 def start_reply(
     *,
     caller: Caller,
-    message: str,
+    message: str = "",
+    tool_results: Sequence[ToolResult] = (),
     session_id: uuid.UUID | None = None,
     parent_id: Parent = ACTIVE_LEAF,
     user_id: str | None = None,
@@ -70,9 +70,11 @@ def start_reply(
 ) -> AnswerIds:
     """Store a user's message and begin its answer, in one transaction: what this returns is stored.
 
+    Instead of a message it takes ``tool_results``, of calls that the answer before asked for: the model goes on.
     Without ``session_id`` a conversation is created, perhaps a ``temporary`` one, perhaps with a ``beginning``. It
     goes on from ``parent_id``, an answer (None: the root), and the new branch is the one that is shown. With
-    ``idempotency``, a request that was stored before returns its answer again, whatever became of it. Raises
+    ``idempotency``, a request that was stored before returns its answer again, whatever became of it; with a ``name``
+    that another message has, that one was quicker, which is ``ReplyInProgress``. Raises
     ``NotFound``, ``InvalidRequest``, ``ReplyInProgress``, ``UnknownModel``, ``PromptTooLong``, ``TooManyAnswers``,
     ``IdempotencyMismatch``, ``BudgetExhausted``, ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
     """
@@ -86,7 +88,8 @@ def start_reply(
         engines.register_worker()
         with while_account_lasts(caller):
             where = (session_id, parent_id, user_id)
-            chat = _Chat(message, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency, name)
+            said = by_tools(tool_results) if tool_results else by_user(message)
+            chat = _Chat(said, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency, name)
             return _start(caller, chat, account)
     except (IntegrityError, ReplyInProgress, TooManyAnswers, BudgetExhausted) as error:
         # Another was quicker: with the same key, or in the same conversation, or with what was left.
@@ -99,9 +102,9 @@ def start_reply(
 
 @dataclass(frozen=True, slots=True)
 class _Chat:
-    """What somebody says, and where."""
+    """What is said, and where."""
 
-    message: str
+    said: Said
     session_id: uuid.UUID | None
     parent_id: Parent
     user_id: str | None
@@ -123,22 +126,29 @@ def _start(caller: Caller, chat: _Chat, account: Account) -> AnswerIds:
         conversation = _locked(caller=caller, session_id=chat.session_id)
         branches.go_on_from(conversation, chat.parent_id)
         go_on_with(chat.beginning, conversation)
-    leaf_id, message = conversation.active_leaf_id, chat.message
-    endpoint, request, prompt = prepared(conversation, message, leaf_id, _label(caller, chat.user_id), chat.options)
-    question_id = _messages.add(
-        conversation_id=conversation.pk,
-        parent_id=leaf_id,
-        role=Message.Role.USER,
-        content=message,
-        client_id=taken(chat.name, conversation),
-    )
-    if not conversation.is_temporary:
-        index.current().add([Document(question_id, conversation.pk, message)])
-    conversation.message_count += 2
-    naming = titles.name(conversation, message, endpoint)
+    leaf_id, said = conversation.active_leaf_id, chat.said
+    if said.role == Message.Role.TOOL:
+        _check_results(conversation, said)
+    endpoint, request, prompt = prepared(conversation, said, leaf_id, _label(caller, chat.user_id), chat.options)
+    add([said._replace(client_id=taken(chat.name, conversation))], conversation)
+    question_id, conversation.message_count = conversation.active_leaf_id, conversation.message_count + 1
+    assert question_id is not None, "the message was just stored"
+    naming = titles.name(conversation, said.content, endpoint) if said.role == Message.Role.USER else None
     return _begin(
         conversation, question_id, endpoint, request, prompt, account, naming=naming, idempotency=chat.idempotency
     )
+
+
+def _check_results(conversation: Conversation, said: Said) -> None:
+    """Refuse results of calls that the answer before them did not ask for."""
+    leaf_id = conversation.active_leaf_id
+    answer = conversation.messages.filter(pk=leaf_id).first() if leaf_id else None
+    asked = {call[0] for call in calls_of(answer)} if answer else set()
+    given = [part["id"] for part in said.parts or ()]
+    if not asked.issuperset(given) or len(set(given)) < len(given):
+        raise InvalidRequest(
+            errors={"tool_results": [_("Give one result for each call that the answer before asked for, by its id.")]}
+        )
 
 
 def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None = None) -> tuple[AnswerIds, str]:
@@ -170,7 +180,7 @@ def _regenerate(caller: Caller, message_id: int, options: ReplyOptions, account:
     question = message.parent if message.role == Message.Role.ASSISTANT else message
     if question is None:
         raise InvalidRequest()
-    endpoint, request, prompt = prepared(conversation, question.content, question.parent_id, None, options)
+    endpoint, request, prompt = prepared(conversation, question, question.parent_id, None, options)
     conversation.message_count = 1 + branches.length(question.pk, conversation)
     return _begin(conversation, question.pk, endpoint, request, prompt, account), question.content
 
@@ -212,7 +222,7 @@ def _begin(
         model=endpoint.model,
         model_type=endpoint.model_type,
     )
-    prompt_tokens = prompts.prompt_tokens(endpoint, request.messages)
+    prompt_tokens = prompts.request_tokens(endpoint, request)
     generation_id = _add_generation(conversation, answer_id, worker, endpoint, prompt_tokens, idempotency)
     spent_from = account.reserve(generation_id, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
     _make_active(conversation, answer_id)

@@ -133,9 +133,9 @@ def _rename(naming: Naming, title: str) -> None:
 def name(conversation: Conversation, message: str, endpoint: Endpoint) -> Naming | None:
     """Name a conversation that has no title by its first words; say if the model is to improve on them.
 
-    A temporary one gets no name.
+    A temporary one gets no name, and of a message without text none is made.
     """
-    if conversation.is_temporary:
+    if conversation.is_temporary or not message.strip():
         return None
     if conversation.title_source == Conversation.TitleSource.NONE:
         conversation.title = first_words(message)

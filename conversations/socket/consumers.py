@@ -21,7 +21,7 @@ from ..web.credential_watch import CredentialWatch
 from ..web.feed import watched
 from ..web.fields import StrictSerializer
 from ..web.queries import UserQuerySerializer
-from ..web.serializers import ChatSerializer, options_of
+from ..web.serializers import ChatSerializer, options_of, results_of
 from .connection import Frame, FrameAction, SocketConsumer
 from .frames import (
     AttachFrame,
@@ -57,7 +57,8 @@ class ChatConsumer(SocketConsumer):
         data = validated(ChatSerializer, frame)
         return services.start_reply(
             caller=caller,
-            message=data["message"],
+            message=data.get("message", ""),
+            tool_results=results_of(data),
             session_id=data.get("session_id"),
             parent_id=data.get("parent_id", services.ACTIVE_LEAF),
             user_id=data.get("user_id"),

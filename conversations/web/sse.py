@@ -43,7 +43,7 @@ def encode(event: Event, generation_id: str) -> bytes:
     if isinstance(event, IdleEvent):
         return LOADING if isinstance(event, LoadingEvent) else PING
     position = END if isinstance(event, DoneEvent) else event.position
-    if isinstance(event, Piece):
+    if isinstance(event, Piece) and event.call is None:
         name = "chunk" if event.kind == CONTENT else "reasoning"
         data = f'{{"{name}": {encode_json(event.text)}}}'
     else:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.processes.server import ServerProcess
-from tests.upstream import Behaviour, Request, answer, run_upstream_in_thread, status
+from tests.upstream import Behaviour, Request, answer, call, run_upstream_in_thread, status
 
 from .programs import run_node
 from .serving import serving
@@ -20,10 +20,11 @@ pytestmark = pytest.mark.server
 VERSIONS = ("ai5", "ai", "ai7")
 PIECES = ("one\u2028 ", "two\r\n ", "三 ", "😀", " the end")
 TEXT = "".join(PIECES)
+ARGUMENTS = '{"city": "北京"}'
 # A page's own `fetch` takes paths; a state as those of React, Vue and Svelte, without either.
 PAGE = """
 const [, , origin, version, scene] = process.argv;
-const { AbstractChat } = await import(version);
+const { AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls } = await import(version);
 const fetchUrl = globalThis.fetch;
 globalThis.fetch = (url, options) => fetchUrl(new URL(url, origin), options);
 class State {
@@ -43,11 +44,11 @@ const textOf = (message, type = "text") =>
   message.parts.filter((part) => part.type === type).map((part) => part.text).join("");
 const shown = (chat) => chat.messages.map((message) => [message.role, textOf(message)]);
 // Sends, and settles once some of the answer's text is there.
-const begun = (chat, message) => new Promise((resolve, reject) => {
+const begun = (chat, message, text = /./) => new Promise((resolve, reject) => {
   const ended = chat.sendMessage({ text: message });
   chat.state.changed = () => {
     const last = chat.lastMessage;
-    if (last.role === "assistant" && textOf(last)) resolve();
+    if (last.role === "assistant" && text.test(textOf(last))) resolve();
   };
   ended.then(() => reject(new Error(`it ended: ${chat.error}`)), reject);
 });
@@ -119,6 +120,35 @@ SCENES = """
     await chat.sendMessage({ text: "busy" });
     said.busy = [chat.status, chat.error.message];
   },
+  async usesTools() {
+    const schema = { type: "object", properties: { city: { type: "string" } } };
+    const tools = [{ name: "weather", description: "Tell the weather", inputSchema: schema }];
+    const transport = new DefaultChatTransport({ body: { tools } });
+    const inputs = [];
+    const options = { transport, sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls };
+    const chat = new Chat({
+      ...options,
+      onToolCall({ toolCall: { toolName, toolCallId, input } }) {
+        inputs.push(input);
+        chat.addToolOutput({ tool: toolName, toolCallId, output: { rain: input.city } });
+      },
+    });
+    await chat.sendMessage({ text: "tools" });
+    said.inputs = inputs;
+    said.parts = chat.lastMessage.parts.map(({ type, state, output }) => [type, state, output]);
+    said.roles = chat.messages.map(({ role }) => role);
+    await chat.sendMessage({ text: "hi" });
+    said.talk = shown(chat);
+    // In the middle of what goes on after a call, the page is loaded again.
+    await begun(chat, "tools, slowly", /two/).then(() => chat.stop());
+    const messages = await (await fetch(`/api/chat/${chat.id}/messages`)).json();
+    said.loaded = messages.at(-1).parts.map(({ type, state, output }) => [type, state, output]);
+    const again = new Chat({ ...options, id: chat.id, messages });
+    await again.resumeStream();
+    said.resumed = again.lastMessage.parts.map(({ type, state, output }) => [type, state, output]);
+    said.text = textOf(again.lastMessage);
+    said.count = [messages.length, again.messages.length];
+  },
   async hasAHistory() {
     const texts = [["user", "one"], ["assistant", "uno"]];
     const messages = texts.map(([role, text], place) => ({ id: `m${place}`, role, parts: [{ type: "text", text }] }));
@@ -135,6 +165,11 @@ SCENES = """
 def behave(request: Request) -> Behaviour:
     """Answer as the last message says, or repeat it."""
     last = request.body["messages"][-1]["content"]
+    if request.body["messages"][-1]["role"] == "tool":
+        slowly = any("slowly" in str(message["content"]) for message in request.body["messages"])
+        return answer(*PIECES, delay=0.2) if slowly else answer(f"came: {last}")
+    if "tools" in last:
+        return answer("Let me look.", deltas=call(0, ARGUMENTS, id="one", name="weather"), finish="tool_calls")
     if last == "slowly":
         return answer(*PIECES, delay=0.2)
     if last == "cut":
@@ -227,3 +262,20 @@ def test_a_chat_that_begins_with_a_history_is_stored_with_it(process: ServerProc
     assert said["talk"] == [["user", "one"], ["assistant", "uno"], ["user", "hi"], ["assistant", "to hi"]]
     assert said["again"] == [["user", "one"], ["assistant", "to one"]]
     assert stored(process, said["session"]) == [("user", "one"), ("assistant", "to one")]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_runs_tools_and_the_answer_goes_on(process: ServerProcess, version: str) -> None:
+    said = play(process, version, "usesTools")
+    output = {"rain": "北京"}
+    assert said["inputs"][0] == {"city": "北京"}
+    asked = [["step-start", None, None], ["text", "done", None], ["tool-weather", "output-available", output]]
+    went_on = [["step-start", None, None], ["text", "done", None]]
+    assert said["parts"] == [*asked, *went_on]
+    assert said["roles"] == ["user", "assistant"]
+    assert said["talk"][-1] == ["assistant", "to hi"]
+    assert said["talk"][1] == ["assistant", 'Let me look.came: {"rain": "北京"}']
+    assert said["loaded"] == asked
+    assert said["resumed"] == [*asked, *went_on]
+    assert said["text"] == f"Let me look.{TEXT}"
+    assert said["count"] == [6, 6]

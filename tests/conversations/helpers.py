@@ -38,6 +38,16 @@ class Stream:
         return "".join(event.get("reasoning", "") for event in self.events)
 
     @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls of tools, their arguments put together."""
+        calls: dict[int, dict[str, Any]] = {}
+        for event in self.events:
+            if called := event.get("tool_call"):
+                begun = calls.setdefault(called["index"], {**called, "arguments": ""})
+                begun["arguments"] += called["arguments"]
+        return list(calls.values())
+
+    @property
     def done(self) -> dict[str, Any]:
         """The one terminal event, which must be the last."""
         assert [event for event in self.events if "done" in event] == self.events[-1:], self.events

@@ -13,13 +13,30 @@ import httpx
 import pytest
 
 from conversations.models import Conversation, Generation, Message
-from tests.upstream import ScriptedUpstream, answer, status
+from tests.upstream import ScriptedUpstream, answer, call, status
 
 from .accounts import key_of, make_user, require_login
 from .calling import until
 
 PATH = "/api/chat"
+WEATHER = {"name": "weather", "description": "Tell it", "inputSchema": {"type": "object", "properties": {}}}
+ARGUMENTS = '{"city": "北京"}'
 Part = dict[str, Any]
+
+
+def asks(*ids: str, text: str = "Let me look.") -> Any:
+    """A model that says something and asks for calls."""
+    deltas = [delta for index, each in enumerate(ids) for delta in call(index, ARGUMENTS, id=each, name="weather")]
+    return answer(*([text] if text else []), deltas=deltas, finish="tool_calls")
+
+
+def ran(name: str, **outputs: Any) -> dict[str, Any]:
+    """The client's message with calls that it has run."""
+    parts = [
+        {"type": "tool-weather", "toolCallId": key, "state": "output-available", "input": {}, "output": output}
+        for key, output in outputs.items()
+    ]
+    return {"id": name, "role": "assistant", "parts": [{"type": "step-start"}, *parts]}
 
 
 def said(text: str, name: str | None = None, role: str = "user") -> dict[str, Any]:
@@ -127,6 +144,10 @@ def test_an_answer_is_told_in_parts(client: httpx.Client, model: ScriptedUpstrea
 
 
 SAFE_KEYS = {
+    "tool-input-start": {"type", "toolCallId", "toolName"},
+    "tool-input-delta": {"type", "toolCallId", "inputTextDelta"},
+    "tool-input-available": {"type", "toolCallId", "toolName", "input"},
+    "tool-output-available": {"type", "toolCallId", "output"},
     "start": {"type", "messageId", "messageMetadata"},
     "finish": {"type", "messageMetadata"},
     "error": {"type", "errorText"},
@@ -138,8 +159,8 @@ SAFE_KEYS = {
 
 @pytest.mark.parametrize(
     "behaviour",
-    [answer("a", reasoning=["b"]), answer("a", cut=1), answer("a", finish="length")],
-    ids=["whole", "cut", "too long"],
+    [answer("a", reasoning=["b"]), answer("a", cut=1), answer("a", finish="length"), asks("one", "two")],
+    ids=["whole", "cut", "too long", "calls"],
 )
 def test_no_part_has_a_key_that_some_version_refuses(
     client: httpx.Client, model: ScriptedUpstream, behaviour: Any
@@ -423,12 +444,114 @@ def test_a_page_that_is_loaded_again_has_what_was_said(client: httpx.Client, mod
         ("u2", "user"),
     ]
     assert listed[1]["parts"] == [
+        {"type": "step-start"},
         {"type": "reasoning", "text": "hm", "state": "done"},
         {"type": "text", "text": "one", "state": "done"},
     ]
     begin_and_end = start_of(first) | first[-1]["messageMetadata"]
     assert listed[1]["metadata"].items() <= begin_and_end.items()
     assert client.get(f"{PATH}/unknown/messages").json() == []
+    model.gate("g").open()
+
+
+# Tools ---------------------------------------------------------------------------------------------------------------
+def test_calls_are_told_and_what_came_of_them_goes_on_in_the_same_message(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    model.script = [asks("one", "two"), answer("It rains.")]
+    first = ask(client, said("weather?", "u1"), tools=[WEATHER])
+    assert [kind for kind in kinds(first) if kind != "tool-input-delta"][2:-2] == [
+        *("text-start", "text-delta", "text-end"),
+        *("tool-input-start", "tool-input-available") * 2,
+    ]
+    called = [part for part in first if part["type"] == "tool-input-available"]
+    assert [(part["toolCallId"], part["toolName"], part["input"]) for part in called] == [
+        ("one", "weather", {"city": "北京"}),
+        ("two", "weather", {"city": "北京"}),
+    ]
+    assert model.requests[0].body["tools"][0]["function"]["parameters"] == WEATHER["inputSchema"]
+    name = first[0]["messageId"]
+    messages = [said("weather?", "u1"), ran(name, one="rain", two={"mm": 5})]
+    second = ask(client, *messages, messageId=name, tools=[WEATHER])
+    assert (text_of(second), second[0]["messageId"]) == ("It rains.", name)
+    assert start_of(second)["message_id"] != start_of(first)["message_id"]
+    results = [(m["tool_call_id"], m["content"]) for m in model.requests[1].body["messages"] if m["role"] == "tool"]
+    assert results == [("one", "rain"), ("two", '{"mm": 5}')]
+    assert conversation_of(second).message_count == 4
+
+
+def test_results_that_come_once_more_are_answered_once(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one"), asks("two"), answer("Done.")]
+    name = ask(client, said("weather?", "u1"), tools=[WEATHER])[0]["messageId"]
+    messages = [said("weather?", "u1"), ran(name, one="rain")]
+    second = ask(client, *messages, messageId=name, tools=[WEATHER])
+    assert ask(client, *messages, messageId=name, tools=[WEATHER])[:-1] == second[:-1]
+    third = [said("weather?", "u1"), ran(name, one="rain", two="sun")]
+    assert text_of(ask(client, *third, messageId=name, tools=[WEATHER])) == "Done."
+    assert text_of(ask(client, *third, messageId=name, tools=[WEATHER])) == "Done."
+    assert (model.calls, Message.objects.filter(role="tool").count()) == (3, 2)
+    fourth = ask(client, *third, said("thanks", "u2"))
+    assert conversation_of(fourth).message_count == 8, "it is said at the end of the turn"
+
+
+def test_results_that_were_kept_back_go_before_what_is_said_next(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    model.script = [asks("one", text="")]
+    name = ask(client, said("weather?", "u1"), tools=[WEATHER])[0]["messageId"]
+    ask(client, said("weather?", "u1"), ran(name, one="rain"), said("and?", "u2"))
+    assert [role for role, _text in prompts(model)[-1]] == ["user", "assistant", "tool", "user"]
+
+
+def test_a_call_that_failed_is_told_to_the_model(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one"), answer("Sorry.")]
+    name = ask(client, said("weather?", "u1"), tools=[WEATHER])[0]["messageId"]
+    part = {"type": "dynamic-tool", "toolCallId": "one", "state": "output-error", "errorText": "no network"}
+    ask(client, said("weather?", "u1"), {"id": name, "role": "assistant", "parts": [part]}, messageId=name)
+    assert prompts(model)[-1][-1] == ("tool", "no network")
+
+
+def test_an_answer_that_goes_on_is_replayed_with_what_it_goes_on_from(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    model.script = [asks("one"), answer("It ", "rains.", gate="g", gate_at=1)]
+    name = ask(client, said("weather?", "u1"), tools=[WEATHER])[0]["messageId"]
+    messages = [said("weather?", "u1"), ran(name, one={"mm": 5})]
+    with begun(client, *messages, messageId=name, tools=[WEATHER]):
+        pass
+    listed = client.get(f"{PATH}/chat-1/messages").json()
+    assert [message["id"] for message in listed] == ["u1", name]
+    assert listed[1]["parts"][-1] == {
+        "type": "tool-weather",
+        "toolCallId": "one",
+        "state": "output-available",
+        "input": {"city": "北京"},
+        "output": {"mm": 5},
+    }
+    threading.Timer(0.05, model.gate("g").open).start()
+    parts = resumed(client, "chat-1")
+    assert parts[0]["messageId"] == name
+    assert [part["output"] for part in parts if part["type"] == "tool-output-available"] == [{"mm": 5}]
+    assert kinds(parts).count("start-step") == kinds(parts).count("finish-step") == 2
+    assert text_of(parts) == "Let me look.It rains."
+    whole = client.get(f"{PATH}/chat-1/messages").json()
+    assert [part["type"] for part in whole[1]["parts"]] == ["step-start", "text", "tool-weather", "step-start", "text"]
+    assert whole[1]["metadata"]["status"] == "completed"
+
+
+def test_a_call_that_is_no_json_comes_as_it_is(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [answer(deltas=call(0, '{"city', id="x", name="weather"), finish="tool_calls")]
+    parts = ask(client, said("weather?"), tools=[WEATHER])
+    assert [part["input"] for part in parts if part["type"] == "tool-input-available"] == ['{"city']
+
+
+def test_a_call_that_was_cut_is_not_to_be_run(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [answer(deltas=call(0, '{"city', "never", id="x", name="weather"), gate="g", gate_at=2)]
+    with client.stream("POST", PATH, json=body_of(said("weather?"), tools=[WEATHER])) as response:
+        lines = response.iter_lines()
+        assert any("tool-input-delta" in line for line in lines)
+        client.post(f"/generations/{response.headers['x-generation-id']}/stop").raise_for_status()
+        assert kinds(parts_of(lines)) == ["abort", "finish-step", "finish"]
     model.gate("g").open()
 
 
@@ -465,6 +588,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown model": (body_of(said("hi"), model_type="none"), "model_type: "),
     "a temperature that is none": (body_of(said("hi"), temperature=3), "temperature: "),
     "no count of tokens": (body_of(said("hi"), max_tokens=0), "max_tokens: "),
+    "tools that are no list": (body_of(said("hi"), tools={"weather": {}}), "tools: "),
+    "a tool without a name": (body_of(said("hi"), tools=[{"description": "x"}]), "tools: "),
+    "a tool whose schema is none": (body_of(said("hi"), tools=[{"name": "x", "inputSchema": 5}]), "tools: "),
+    "two tools of one name": (body_of(said("hi"), tools=[WEATHER, WEATHER]), "tools: "),
+    "a result without an id": (
+        body_of(said("hi"), {"role": "assistant", "parts": [{"type": "tool-x", "state": "output-available"}]}),
+        "messages[1].parts: ",
+    ),
     "temporary by a text": (body_of(said("hi"), temporary="yes"), "temporary: "),
 }
 

@@ -24,6 +24,7 @@ from conversations.engine.events import (
     pieces_of_row,
 )
 from conversations.engine.transcript import Transcript
+from conversations.models import Message
 
 IDS = AnswerIds(uuid.UUID(int=1), uuid.UUID(int=2), 3)
 NAMES = {"session_id": str(uuid.UUID(int=2)), "message_id": 3, "generation_id": str(uuid.UUID(int=1))}
@@ -63,7 +64,7 @@ def test_no_piece_is_over_64_kb_whatever_it_is_made_of() -> None:
 
 @given(long, long)
 def test_a_finished_answer_is_its_reasoning_and_then_its_content(reasoning: str, content: str) -> None:
-    pieces = pieces_of_row(reasoning, content)
+    pieces = pieces_of_row(Message(reasoning=reasoning, content=content))
     assert (text_of(pieces, REASONING), text_of(pieces, CONTENT)) == (reasoning, content)
     assert [piece.kind for piece in pieces] == sorted((piece.kind for piece in pieces), reverse=True)
     assert (pieces[-1].position if pieces else 0) == len(reasoning) + len(content)
@@ -106,7 +107,7 @@ def test_what_was_streamed_in_any_pieces_resumes_from_the_row_alone(
     reasoning: str, content: str, data: st.DataObject
 ) -> None:
     position = data.draw(st.integers(0, len(reasoning + content)))
-    rest = beyond_position(pieces_of_row(reasoning, content), position)
+    rest = beyond_position(pieces_of_row(Message(reasoning=reasoning, content=content)), position)
     assert text_of(rest) == (reasoning + content)[position:]
     assert text_of(rest, REASONING) == reasoning[position:]
 
@@ -117,7 +118,8 @@ async def test_a_transcript_takes_every_character_once(parts: list[str], data: s
     whole = stored(parts)
     seen = data.draw(st.integers(0, len(whole)))
     transcript = Transcript(IDS, whole[:seen])
-    transcript.extend(pieces_of_row(text_of(whole, REASONING), text_of(whole, CONTENT)))
+    row = Message(reasoning=text_of(whole, REASONING), content=text_of(whole, CONTENT))
+    transcript.extend(pieces_of_row(row))
     assert text_of(transcript.pieces) == "".join(parts)
     assert transcript.position == len("".join(parts))
 

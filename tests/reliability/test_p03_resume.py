@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,17 +26,19 @@ from conversations.exceptions import InvalidPosition
 from conversations.models import Conversation, Generation, Message, Worker
 from tests.conversations.helpers import chat, stream
 from tests.conversations.log_rows import entry
-from tests.upstream import answer
+from tests.upstream import answer, call
 
 from .pair import Pair, running_pair
 from .readers import script
 from .reading import read_bytes, read_frames
 from .sizes import is_full, size
-from .truth import Part, consistent, events_of, heard
+from .truth import Part, consistent, events_of, heard, text_of
 
 server_test = pytest.mark.server
 
 # Whole characters, halves of astral ones, what some take for line ends, what no database takes.
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+KINDS = ("reasoning_content", "content")
 CHARACTERS = st.sampled_from([*'ab c<>&\n\r"\\', "é", "你", "😀", "🏽", "\u200d", "\u2028", "\x85", "\0"])
 HALVES = st.sampled_from(["\ud83d", "\ude00"])
 TEXTS = st.lists(st.lists(CHARACTERS | HALVES, min_size=1, max_size=12).map("".join), max_size=12)
@@ -92,7 +95,7 @@ class Reading:
 
     @property
     def _position(self) -> int:
-        return sum(len(e.get("chunk", "") + e.get("reasoning", "")) for part in self.parts for e in events_of(part))
+        return sum(len(text_of(event)) for part in self.parts for event in events_of(part))
 
     @property
     def _ended(self) -> bool:
@@ -138,6 +141,82 @@ def test_p3_cut_and_resumed_anywhere_while_the_answer_runs(pair: Pair) -> None:
                 assert (told.reasoning, told.text, told.status) == expected
 
     resumes()
+
+
+# A part of an answer: what it is, and its text in pieces; of a call arguments, which are JSON.
+WHOLE = st.lists(
+    st.lists(CHARACTERS.filter(lambda each: each != "\0"), min_size=1, max_size=9).map("".join), min_size=1
+)
+ARGUMENTS = st.lists(st.text(alphabet='ab 你😀"{}\\', max_size=9), max_size=3).map(
+    lambda said: _halved(json.dumps(said))
+)
+PARTS = st.lists(
+    st.tuples(st.sampled_from(["reasoning_content", "content"]), WHOLE) | st.tuples(st.just("call"), ARGUMENTS)
+)
+
+
+def _halved(text: str) -> list[str]:
+    return [text[: len(text) // 2], text[len(text) // 2 :]]
+
+
+def _deltas(parts: Sequence[tuple[str, list[str]]]) -> list[Any]:
+    deltas: list[Any] = []
+    for number, (kind, pieces) in enumerate(parts):
+        deltas += call(number, *pieces) if kind == "call" else [{kind: piece} for piece in pieces]
+    return deltas
+
+
+@server_test
+def test_p3_in_the_middle_of_a_call_as_anywhere(pair: Pair) -> None:
+    """Reasoning, text and calls of tools in any order: a reader that is cut in any of them gets exactly the rest."""
+
+    @BETWEEN
+    @given(parts=PARTS, first=st.integers(0, 3000), ways=st.tuples(LEGS, LEGS))
+    def resumes(parts: list[tuple[str, list[str]]], first: int, ways: tuple[list[Leg], list[Leg]]) -> None:
+        said = {kind: "".join("".join(pieces) for name, pieces in parts if name == kind) for kind in KINDS}
+        calls = tuple(
+            (f"call_{number}", "look_up", "".join(pieces))
+            for number, (kind, pieces) in enumerate(parts)
+            if kind == "call"
+        )
+        status = "completed" if said["content"].strip() or calls else "failed"
+        message = script(chunks=[], deltas=_deltas(parts), delay=0.004)
+        body = {"message": message, "tools": [TOOL]}
+        asked = read_bytes(pair.clients[0], "POST", "/chat", first, json=body)
+        generation_id = asked.headers["x-generation-id"]
+        mine, other = (Reading(pair, generation_id, legs) for legs in ways)
+        mine.parts.append(asked)
+        with ThreadPoolExecutor(2) as threads:
+            for legs in threads.map(Reading.follow, (mine, other)):
+                told = consistent(pair.clients[1], *legs)
+                assert (told.reasoning, told.text, told.calls, told.status) == (
+                    said["reasoning_content"],
+                    said["content"],
+                    calls,
+                    status,
+                )
+
+    resumes()
+
+
+@server_test
+def test_p3_every_position_of_an_answer_with_calls(pair: Pair) -> None:
+    parts = [("content", ["a😀"]), ("call", ['{"x"', ": 1}"]), ("reasoning_content", ["hm"]), ("call", [""])]
+    asked = {"message": script(chunks=[], deltas=_deltas(parts)), "tools": [TOOL]}
+    generation_id = stream(pair.clients[0], "POST", "/chat", json=asked).done["generation_id"]
+    whole = ["a", "😀", *'{"x": 1}', "h", "m", *"{}"]
+    for client in pair.clients:
+        for after in range(len(whole) + 1):
+            url = f"/generations/{generation_id}/stream"
+            told = heard(stream(client, "GET", url, params={"after": after}), after=after)
+            first, second = "".join(whole[2:10])[max(0, after - 2) :], "".join(whole[12:])[max(0, after - 12) :]
+            # Whoever has a part of a call has its names.
+            names = [
+                ("call_1", "look_up") if after <= 2 else ("", ""),
+                ("call_3", "look_up") if after <= 12 else ("", ""),
+            ]
+            expected = [(*name, said) for name, said in zip(names, (first, second), strict=True) if said]
+            assert (told.text, list(told.calls)) == ("a😀"[after:], expected)
 
 
 @server_test

@@ -15,6 +15,9 @@ Frames = Sequence[Mapping[str, Any]]
 Part = Stream | Frames
 
 
+KINDS = ("chunk", "reasoning", "tool_call")
+
+
 @dataclass(frozen=True)
 class Heard:
     """What a reader put together from the events of one answer."""
@@ -24,6 +27,8 @@ class Heard:
     generation_id: str
     text: str
     reasoning: str
+    # (id, name, arguments) of each.
+    calls: tuple[tuple[str, str, str], ...]
     status: str
     finish_reason: str | None
     usage: Mapping[str, int] | None
@@ -34,7 +39,13 @@ def events_of(part: Part) -> list[Mapping[str, Any]]:
     """Return the events of an SSE stream, or of the frames of one reply on a socket."""
     if isinstance(part, Stream):
         return list(part.events)
-    return [frame for frame in part if frame.keys() & {"chunk", "reasoning", "error", "done"}]
+    return [frame for frame in part if frame.keys() & {*KINDS, "error", "done"}]
+
+
+def text_of(event: Mapping[str, Any]) -> str:
+    """Return what an event adds to the text of an answer, over which positions run."""
+    text: str = event.get("chunk", "") + event.get("reasoning", "") + event.get("tool_call", {}).get("arguments", "")
+    return text
 
 
 def heard(*parts: Part, after: int = 0) -> Heard:
@@ -55,12 +66,18 @@ def heard(*parts: Part, after: int = 0) -> Heard:
         before = [event["error"]["code"] for event in part if "error" in event]
         assert not before or (before == errors and "error" in part[-1]), "the same error, right before the cut"
     reasoning, text = split(events, after)
+    calls: dict[int, list[str]] = {}
+    for event in events:
+        if called := event.get("tool_call"):
+            begun = calls.setdefault(called["index"], [called.get("id", ""), called.get("name", ""), ""])
+            begun[2] += called["arguments"]
     return Heard(
         session_id=done["session_id"],
         message_id=done["message_id"],
         generation_id=done["generation_id"],
         text=text,
         reasoning=reasoning,
+        calls=tuple((key, name, arguments) for key, name, arguments in calls.values()),
         status=done["status"],
         finish_reason=done["finish_reason"],
         usage=done["usage"],
@@ -70,11 +87,14 @@ def heard(*parts: Part, after: int = 0) -> Heard:
 
 def split(events: Sequence[Mapping[str, Any]], after: int) -> tuple[str, str]:
     """Return reasoning and answer: the end says how much of all text was thought, also where it came as the answer."""
-    came = [(name, event[name]) for event in events for name in ("reasoning", "chunk") if name in event]
-    whole, length = "".join(text for _name, text in came), max(events[-1]["reasoning_chars"] - after, 0)
-    assert length >= sum(len(text) for name, text in came if name == "reasoning"), "what came as a thought is one"
-    assert length <= len(whole)
-    return whole[:length], whole[length:]
+    length = max(events[-1]["reasoning_chars"] - after, 0)
+    position, reasoning, text = 0, "", ""
+    for event in events:
+        said, position = event.get("reasoning", "") + event.get("chunk", ""), position + len(text_of(event))
+        thought = said if "reasoning" in event else said[: max(0, length - position + len(said))]
+        reasoning, text = reasoning + thought, text + said[len(thought) :]
+    assert length <= min(position, len(reasoning)), "what is thought first, is thought"
+    return reasoning, text
 
 
 def consistent(client: httpx.Client, *parts: Part, within: float = 10.0) -> Heard:
@@ -106,7 +126,7 @@ def _ended_state(client: httpx.Client, generation_id: str, within: float) -> dic
 def _check_state(state: dict[str, Any], told: Heard) -> None:
     assert (state["session_id"], state["message_id"]) == (told.session_id, told.message_id)
     assert (state["status"], state["finish_reason"], state["usage"]) == (told.status, told.finish_reason, told.usage)
-    assert state["position"] == len(told.reasoning) + len(told.text)
+    assert state["position"] == len(told.reasoning) + len(told.text) + sum(len(call[2]) for call in told.calls)
     assert (state["error"] or {}).get("code") == told.error_code
 
 
@@ -119,3 +139,5 @@ def _check_history(client: httpx.Client, told: Heard) -> None:
             shown = [message[name] for name in ("content", "reasoning", "status", "finish_reason", "usage")]
             assert shown == [told.text, told.reasoning, told.status, told.finish_reason, told.usage]
             assert message["generation_id"] == told.generation_id
+            calls = [part for part in message["parts"] or () if part["type"] == "tool_call"]
+            assert tuple((part["id"], part["name"], part["arguments"]) for part in calls) == told.calls

@@ -16,6 +16,7 @@ A script is a list; each call to the chat completions path takes the next entry 
         answer("a", "b", gate="go", gate_at=1),              # waits there until upstream.gate("go").open()
         answer("你好", slice=1),                              # one byte a packet
         answer("x", endless=True), answer("x", repeat=100_000),
+        answer(deltas=[*call(0, '{"a"', ': 1}'), {"content": "b"}]),  # any deltas, after the chunks
         status(429, {"error": {"message": "slow down"}}, {"Retry-After": "1"}),
         redirect("http://169.254.169.254/"),
         events('{"choices": []}', ": comment", "[DONE]"),     # a 200 event stream of your own data lines
@@ -33,15 +34,15 @@ What arrived: ``upstream.requests`` (method, path, headers, parsed body, ``close
 From synchronous tests: ``with run_upstream_in_thread() as upstream``, and ``upstream.wait_until(predicate)``.
 
 Through a whole stack: a last user message that begins with ``!script `` and goes on with a JSON object chooses
-the behaviour: ``!script {"chunks": ["a", "b"], "cut": 1}`` takes the fields of ``Answer``, and
-``!script {"status": 429, "headers": {...}, "body": {...}}`` those of ``Status``. The script list wins.
+the behaviour, unless results of tools follow it: ``!script {"chunks": ["a", "b"], "cut": 1}`` takes the fields of
+``Answer``, and ``!script {"status": 429, "headers": {...}, "body": {...}}`` those of ``Status``. The script list wins.
 
 As a process: ``python -m tests.upstream [--port N] [--script NAME]`` prints its URL on one line. Besides the
 completions it answers ``GET /v1/models``, ``GET /control`` (requests and counts as JSON) and
 ``POST /control/gates/NAME`` (opens a gate).
 """
 
-from .behaviours import Answer, Behaviour, Raw, Status, answer, echo, echo_text, events, raw, redirect, status
+from .behaviours import Answer, Behaviour, Raw, Status, answer, call, echo, echo_text, events, raw, redirect, status
 from .server import ScriptedUpstream
 from .streamed import Gate
 from .threaded import run_upstream_in_thread
@@ -56,6 +57,7 @@ __all__ = [
     "ScriptedUpstream",
     "Status",
     "answer",
+    "call",
     "echo",
     "echo_text",
     "events",

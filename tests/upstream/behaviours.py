@@ -19,6 +19,7 @@ class Answer:
     chunks: Sequence[str] | None = None
     reasoning: Sequence[str] = ()
     reasoning_field: str = "reasoning_content"
+    deltas: Sequence[Mapping[str, Any]] = ()  # what follows the chunks, each as it is
     finish: str | None = "stop"
     # True: counted; None: none; a mapping: as it is.
     usage: Mapping[str, Any] | bool | None = True
@@ -61,6 +62,13 @@ Behaviour = Answer | Status | Raw
 def answer(*chunks: str, **options: Any) -> Answer:
     """An answer of these chunks; ``options`` are the fields of ``Answer``."""
     return Answer(chunks=chunks, **options)
+
+
+def call(index: int, *arguments: str, id: str = "", name: str = "look_up") -> list[dict[str, Any]]:
+    """The deltas of one call of a tool, its arguments in these pieces."""
+    begin = {"index": index, "id": id or f"call_{index}", "type": "function", "function": {"name": name}}
+    pieces = [{"index": index, "function": {"arguments": piece}} for piece in arguments]
+    return [{"tool_calls": [piece]} for piece in (begin, *pieces)]
 
 
 def echo(**options: Any) -> Answer:
@@ -113,8 +121,10 @@ def echoed(body: Mapping[str, Any]) -> list[str]:
 
 
 def directed(body: Mapping[str, Any]) -> Behaviour | None:
-    """The behaviour that the last user message asks for with ``!script {…}``, if it does."""
+    """The behaviour that the last user message asks for with ``!script {…}``, if no results of tools follow it."""
     said = next((m.get("content", "") for m in reversed(body.get("messages", [])) if m.get("role") == "user"), "")
+    if body.get("messages", [{}])[-1].get("role") == "tool":
+        return None
     if not isinstance(said, str) or not said.startswith(DIRECTIVE):
         return None
     options = json.loads(said.removeprefix(DIRECTIVE))

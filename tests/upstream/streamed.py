@@ -70,14 +70,14 @@ class Streamed:
     async def _text(self) -> None:
         answer = self._answer
         sent = 0
-        pieces = [(answer.reasoning_field, piece) for piece in answer.reasoning]
+        pieces = [{answer.reasoning_field: piece} for piece in answer.reasoning]
         times = answer.repeat
         while times > 0 or answer.endless:
             times -= 1
-            for name, piece in [*pieces, *(("content", piece) for piece in self._chunks)]:
+            for delta in [*pieces, *({"content": piece} for piece in self._chunks), *answer.deltas]:
                 if answer.delay:
                     await asyncio.sleep(answer.delay)
-                await self._chunk(delta={name: piece})
+                await self._chunk(delta=delta)
                 sent += 1
                 await self._at(sent)
             pieces = []
@@ -104,7 +104,7 @@ class Streamed:
             **self._answer.extra,
         }
 
-    async def _chunk(self, *, delta: Mapping[str, str], finish: str | None = None) -> None:
+    async def _chunk(self, *, delta: Mapping[str, Any], finish: str | None = None) -> None:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         await self._event(json.dumps({**self._head(), "choices": [choice], "usage": None}))
 

@@ -70,7 +70,7 @@ class Importer:
 
     def _conversation(self, old: OldConversation) -> None:
         session_id = values.session_uuid(old.session)
-        old_messages = [message for message in old.messages if message.role in Message.Role.values]
+        old_messages = [message for message in old.messages if message.role in values.KEPT_ROLES]
         conversation = Conversation.objects.select_for_update().filter(session_id=session_id).first()
         if conversation is None:
             conversation = self._create(old, old_messages)

@@ -24,6 +24,8 @@ ROLES = {
     "model": Message.Role.ASSISTANT.value,
     "system": "system",
 }
+# Instructions are no messages here.
+KEPT_ROLES = frozenset({Message.Role.USER, Message.Role.ASSISTANT})
 MODEL_TYPES = {"glm": "glm4"}
 
 

@@ -27,6 +27,11 @@ from ...models import Conversation, Message, UserConfig
 from .lines import Lines
 from .screen import Screen
 
+WHO = {
+    Message.Role.USER: gettext_lazy("you"),
+    Message.Role.ASSISTANT: gettext_lazy("model"),
+    Message.Role.TOOL: gettext_lazy("tool"),
+}
 HELP = gettext_lazy(
     "/new begins a new conversation, /history shows this one, /quit leaves; Ctrl-C stops an answer, then leaves."
 )
@@ -214,7 +219,7 @@ class Chat:
             self._screen.say(_("Nothing was said yet."))
             return
         for message in await db.read(self._load_history, self.session_id):
-            self._screen.tell(_("you") if message.role == Message.Role.USER else _("model"), message.content)
+            self._screen.tell(str(WHO[Message.Role(message.role)]), message.content)
 
     def _load_history(self, session_id: uuid.UUID) -> list[Message]:
         conversation = services.get_conversation(caller=self.caller, session_id=session_id)

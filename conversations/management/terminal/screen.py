@@ -35,7 +35,10 @@ class Screen:
 
     def show(self, event: Event) -> None:
         """Write what a reader yields; every answer ends with a line end."""
-        if isinstance(event, Piece):
+        if isinstance(event, Piece) and event.call is not None:
+            if event.call.id:
+                self.say(_("[asks for the tool %(name)s, which there is none of here]") % {"name": event.call.name})
+        elif isinstance(event, Piece):
             stream = self._out if event.kind == CONTENT else self._err
             self._thought += len(event.text) if event.kind != CONTENT else 0
             text = self._safe(stream, event.text)

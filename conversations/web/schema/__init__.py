@@ -22,6 +22,7 @@ OPENAI_PATHS, BODY_TOO_LARGE = "/v1/", 413
 TEXT_PATHS = "/api/chat"
 OPTIONAL = {
     "ConversationDeleted": frozenset({"restorable_until"}),
+    "Reply": frozenset({"tool_calls"}),
     "Usage": frozenset({"reasoning_tokens", "cost"}),
     "UsageRow": frozenset({"day", "model_type"}),
 }

@@ -40,7 +40,24 @@ EVENTS = reference("StreamEvent")
 # What the JSON in an event's `data` is, and a frame's on the socket but for `id`, `generation_id` and `position`.
 DATA: dict[str, Schema] = {
     "ChunkData": _object("More text of the answer.", chunk={"type": "string"}),
-    "ReasoningData": _object("More of what the model thinks, before the answer.", reasoning={"type": "string"}),
+    "ReasoningData": _object("More of what the model thinks.", reasoning={"type": "string"}),
+    "ToolCallData": {
+        "type": "object",
+        "description": "More of a tool's call; the first of each call has its id and name.",
+        "properties": {
+            "tool_call": {
+                "type": "object",
+                "properties": {
+                    "index": {"type": "integer", "minimum": 0, "description": "Counts the calls of an answer."},
+                    "id": {"type": "string"},
+                    "name": {"type": "string"},
+                    "arguments": {"type": "string", "description": "More of the JSON, never empty."},
+                },
+                "required": ["index", "arguments"],
+            }
+        },
+        "required": ["tool_call"],
+    },
     "ErrorData": _object("Why the answer failed; comes right before `done`.", error=reference("StreamError")),
     "DoneData": _object(
         "The end: each stream has exactly one.",
@@ -58,6 +75,20 @@ DATA: dict[str, Schema] = {
             "them may have come as `chunk`, where the model's server did not say so in time.",
         },
     ),
+}
+_TEXT: Schema = {"type": "string"}
+
+
+def _part(kind: str, description: str, **properties: Schema) -> Schema:
+    return _object(description, type={"type": "string", "enum": [kind]}, **properties)
+
+
+PARTS: dict[str, Schema] = {
+    "TextPart": _part("text", "Text of the message.", text=_TEXT),
+    "ReasoningPart": _part("reasoning", "What the model thought.", text=_TEXT),
+    "ToolCallPart": _part("tool_call", "A call that the model asks for.", id=_TEXT, name=_TEXT, arguments=_TEXT),
+    "ToolResultPart": _part("tool_result", "What came of the call with that id.", id=_TEXT, content=_TEXT),
+    "ImagePart": _part("image", "An image that a user shows.", attachment_id={"type": "string", "format": "uuid"}),
 }
 FEED = reference("FeedEvent")
 # What the JSON in an event of the feed is, and a frame's on the socket but for `type` and `id`.
@@ -106,6 +137,10 @@ UI_PARTS: dict[str, Schema] = {
                     "text-start",
                     "text-delta",
                     "text-end",
+                    "tool-input-start",
+                    "tool-input-delta",
+                    "tool-input-available",
+                    "tool-output-available",
                     "error",
                     "abort",
                     "finish-step",
@@ -116,6 +151,11 @@ UI_PARTS: dict[str, Schema] = {
             "delta": {"type": "string"},
             "messageId": {"type": "string", "description": "The answer's id."},
             "messageMetadata": {"type": "object", "additionalProperties": True},
+            "toolCallId": {"type": "string"},
+            "toolName": {"type": "string"},
+            "inputTextDelta": {"type": "string"},
+            "input": {"description": "A call's arguments."},
+            "output": {"description": "What came of a call."},
             "errorText": {"type": "string", "description": "In the reader's language."},
         },
         "required": ["type"],
@@ -151,6 +191,8 @@ COMPONENTS: dict[str, Schema] = {
         "required": ["code", "message"],
     },
     **DATA,
+    **PARTS,
+    "MessagePart": {"oneOf": [reference(name) for name in PARTS]},
     **FEED_DATA,
     **UI_PARTS,
     "FeedData": {"oneOf": [reference(name) for name in FEED_DATA]},
@@ -166,7 +208,7 @@ COMPONENTS: dict[str, Schema] = {
     "StreamData": {"oneOf": [reference(name) for name in DATA]},
     "StreamEvent": {
         "type": "object",
-        "description": "A server-sent event: a `chunk` or `reasoning`, perhaps an `error`, and at last `done`.",
+        "description": "A server-sent event: `chunk`, `reasoning` or `tool_call`, perhaps an `error`, at last `done`.",
         "properties": {
             "id": {"type": "string", "description": "Send it as Last-Event-ID to resume after this event."},
             "event": {"type": "string", "enum": ["message"]},

@@ -35,6 +35,7 @@ from .replies import (
     ReplySerializer,
     options_of,
 )
+from .tools import results_of
 from .usage import UsageReportSerializer
 
 __all__ = [
@@ -66,4 +67,5 @@ __all__ = [
     "UsageReportSerializer",
     "UsageSerializer",
     "options_of",
+    "results_of",
 ]

@@ -8,8 +8,9 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from ...models import FEEDBACK_LENGTH, MOST_SIBLINGS, Generation, Message
+from ...models import FEEDBACK_LENGTH, MOST_SIBLINGS, Generation, Message, shown_parts
 from ..fields import LINE_PATTERN, TIMES_IN_UTC, IntegerField, LineField, StrictSerializer, TextField, TimeField
+from ..schema.components import reference
 
 # Of one answer's feedback.
 MOST_TAGS, TAG_LENGTH = 10, 50
@@ -61,6 +62,10 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     usage = serializers.SerializerMethodField()
     generation_id = serializers.SerializerMethodField()
     feedback = serializers.SerializerMethodField()
+    parts = serializers.SerializerMethodField(
+        help_text="What content and reasoning cannot say: their order, calls of tools, what came of those, images."
+        " null: the reasoning and then the content are all there is."
+    )
     parent_id = serializers.IntegerField(allow_null=True)
     sibling_ids = serializers.ListField(
         child=serializers.IntegerField(),
@@ -83,6 +88,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
             "usage",
             "generation_id",
             "feedback",
+            "parts",
             "parent_id",
             "sibling_ids",
         ]
@@ -115,6 +121,10 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     def get_feedback(self, message: Message) -> dict[str, Any] | None:
         feedback = getattr(message, "feedback", None)
         return feedback and {"rating": feedback.rating, "text": feedback.text, "tags": feedback.tags}
+
+    @extend_schema_field({"type": ["array", "null"], "items": reference("MessagePart")})
+    def get_parts(self, message: Message) -> list[dict[str, Any]] | None:
+        return shown_parts(message)
 
 
 def generation_of(message: Message) -> Generation | None:

@@ -17,7 +17,6 @@ from ..fields import (
     BooleanField,
     IntegerField,
     SessionIdField,
-    StrictSerializer,
     TextField,
     max_tokens_field,
     model_type_field,
@@ -26,6 +25,7 @@ from ..fields import (
 )
 from .conversations import temporary_field
 from .messages import UsageSerializer
+from .tools import MOST_RESULTS, ToolCallSerializer, ToolResultSerializer, ToolsSerializer, tools_of
 
 
 @extend_schema_field(
@@ -45,7 +45,7 @@ class MessageField(TextField):
         return super().run_validation(data)
 
 
-class ReplyOptionsSerializer(StrictSerializer):
+class ReplyOptionsSerializer(ToolsSerializer):
     """How an answer is to be made; what is left out is decided by the conversation, the user and the preset."""
 
     model_type = model_type_field(required=False, allow_null=True, allow_blank=True)
@@ -64,6 +64,8 @@ def options_of(data: Mapping[str, Any]) -> ReplyOptions:
         model_type=data.get("model_type") or "",
         temperature=data.get("temperature"),
         max_tokens=data.get("max_tokens"),
+        tools=tools_of(data),
+        params={name: data[name] for name in ("tool_choice", "parallel_tool_calls") if data.get(name) is not None},
     )
 
 
@@ -72,7 +74,14 @@ class ChatSerializer(ReplyOptionsSerializer):
 
     user_id = user_id_field()
     session_id = SessionIdField(required=False, allow_null=True, help_text="Left out: a new conversation.")
-    message = MessageField()
+    message = MessageField(required=False)
+    tool_results = serializers.ListField(
+        child=ToolResultSerializer(),
+        required=False,
+        min_length=1,
+        max_length=MOST_RESULTS,
+        help_text="Instead of a message: what came of the calls that the answer before asked for.",
+    )
     temporary = temporary_field()
     parent_id = IntegerField(
         required=False,
@@ -81,6 +90,13 @@ class ChatSerializer(ReplyOptionsSerializer):
         max_value=2**63 - 1,
         help_text="The answer after which it is said; null: at the begin. Left out: at the end of the active branch.",
     )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "message" not in attrs and "tool_results" not in attrs:
+            raise serializers.ValidationError({"message": [self.error_messages["required"]]})
+        if "message" in attrs and "tool_results" in attrs:
+            raise serializers.ValidationError({"tool_results": [_("Send a message or results of tools, not both.")]})
+        return super().validate(attrs)
 
 
 class RegenerateSerializer(ReplyOptionsSerializer):
@@ -98,6 +114,7 @@ class ReplySerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["completed", "stopped"])
     finish_reason = serializers.CharField(allow_null=True)
     usage = UsageSerializer(allow_null=True)
+    tool_calls = ToolCallSerializer(many=True, required=False)
 
 
 class AnswerErrorSerializer(serializers.Serializer[Any]):
