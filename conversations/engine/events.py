@@ -35,7 +35,7 @@ class AnswerIds:
 
 
 class Call(NamedTuple):
-    """Which call of a tool a piece belongs to; the first piece of each call has its ``id`` and ``name``."""
+    """Which call of a tool a piece belongs to, counted as they begin; the first piece of each has its names."""
 
     number: int
     id: str = ""
@@ -208,7 +208,9 @@ def pieces_of_row(message: Texts) -> list[Piece]:
     position = calls = 0
     for part, text in parts_of(message):
         call = None
-        if part["type"] == kinds.TOOL_CALL:
+        if "of" in part:
+            call = Call(part["of"])
+        elif part["type"] == kinds.TOOL_CALL:
             call, calls = Call(calls, part["id"], part["name"]), calls + 1
         pieces += cut(position, _KINDS[part["type"]], text, call)
         position += len(text)
@@ -241,13 +243,19 @@ def folded(pieces: Iterable[Piece]) -> Folded:
     for piece in pieces:
         texts[piece.kind].append(piece.text)
         if last is None or not last.continued_by(piece):
-            names = {"id": piece.call.id, "name": piece.call.name} if piece.call else {}
-            parts.append({"type": _PARTS[piece.kind], **names, "chars": 0})
+            parts.append({"type": _PARTS[piece.kind], **_named(piece.call), "chars": 0})
         parts[-1]["chars"] += len(piece.text)
         last = piece
     reasoning, content, arguments = ("".join(texts[kind]) for kind in (REASONING, CONTENT, TOOL_CALL))
     is_plain = [part["type"] for part in parts] in ([], [kinds.TEXT], [kinds.REASONING], [kinds.REASONING, kinds.TEXT])
     return Folded(reasoning, content, None, None) if is_plain else Folded(reasoning, content, arguments, parts)
+
+
+def _named(call: Call | None) -> Part:
+    """Return what a part says of its call: what it is, or of which it is more."""
+    if call is None:
+        return {}
+    return {"id": call.id, "name": call.name} if call.id else {"of": call.number}
 
 
 def reasoning_first(pieces: Iterable[Piece]) -> int:

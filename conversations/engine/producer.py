@@ -11,7 +11,7 @@ from typing import Any, cast
 from ..limits.usage import cost as cost_of
 from ..models import FINISH_REASON_LENGTH, shown_usage
 from . import completions, prompts
-from .chunk_log import ChunkLog, Run
+from .chunk_log import ChunkLog
 from .completions import (
     CompletionFinished,
     CompletionRequest,
@@ -27,6 +27,7 @@ from .completions import (
 )
 from .events import COMPLETED, CONTENT, FAILED, REASONING, AnswerIds, Ending
 from .hints import Subject
+from .run import Run
 
 logger = logging.getLogger("conversations.generation")
 

@@ -20,7 +20,7 @@ from ..database import db
 from ..exceptions import ShuttingDown, request_id
 from . import workers
 from .background import BackgroundTasks, start_task
-from .chunk_log import ChunkLog, Run
+from .chunk_log import ChunkLog
 from .ends import Entry
 from .events import COMPLETED, FAILED, Ending
 from .feed import Feed
@@ -31,6 +31,7 @@ from .maintenance import Maintenance, guarded
 from .producer import Plan, produce
 from .progress import still_running
 from .relays import BUSY_SECONDS, Relaying, RelayPlan, Relays
+from .run import Run
 from .storage import INTERRUPTED_ENDING, STOPPED_ENDING, finish_elsewhere, store
 from .transcript import LAST_EVENTS_SECONDS, Transcript, readers_gone
 from .workers import Heartbeat

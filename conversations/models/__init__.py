@@ -22,7 +22,7 @@ from .generations import (
 )
 from .limits import Allowance, TokenBudget, TokenCharge
 from .owned import IDENTIFIER_LENGTH, Owned
-from .parts import ToolResult, calls_of, parts_of, shown_parts
+from .parts import ToolResult, calls_of, parts_of, whole_parts
 from .querysets import MOST_SIBLINGS
 from .relays import Relay
 from .search import SearchText
@@ -67,6 +67,6 @@ __all__ = [
     "Worker",
     "calls_of",
     "parts_of",
-    "shown_parts",
     "shown_usage",
+    "whole_parts",
 ]

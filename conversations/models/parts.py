@@ -6,6 +6,7 @@ are in the columns, each kind's joined, and a part has ``chars``, how many chara
     {"type": "reasoning", "chars": 12}                                   of ``reasoning``
     {"type": "text", "chars": 40}                                        of ``content``
     {"type": "tool_call", "id": "…", "name": "…", "chars": 17}           of ``arguments``
+    {"type": "tool_call", "of": 0, "chars": 3}                           more of the call with that number
     {"type": "tool_result", "id": "…", "chars": 5}                       of ``content``; the id is the call's
     {"type": "image", "attachment_id": "…"}
 """
@@ -66,27 +67,40 @@ def parts_of(message: Texts) -> Iterator[tuple[Part, str]]:
         yield part, (getattr(message, column) or "")[begin : read[column]]
 
 
-def shown_parts(message: Texts) -> list[Part] | None:
-    """Return the parts as they are shown, each with its text; None where there are none."""
-    if message.parts is None:
-        return None
-    shown = []
+def whole_parts(message: Texts) -> list[Part]:
+    """Return the parts as they are shown: each with its text, and calls with all of their arguments."""
+    shown: list[Part] = []
+    calls: list[Part] = []
     for part, text in parts_of(message):
+        if "of" in part:
+            calls[part["of"]]["arguments"] += text
+            continue
         said = {name: value for name, value in part.items() if name != "chars"}
         shown.append({**said, _SHOWN[part["type"]]: text} if part["type"] in _SHOWN else said)
+        if part["type"] == TOOL_CALL:
+            calls.append(shown[-1])
     return shown
 
 
 def calls_of(message: Texts) -> list[tuple[str, str, str]]:
     """Return the calls of an answer, as (id, name, arguments)."""
-    if not message.parts:
-        return []
-    return [(part["id"], part["name"], text) for part, text in parts_of(message) if part["type"] == TOOL_CALL]
+    parts = whole_parts(message) if message.parts else ()
+    return [(part["id"], part["name"], part["arguments"]) for part in parts if part["type"] == TOOL_CALL]
 
 
 def result_parts(results: Iterable[ToolResult]) -> list[Part]:
     """Return the parts of a message that is these results; its content is theirs, joined."""
     return [{"type": TOOL_RESULT, "id": result.id, "chars": len(result.content)} for result in results]
+
+
+def call_parts(text: str, calls: Iterable[tuple[str, str, str]]) -> tuple[str, list[Part]]:
+    """Return all arguments joined and the parts of an answer: its text, and then calls as (id, name, arguments)."""
+    parts: list[Part] = [{"type": TEXT, "chars": len(text)}] if text else []
+    arguments = []
+    for key, name, said in calls:
+        arguments.append(said or "{}")
+        parts.append({"type": TOOL_CALL, "id": key, "name": name, "chars": len(arguments[-1])})
+    return "".join(arguments), parts
 
 
 def image_parts(attachment_ids: Iterable[Any], text: str) -> list[Part] | None:

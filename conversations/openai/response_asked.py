@@ -11,6 +11,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from ..exceptions import InvalidRequest
+from ..models import parts, whole_parts
 from ..services import Said
 from ..services.relays import DEFAULT
 from .asked import OBJECT, TEXT, YES_OR_NO, Asked, parsed, refused, text_of, value_of
@@ -45,13 +46,14 @@ def referenced(data: Mapping[str, Any]) -> list[int]:
     """Return the messages that a body's items refer to."""
     items = data.get("input")
     found = [_reference(item) for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)]
-    return [message_id for message_id in found if message_id is not None]
+    return [named[0] for named in found if named is not None]
 
 
-def _reference(item: Mapping[str, Any]) -> int | None:
+def _reference(item: Mapping[str, Any]) -> tuple[int, int | None] | None:
+    """Return which message an item refers to, and which part of it: ids of items say so (``response_told``)."""
     is_one = item.get("type") == "item_reference" and isinstance(item.get("id"), str)
-    named = re.fullmatch(r"msg_(\d{1,18})(_\d+)?", item["id"]) if is_one else None
-    return int(named[1]) if named else None
+    named = re.fullmatch(r"(?:msg|fc)_(\d{1,18})(?:_(\d{1,6}))?", item["id"]) if is_one else None
+    return (int(named[1]), int(named[2]) if named[2] else None) if named else None
 
 
 def asked_of(data: Mapping[str, Any], known: Mapping[int, Said]) -> ResponseAsked:
@@ -155,15 +157,31 @@ def _add(found: list[dict[str, Any]], where: str, item: Any, known: Mapping[int,
         content = _content(f"{where}.output", said.get("output"))
         found.append({"role": "tool", "tool_call_id": said.get("call_id"), "content": content})
     elif kind == "item_reference" and not str(said.get("id")).startswith("rs_"):
-        message = known.get(_reference(said) or 0)
+        message_id, place = _reference(said) or (0, None)
+        message = known.get(message_id)
         if message is None:
-            reason = _(
-                "There is no such item: it was not stored (as with tools). Send items whole, with `store: false`."
-            )
+            reason = _("There is no such item: it was not stored. Send items whole, with `store: false`.")
             raise refused(where, reason)
-        found.append(message._asdict())
+        for item in _items_of(message, place):
+            _add(found, where, item, known)
     elif kind not in ("reasoning", "item_reference"):  # what was thought before is not sent again
         raise refused(where, _("Items are messages, function calls and their outputs."))
+
+
+def _items_of(message: Said, place: int | None) -> list[dict[str, Any]]:
+    """Return a stored message, or one part of it, as items."""
+    if message.role == "user":
+        return [{"role": "user", "content": message.content}]
+    items = []
+    for part in whole_parts(message)[slice(None) if place is None else slice(place, place + 1)]:
+        if part["type"] == parts.TOOL_CALL:
+            called = {name: part[name] for name in ("name", "arguments")}
+            items.append({"type": "function_call", "call_id": part["id"], **called})
+        elif part["type"] == parts.TOOL_RESULT:
+            items.append({"type": "function_call_output", "call_id": part["id"], "output": part["content"]})
+        elif part["type"] == parts.TEXT:
+            items.append({"role": message.role, "content": part["text"]})
+    return items
 
 
 def _content(where: str, content: Any) -> Any:

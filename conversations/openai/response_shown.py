@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..engine.answer_errors import describe
-from ..engine.completions import CompletionFinished, ContentDelta, Delta, ReasoningDelta
-from ..engine.events import COMPLETED, STOPPED, Ending
+from ..engine.completions import CompletionFinished, Delta
+from ..engine.events import COMPLETED, STOPPED, Ending, pieces_of_row
+from ..models import Message, parts_of
 from ..services import StoredAnswer
 from .response_asked import CONVERSATION, RESPONSE, ResponseAsked
 from .response_told import CANCELLED, FAILED, IN_PROGRESS, Telling
-from .stored import usage_of
+from .stored import delta_of, usage_of
 
 # What is said of a response of which nothing else is known.
 PLAIN: Mapping[str, Any] = {
@@ -78,14 +79,34 @@ def shown(answer: StoredAnswer, asked: ResponseAsked | None = None) -> dict[str,
     if answer.ending is None:
         return response
     telling = Telling(response, str(answer.ids.message_id))
-    texts: list[Delta] = []
-    if answer.message.reasoning:
-        texts.append(ReasoningDelta(answer.message.reasoning))
-    if answer.message.content:
-        texts.append(ContentDelta(answer.message.content))
     ending = answer.ending
-    telling.tell([*texts, CompletionFinished(ending.finish_reason, usage_of(ending.usage))])
+    said: list[Delta] = [delta_of(piece) for piece in pieces_of_row(answer.message)]
+    telling.tell([*said, CompletionFinished(ending.finish_reason, usage_of(ending.usage))])
     return telling.whole(*ended(telling, ending))
+
+
+def input_items(question: Message) -> list[dict[str, Any]]:
+    """Return what a response answers: a user's message, or the results of tools."""
+    if question.role != Message.Role.TOOL:
+        return [
+            {
+                "id": f"msg_{question.pk}",
+                "type": "message",
+                "role": question.role,
+                "status": "completed",
+                "content": [{"type": "input_text", "text": question.content}],
+            }
+        ]
+    return [
+        {
+            "id": f"fco_{question.pk}_{place}",
+            "type": "function_call_output",
+            "call_id": part["id"],
+            "output": text,
+            "status": "completed",
+        }
+        for place, (part, text) in enumerate(parts_of(question))
+    ]
 
 
 def ended(telling: Telling, ending: Ending) -> tuple[str, dict[str, Any] | None]:

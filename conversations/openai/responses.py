@@ -41,7 +41,7 @@ from .asked import refused
 from .base import THEIRS, OpenAIView, headers_of_relay, told_by
 from .errors import openai_error
 from .response_asked import RESPONSE, ResponseAsked, asked_of, referenced
-from .response_shown import begun, ended, passed_on, shown
+from .response_shown import begun, ended, input_items, passed_on, shown
 from .response_told import EVENTS_A_POSITION, Telling
 from .stored import AnswerFailed, Place, Reading
 
@@ -162,18 +162,10 @@ class InputItemsView(OpenAIView):
 
     @extend_schema(operation_id="v1_responses_input_items", parameters=[ID], responses={200: THEIRS})
     def get(self, request: Request, response_id: str) -> Response:
-        """List the message that a response answers."""
-        question = _answer(caller_of(request), response_id).question
-        item = {
-            "id": f"msg_{question.pk}",
-            "type": "message",
-            "role": "user",
-            "status": "completed",
-            "content": [{"type": "input_text", "text": question.content}],
-        }
-        return Response(
-            {"object": "list", "data": [item], "first_id": item["id"], "last_id": item["id"], "has_more": False}
-        )
+        """List what a response answers: a message, or the results of tools."""
+        items = input_items(_answer(caller_of(request), response_id).question)
+        first, last = items[0]["id"], items[-1]["id"]
+        return Response({"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": False})
 
 
 def _is_stored(asked: ResponseAsked) -> bool:
@@ -191,7 +183,7 @@ def _place(caller: Caller, asked: ResponseAsked) -> Place:
     try:
         answer = services.get_answer(caller=caller, generation_id=asked.previous, action=Action.CHAT)
     except NotFound:
-        reason = _("There is none: it was deleted, or not stored (as with tools); send its items instead.")
+        reason = _("There is none: it was deleted, or not stored; send its items instead.")
         raise refused("previous_response_id", reason, code="previous_response_not_found") from None
     return Place(answer.ids.session_id, answer.ids.message_id)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from ..engine.completions import (
     ContentDelta,
     Delta,
     ReasoningDelta,
+    ToolCallDelta,
     Usage,
 )
 from ..engine.events import CONTENT, FAILED, INTERRUPTED, AnswerIds, DoneEvent, Ending, ErrorEvent, Event, Piece
@@ -27,12 +28,15 @@ from ..engine.reader import Reader
 from ..services import relays
 from ..services.branches import ACTIVE_LEAF, Parent
 from ..web.failures import failure_of
-from ..web.fields import TextField
+from ..web.fields import LineField, TextField
 from ..web.serializers.conversations import SystemPromptField
 from ..web.serializers.replies import MessageField
+from ..web.serializers.tools import ID_LENGTH
 from .asked import Asked, refused
 
 _text, _message, _system_prompt = TextField(allow_blank=True), MessageField(), SystemPromptField(allow_blank=True)
+# Of a call and its tool.
+_name = LineField(max_length=ID_LENGTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,7 @@ class Place:
 
 def hindrance(asked: Asked) -> str | None:
     """Return the field for which an answer cannot be stored, None where it can."""
-    if asked.request.tools:
-        return "tools"
-    for message in asked.request.messages:
-        if message.parts or message.tool_calls or message.role == "tool":
-            return asked.messages_field
-    harmless = {"parallel_tool_calls", "tool_choice"}
-    return next((asked.fields.get(name, name) for name in asked.request.params if name not in harmless), None)
+    return asked.messages_field if any(message.parts for message in asked.request.messages) else None
 
 
 def begin(
@@ -71,13 +69,17 @@ def begin(
     """
     if field := hindrance(asked):
         raise refused(field, _("An answer with this cannot be stored: leave it out, or send `store: false`."))
-    *before, last = asked.request.messages
-    if last.role != "user":
-        raise refused(asked.messages_field, _("The last message has to be the user's."))
-    message = _checked(_message, last.content, asked.messages_field)
+    before, results = _before_results(asked.request.messages)
+    message = ""
+    if not results:
+        *before, last = before
+        if last.role != "user":
+            raise refused(asked.messages_field, _("The last message has to be the user's, or the results of tools."))
+        message = _checked(_message, last.content, asked.messages_field)
     return services.start_reply(
         caller=caller,
         message=message,
+        tool_results=_results(asked, results),
         session_id=place.session_id,
         parent_id=place.parent_id,
         options=services.ReplyOptions(
@@ -85,25 +87,60 @@ def begin(
             temperature=asked.request.temperature,
             max_tokens=asked.max_tokens,
             background=background,
+            tools=asked.request.tools,
+            params=asked.request.params,
         ),
         beginning=_beginning(asked, before) if place.is_all_new else None,
         idempotency=idempotency,
     )
 
 
+def _before_results(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
+    """Return the messages but for the results of tools at their end, and those."""
+    end = len(messages)
+    while end and messages[end - 1].role == "tool":
+        end -= 1
+    return list(messages[:end]), list(messages[end:])
+
+
+def _results(asked: Asked, messages: Sequence[ChatMessage]) -> list[services.ToolResult]:
+    where = asked.messages_field
+    return [
+        services.ToolResult(_checked(_name, message.tool_call_id, where), _checked(_text, message.content, where))
+        for message in messages
+    ]
+
+
 def _beginning(asked: Asked, before: list[ChatMessage]) -> services.Beginning:
     prompts, said = [], []
-    for message in before:
+    while before:
+        before, results = _before_results(before)
+        if results:
+            said.append(services.by_tools(_results(asked, results)))
+            continue
+        message = before.pop()
         content = _checked(_text, message.content, asked.messages_field)
         if message.role == "system":
             prompts.append(content)
-        elif content:
-            said.append(services.Said(message.role, content))
+        elif message.role == "user" and content:
+            said.append(services.by_user(content))
+        elif content or message.tool_calls:
+            said.append(services.by_model(content, _calls(asked, message)))
+    prompts.reverse()
+    said.reverse()
     if len(said) > services.MOST_SAID:
         limit = {"limit": services.MOST_SAID}
         raise refused(asked.messages_field, _("At most %(limit)d messages can be stored with one call.") % limit)
     prompt = _checked(_system_prompt, "\n\n".join(prompts), asked.messages_field)
     return services.Beginning(prompt if prompts else None, said)
+
+
+def _calls(asked: Asked, message: ChatMessage) -> list[tuple[str, str, str]]:
+    where = asked.messages_field
+    return [
+        (_checked(_name, call.id, where), _checked(_name, call.name, where), _checked(_text, call.arguments, where))
+        for call in message.tool_calls
+    ]
 
 
 def _checked(field: TextField, text: str, param: str) -> str:
@@ -148,12 +185,19 @@ class Reading:
 
     def _delta(self, event: Event) -> Delta | None:
         if isinstance(event, Piece):
-            return ContentDelta(event.text) if event.kind == CONTENT else ReasoningDelta(event.text)
+            return delta_of(event)
         if isinstance(event, DoneEvent):
             self.ending, self.reasoning_chars = event.ending, event.reasoning_chars
             return CompletionFinished(event.ending.finish_reason or "stop", usage_of(event.ending.usage))
         assert not isinstance(event, ErrorEvent) or event.code, "the end tells it, too"
         return None
+
+
+def delta_of(piece: Piece) -> Delta:
+    """Return a piece of an answer as a model gave it."""
+    if piece.call is not None:
+        return ToolCallDelta(piece.call.number, piece.call.id, piece.call.name, piece.text)
+    return ContentDelta(piece.text) if piece.kind == CONTENT else ReasoningDelta(piece.text)
 
 
 def usage_of(counted: dict[str, int | float] | None) -> Usage | None:

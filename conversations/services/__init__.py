@@ -2,7 +2,7 @@
 
 from ..engine.producer import ReplyOptions
 from ..models import ToolResult
-from .beginnings import MOST_SAID, Beginning, Said
+from .beginnings import MOST_SAID, Beginning, Said, by_model, by_tools, by_user
 from .branches import ACTIVE_LEAF, branch, history, list_messages
 from .client_chats import ClientChat, answer_chat, find_chat, running_answer
 from .conversations import (
@@ -35,6 +35,9 @@ __all__ = [
     "ToolResult",
     "answer_chat",
     "branch",
+    "by_model",
+    "by_tools",
+    "by_user",
     "check_model_type",
     "create_conversation",
     "delete_conversation",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..access.rules import Caller
 from ..database.compiled import Insert
 from ..models import Conversation, Message
-from ..models.parts import Part, ToolResult, image_parts, result_parts
+from ..models.parts import Part, ToolResult, call_parts, image_parts, result_parts
 from ..search import index
 from ..search.index import Document
 from .conversations import create_conversation
@@ -76,6 +76,14 @@ def go_on_with(beginning: Beginning, conversation: Conversation) -> None:
         conversation.system_prompt = prompt
         Conversation.objects.filter(pk=conversation.pk).update(system_prompt=prompt)
     add(beginning.said, conversation)
+
+
+def by_model(text: str, calls: Sequence[tuple[str, str, str]] = ()) -> Said:
+    """Return what a model said, and the calls that it asked for, as (id, name, arguments)."""
+    if not calls:
+        return Said(Message.Role.ASSISTANT, text)
+    arguments, parts = call_parts(text, calls)
+    return Said(Message.Role.ASSISTANT, text, parts, arguments)
 
 
 def add(said: Sequence[Said], conversation: Conversation) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from conversations.database import db
 from conversations.engine import engines
-from conversations.engine.chunk_log import Run
 from conversations.engine.reader import open_reader
+from conversations.engine.run import Run
 from conversations.engine.supervisor import Supervisor
 from tests.upstream import ScriptedUpstream, answer
 

@@ -134,6 +134,7 @@ def test_the_history_carries_status_reason_usage_and_ids(client: httpx.Client, m
         "usage": done["usage"],
         "generation_id": done["generation_id"],
         "feedback": None,
+        "parts": None,
         "parent_id": question["id"],
         "sibling_ids": [done["message_id"]],
     }

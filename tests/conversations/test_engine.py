@@ -16,11 +16,11 @@ from conversations.access.rules import Caller
 from conversations.database import db
 from conversations.engine import chunk_log as log_module
 from conversations.engine import completions, ends, engines, storage, workers
-from conversations.engine.chunk_log import MAX_PENDING, Run
 from conversations.engine.completions import CompletionFinished, CompletionRequest, ContentDelta, Delta, Endpoint, Turn
 from conversations.engine.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
 from conversations.engine.producer import Plan
 from conversations.engine.reader import open_reader
+from conversations.engine.run import MAX_PENDING, Run
 from conversations.engine.storage import finish
 from conversations.engine.supervisor import Supervisor
 from conversations.engine.workers import Heartbeat

@@ -12,8 +12,9 @@ from channels.exceptions import ChannelFull
 from conversations.database import db
 from conversations.engine import background, hints
 from conversations.engine.background import BackgroundTasks
-from conversations.engine.chunk_log import ChunkLog, Run
+from conversations.engine.chunk_log import ChunkLog
 from conversations.engine.progress import Seen, load, still_running
+from conversations.engine.run import Run
 from conversations.engine.supervisor import Supervisor
 from conversations.models import Conversation, Generation, GenerationChunk, Message
 from tests.upstream import ScriptedUpstream, answer

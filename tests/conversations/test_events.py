@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,18 +14,21 @@ from conversations.engine.events import (
     CONTENT,
     MAX_PIECE,
     REASONING,
+    TOOL_CALL,
     AnswerIds,
+    Call,
     DoneEvent,
     Ending,
     ErrorEvent,
     Piece,
     beyond_position,
     cut,
+    folded,
     payload,
     pieces_of_row,
 )
 from conversations.engine.transcript import Transcript
-from conversations.models import Message
+from conversations.models import Message, calls_of
 
 IDS = AnswerIds(uuid.UUID(int=1), uuid.UUID(int=2), 3)
 NAMES = {"session_id": str(uuid.UUID(int=2)), "message_id": 3, "generation_id": str(uuid.UUID(int=1))}
@@ -68,6 +72,75 @@ def test_a_finished_answer_is_its_reasoning_and_then_its_content(reasoning: str,
     assert (text_of(pieces, REASONING), text_of(pieces, CONTENT)) == (reasoning, content)
     assert [piece.kind for piece in pieces] == sorted((piece.kind for piece in pieces), reverse=True)
     assert (pieces[-1].position if pieces else 0) == len(reasoning) + len(content)
+
+
+# Parts: what they are, and their text in the pieces in which it came; of calls which one, by its number.
+kinds = st.sampled_from([REASONING, CONTENT, TOOL_CALL])
+spoken = st.lists(st.tuples(kinds, st.integers(0, 3), st.lists(st.text("ab语😀", min_size=1, max_size=5), min_size=1)))
+
+
+def of_parts(parts: list[tuple[str, int, list[str]]]) -> list[Piece]:
+    """The pieces that these parts were streamed in: each call is named once, and perhaps goes on after others."""
+    position, pieces, numbers = 0, list[Piece](), dict[int, int]()
+    for kind, which, texts in parts:
+        for text in texts:
+            position += len(text)
+            call = None
+            if kind == TOOL_CALL:
+                is_new, number = which not in numbers, numbers.setdefault(which, len(numbers))
+                call = Call(number, f"id{which}", "name") if is_new else Call(number)
+            pieces.append(Piece(position, kind, text, call))
+    return pieces
+
+
+def told(pieces: Iterable[Piece]) -> list[tuple[str, str, str, str]]:
+    """What a reader makes of pieces: kinds, calls by their id, and texts, neighbours joined."""
+    ids = dict[int, str]()
+    made: list[tuple[str, str, str, str]] = []
+    for piece in pieces:
+        key = name = ""
+        if piece.call:
+            key, name = ids.setdefault(piece.call.number, piece.call.id), "name"
+        if made and made[-1][:2] == (piece.kind, key):
+            made[-1] = (*made[-1][:3], made[-1][3] + piece.text)
+        else:
+            made.append((piece.kind, key, name, piece.text))
+    return made
+
+
+@given(parts=spoken, data=st.data())
+async def test_parts_in_any_order_resume_from_the_row_as_from_memory(
+    parts: list[tuple[str, int, list[str]]], data: st.DataObject
+) -> None:
+    whole = of_parts(parts)
+    text = text_of(whole)
+    said = folded(whole)
+    assert said.text == "".join(text_of(whole, kind) for kind in (REASONING, CONTENT, TOOL_CALL))
+    row = Message(**said._asdict())
+    position = data.draw(st.integers(0, len(text)))
+    transcript = Transcript(IDS)
+    transcript.extend(whole)
+    first, index = transcript.after(position)
+    live = [*first, *transcript.pieces[index:]]
+    stored_rest = beyond_position(pieces_of_row(row), position)
+    assert text_of(live) == text_of(stored_rest) == text[position:]
+    for rest in (live, stored_rest):
+        assert told([*cut_to(whole, position), *rest]) == told(whole)
+    assert pieces_of_row(Message(**folded(pieces_of_row(row))._asdict())) == pieces_of_row(row)
+    calls = [each for each in told(whole) if each[0] == TOOL_CALL]
+    assert "".join(arguments for _id, _name, arguments in calls_of(row)) == "".join(
+        "".join(each[3] for each in calls if each[1] == key) for key in dict.fromkeys(each[1] for each in calls)
+    )
+
+
+def cut_to(pieces: list[Piece], position: int) -> list[Piece]:
+    """What a reader has who was cut there."""
+    kept = [piece for piece in pieces if piece.position <= position]
+    missing = position - (kept[-1].position if kept else 0)
+    if missing:
+        piece = pieces[len(kept)]
+        kept.append(Piece(position, piece.kind, piece.text[:missing], piece.call))
+    return kept
 
 
 # Resumed --------------------------------------------------------------------------------------------------------
@@ -146,6 +219,11 @@ USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 PAYLOADS: list[tuple[Any, dict[str, Any]]] = [
     (Piece(2, CONTENT, "hi"), {"chunk": "hi"}),
     (Piece(2, REASONING, "hm"), {"reasoning": "hm"}),
+    (
+        Piece(2, TOOL_CALL, "{}", Call(1, "c", "f")),
+        {"tool_call": {"index": 1, "id": "c", "name": "f", "arguments": "{}"}},
+    ),
+    (Piece(2, TOOL_CALL, "{}", Call(1)), {"tool_call": {"index": 1, "arguments": "{}"}}),
     (
         ErrorEvent(2, "upstream_timeout", "Too late.", None),
         {"error": {"code": "upstream_timeout", "message": "Too late."}},

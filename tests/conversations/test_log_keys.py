@@ -107,7 +107,7 @@ def test_an_end_takes_its_own_rows_out_of_the_log_and_no_others(pieces: int) -> 
     for piece in text:
         for generation, taken in of.items():
             taken.append(keys.take(1))
-            rows.append(GenerationChunk(id=taken[-1], generation=generation, **piece._asdict()))
+            rows.append(GenerationChunk(id=taken[-1], generation=generation, **{**piece._asdict(), "call": ""}))
     GenerationChunk.objects.bulk_create(rows, batch_size=200)
     end = Entry(known.pk, [], ending=Ending("completed"), before=text, keys_before=of[known])
     assert store([end]) == {known.pk}

@@ -215,8 +215,6 @@ def test_default_is_what_a_chat_would_take(client: httpx.Client, model: Scripted
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0]"),
         ({"tool_choice": "maybe"}, "tool_choice"),
-        ({"store": True, "tools": [TOOL]}, "tools"),
-        ({"store": True, "top_p": 0.5}, "top_p"),
         ({"store": True, "metadata": {"session_id": "x"}}, "metadata"),
     ],
 )

@@ -49,7 +49,11 @@ def fit(
     """Fit a prompt; ``history`` is oldest first."""
     newest_first = reversed(list(history))
     return prompts.fit(
-        endpoint=endpoint(window), system_prompt=system, message=message, history=newest_first, max_tokens=answer
+        endpoint=endpoint(window),
+        system_prompt=system,
+        message=Message(content=message),
+        history=newest_first,
+        max_tokens=answer,
     )
 
 
@@ -129,7 +133,11 @@ def test_the_history_is_read_no_further_than_needed() -> None:
             yield message
 
     prompt, _max_tokens = prompts.fit(
-        endpoint=endpoint(1000), system_prompt="", message="now", history=newest_first(), max_tokens=100
+        endpoint=endpoint(1000),
+        system_prompt="",
+        message=Message(content="now"),
+        history=newest_first(),
+        max_tokens=100,
     )
     assert len(read) <= len(prompt) - 1 + 2
 
@@ -181,7 +189,7 @@ text = st.text(alphabet=st.sampled_from("a b\n.语文😀\t"), max_size=120)
 @given(
     window=st.integers(200, 2000),
     system=text,
-    branch=st.lists(st.tuples(st.sampled_from(list(Message.Role)), text), max_size=12),
+    branch=st.lists(st.tuples(st.sampled_from([Message.Role.USER, Message.Role.ASSISTANT]), text), max_size=12),
     message=text,
     wished=st.integers(1, 5000),
     measured=st.integers(1, 2000),
@@ -208,6 +216,32 @@ def test_prompt_and_answer_never_pass_the_window(
 @given(text, text)
 def test_estimates_grow_with_the_text(first: str, second: str) -> None:
     assert 1 <= estimate(first) <= estimate(first + second)
+
+
+def test_the_turn_that_results_belong_to_is_kept_whole_and_older_ones_go_first() -> None:
+    """Also where a server finds it too long: results without their calls are refused."""
+    asks = services.by_model("", [("one", "look_up", '{"a": 1}')])
+    loop = [*said("word " * 300, "word " * 300, "look"), Message(**asks._asdict())]
+    newest = services.by_tools([services.ToolResult("one", "word " * 100)])
+    prompt, _max_tokens = prompts.fit(
+        endpoint=endpoint(600), system_prompt="", message=newest, history=reversed(loop), max_tokens=100
+    )
+    assert [message.role for message in prompt] == ["user", "assistant", "tool"]
+    whole, _max_tokens = prompts.fit(
+        endpoint=endpoint(), system_prompt="Be brief.", message=newest, history=reversed(loop), max_tokens=100
+    )
+    shorter = prompts.shorten(whole)
+    assert [message.role for message in shorter or ()] == ["system", "user", "assistant", "tool"]
+    assert shorter is not None
+    assert prompts.shorten(shorter) is None
+    refusal = ContextLengthExceeded("too long", limit=400, prompt_tokens=1200)
+    refitted = prompts.refit(endpoint(), CompletionRequest(whole), refusal)
+    assert refitted is not None
+    assert [message.role for message in refitted.messages][1:] == [
+        "user",
+        "assistant",
+        "tool",
+    ]
 
 
 # Corrections ----------------------------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ import pytest
 
 from conversations.models import Conversation, Generation, Message, Relay
 from llmproviders.models import Preset
-from tests.upstream import ScriptedUpstream, answer, events, status
+from tests.reliability.truth import consistent
+from tests.upstream import ScriptedUpstream, answer, call, events, status
 
 from .accounts import key_of, make_user, require_login
 from .calling import until
+from .helpers import stream
 
 PATH = "/v1/responses"
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
@@ -286,7 +288,10 @@ def test_the_head_of_a_stream(client: httpx.Client, model: ScriptedUpstream) -> 
 
 
 # Passed on -----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("body", [{"store": False}, {"tools": [TOOL]}, {"text": {"format": {"type": "json_object"}}}])
+IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+
+
+@pytest.mark.parametrize("body", [{"store": False}, {"input": [{"role": "user", "content": [IMAGE]}]}])
 def test_what_is_passed_on_is_not_stored(client: httpx.Client, model: ScriptedUpstream, body: Event) -> None:
     model.script = [answer("a", "b"), answer("a", "b")]
     whole = ask(client, **body).json()
@@ -318,6 +323,40 @@ def test_tools_go_there_and_back(client: httpx.Client, model: ScriptedUpstream) 
     assert [message["role"] for message in model.requests[-1].body["messages"]] == ["user", "assistant", "tool"]
 
 
+def test_what_came_of_calls_goes_on_from_a_stored_response(client: httpx.Client, model: ScriptedUpstream) -> None:
+    script = answer("I look.", reasoning=["hm"], deltas=call(0, '{"city":', ' "Bonn"}', id="c1", name="weather"))
+    model.script = [script, answer("rain"), answer("still")]
+    asked = {"tools": [TOOL], "top_p": 0.5, "text": {"format": {"type": "json_object"}}}
+    found = streamed(client, **asked)
+    first = found[-1]["response"]
+    assert [item["type"] for item in first["output"]] == ["reasoning", "message", "function_call"]
+    assert (model.requests[0].body["top_p"], model.requests[0].body["response_format"]["type"]) == (0.5, "json_object")
+    stored = client.get(f"{PATH}/{first['id']}").json()
+    assert stored["output"] == first["output"]
+    for number in (event["sequence_number"] for event in found):
+        rest = resumed(client, first["id"], number)
+        before = [event for event in found if event["sequence_number"] <= number]
+        said = text_of(before, "function_call_arguments") + text_of(rest, "function_call_arguments")
+        assert said == '{"city": "Bonn"}'
+        assert rest == [] or rest[-1]["response"]["output"] == first["output"]
+    results = [{"type": "function_call_output", "call_id": "c1", "output": "8 degrees"}]
+    second = ask(client, input=results, previous_response_id=first["id"], tools=[TOOL]).json()
+    assert output_text(second) == "rain"
+    called, said = model.requests[-1].body["messages"][-2:]
+    assert called["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Bonn"}'}
+    assert said == {"role": "tool", "content": "8 degrees", "tool_call_id": "c1"}
+    (item,) = client.get(f"{PATH}/{second['id']}/input_items").json()["data"]
+    assert (item["type"], item["call_id"], item["output"]) == ("function_call_output", "c1", "8 degrees")
+    # Whoever sends items anew refers to those that are stored here.
+    references = [{"type": "item_reference", "id": each["id"]} for each in first["output"]]
+    items = [{"role": "user", "content": "hi"}, *references, *results]
+    assert output_text(ask(client, input=items, tools=[TOOL]).json()) == "still"
+    assert model.requests[-1].body["messages"][1:] == [called, said]
+    wrong = [{**results[0], "call_id": "c2"}]
+    refused = ask(client, input=wrong, previous_response_id=first["id"])
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tool_results")
+
+
 def test_a_call_and_a_text_do_not_mix(client: httpx.Client, model: ScriptedUpstream) -> None:
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"x":'}}
     deltas: list[Event] = [
@@ -330,6 +369,15 @@ def test_a_call_and_a_text_do_not_mix(client: httpx.Client, model: ScriptedUpstr
     assert [item.get("arguments") for item in response["output"]] == ['{"x":1}', None]
     assert output_text(response) == "hello"
     assert len({item["id"] for item in response["output"]}) == 2
+    assert client.get(f"{PATH}/{response['id']}").json()["output"] == response["output"]
+    generation_id = response["id"].removeprefix("resp_")
+    live = stream(client, "GET", f"/generations/{generation_id}/stream")
+    assert [event.get("chunk", event.get("tool_call", {}).get("arguments")) for event in live.events[:-1]] == [
+        '{"x":',
+        "hello",
+        "1}",
+    ]
+    consistent(client, live)
 
 
 def test_who_never_reads_leaves_nothing(client: httpx.Client, model: ScriptedUpstream) -> None:
@@ -372,9 +420,6 @@ def test_a_failure_of_what_is_passed_on(client: httpx.Client, model: ScriptedUps
         ({"conversation": "conv_x"}, "conversation"),
         ({"conversation": "conv_" + "a" * 32, "previous_response_id": "resp_" + "a" * 32}, "conversation"),
         ({"background": True, "store": False}, "background"),
-        ({"store": True, "tools": [TOOL]}, "tools"),
-        ({"background": True, "text": {"format": {"type": "json_object"}}}, "text"),
-        ({"store": True, "reasoning": {"effort": "low"}}, "reasoning"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
         ({"metadata": {"a": 1}}, "metadata"),
         ({"metadata": {"a": "x" * 513}}, "metadata"),

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from ...models import FEEDBACK_LENGTH, MOST_SIBLINGS, Generation, Message, shown_parts
+from ...models import FEEDBACK_LENGTH, MOST_SIBLINGS, Generation, Message, whole_parts
 from ..fields import LINE_PATTERN, TIMES_IN_UTC, IntegerField, LineField, StrictSerializer, TextField, TimeField
 from ..schema.components import reference
 
@@ -124,7 +124,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     @extend_schema_field({"type": ["array", "null"], "items": reference("MessagePart")})
     def get_parts(self, message: Message) -> list[dict[str, Any]] | None:
-        return shown_parts(message)
+        return None if message.parts is None else whole_parts(message)
 
 
 def generation_of(message: Message) -> Generation | None:
