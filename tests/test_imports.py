@@ -26,6 +26,7 @@ LAYERS: list[tuple[str, list[str]]] = [
         "doors",
         [
             "conversations.agui",
+            "conversations.aisdk",
             "conversations.openai",
             "conversations.pages",
             "conversations.rest",

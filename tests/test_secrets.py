@@ -345,7 +345,11 @@ def api_answers(world: World) -> None:
         for row in Generation.objects.values(*columns.values())
     ]
     for row in made:
-        row |= {"response_id": row["generation_id"], "conversation_id": row["session_id"]}
+        row |= {
+            "response_id": row["generation_id"],
+            "conversation_id": row["session_id"],
+            "chat_id": row["session_id"],
+        }
         row |= {"item_id": f"msg_{row['message_id']}", "model": "default", "rest": "completions"}
     keys = [{"key_id": str(pk)} for pk in ApiKey.objects.values_list("pk", flat=True)]
     for route in {*paths(), "nowhere"} - ENDLESS:

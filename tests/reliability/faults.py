@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
-from tests.upstream import Behaviour, Request, answer, echo, events, raw, redirect, status
+from tests.upstream import Behaviour, Request, answer, call, echo, events, raw, redirect, status
 
 from .sizes import size
 
@@ -59,9 +60,17 @@ class Fault:
     code: str = ""
     text: str | Callable[[str], bool] = ""
     reasoning: str = ""
+    # The calls of tools that readers see, as (id, name, arguments); None: no tools are offered.
+    calls: tuple[tuple[str, str, str], ...] | None = None
     retry_after: Callable[[int | None], bool] = lambda seconds: seconds is None
     says: str = ""  # of the error's message
     within: float = 0.0
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """What a chat says that asks for it."""
+        tools = {} if self.calls is None else {"tools": [TOOL]}
+        return {"message": COMMAND + self.name, **tools}
 
     def fits(self, text: str) -> bool:
         return self.text(text) if callable(self.text) else text == self.text
@@ -293,7 +302,76 @@ SIZES = [
     ),
 ]
 
-FAULTS: Sequence[Fault] = [*STALLS, *CUTS, *FORMATS, *REFUSALS, *SIZES]
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+ARGUMENTS = '{"city": "北京"}'
+CALLED = ("call_0", "look_up", ARGUMENTS)
+
+
+def _called(*pieces: object) -> Behaviour:
+    """A stream of deltas under ``tool_calls``, a list each."""
+    lines = [json.dumps({"choices": [{"delta": {"tool_calls": piece}}]}) for piece in pieces]
+    return events(*lines, json.dumps({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}), "[DONE]")
+
+
+def _piece(arguments: object, **names: object) -> dict[str, object]:
+    name = {"name": "look_up"} if "id" in names else {}
+    return {**names, "function": {**name, "arguments": arguments}}
+
+
+TOOLS = [
+    _whole(
+        "text, a call, text",
+        answer("one ", deltas=[*call(0, ARGUMENTS[:5], ARGUMENTS[5:]), {"content": "two"}]),
+        "one two",
+        calls=(CALLED,),
+    ),
+    _whole("a call in bytes", answer(deltas=call(0, *ARGUMENTS), slice=1), "", calls=(CALLED,)),
+    _whole("a call whole, without a number", _called([_piece(ARGUMENTS, id="call_0")]), "", calls=(CALLED,)),
+    _whole(
+        "calls at once, arguments as objects",
+        _called([_piece({"a": 1}, id="x", index=0), _piece({"b": 2}, id="y", index=1)]),
+        "",
+        calls=(("x", "look_up", '{"a": 1}'), ("y", "look_up", '{"b": 2}')),
+    ),
+    _whole("a call of nothing", answer(deltas=call(0)), "", calls=(("call_0", "look_up", "{}"),)),
+    _whole(
+        "arguments that are no JSON", answer(deltas=call(0, "{never")), "", calls=(("call_0", "look_up", "{never"),)
+    ),
+    _failed(
+        "a stall in arguments",
+        answer("kept ", deltas=call(0, ARGUMENTS[:5], ARGUMENTS[5:]), stall=3),
+        "upstream_timeout",
+        text="kept ",
+        calls=(("call_0", "look_up", ARGUMENTS[:5]),),
+        says=SILENT,
+        within=BETWEEN_TOKENS,
+    ),
+    _failed(
+        "reset in arguments",
+        answer(deltas=call(0, ARGUMENTS[:5], ARGUMENTS[5:]), cut=2),
+        "upstream_protocol",
+        calls=(("call_0", "look_up", ARGUMENTS[:5]),),
+    ),
+    _failed(
+        "reset before arguments",
+        answer("kept ", deltas=call(0, "x"), cut=2),
+        "upstream_protocol",
+        text="kept ",
+        calls=(),
+    ),
+    _failed(
+        "an error after a call",
+        events(
+            json.dumps({"choices": [{"delta": {"tool_calls": [_piece(ARGUMENTS, id="call_0")]}}]}),
+            json.dumps({"error": {"message": "Broke", "code": 500}}),
+        ),
+        "upstream_unavailable",
+        calls=(CALLED,),
+        says="Broke",
+    ),
+]
+
+FAULTS: Sequence[Fault] = [*STALLS, *CUTS, *FORMATS, *REFUSALS, *SIZES, *TOOLS]
 BY_NAME = {fault.name: fault for fault in FAULTS}
 
 

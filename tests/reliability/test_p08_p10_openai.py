@@ -66,18 +66,28 @@ def read(response: httpx.Response) -> list[dict[str, Any]]:
     return [json.loads(data) for data in found if data != "[DONE]"]
 
 
-def asked(client: httpx.Client, path: str, body: Callable[[str], dict[str, Any]]) -> list[Outcome]:
+def asked(client: httpx.Client, path: str, body: Callable[[Fault], dict[str, Any]]) -> list[Outcome]:
     """Ask for every fault at once, a connection each."""
 
     def ask(fault: Fault) -> Outcome:
         started = time.monotonic()
-        response = client.post(path, json={"model": "default", "stream": True, **body(faults.COMMAND + fault.name)})
+        response = client.post(path, json={"model": "default", "stream": True, **body(fault)})
         outcome = Outcome(fault, response.status_code, response.text, seconds=time.monotonic() - started)
         outcome.events = read(response) if response.status_code == 200 else [response.json()]
         return outcome
 
     with ThreadPoolExecutor(len(FAULTS)) as threads:
         return list(threads.map(ask, FAULTS))
+
+
+def completion(fault: Fault) -> dict[str, Any]:
+    tools = {} if fault.calls is None else {"tools": [faults.TOOL]}
+    return {"messages": [{"role": "user", "content": faults.COMMAND + fault.name}], **tools}
+
+
+def response(fault: Fault) -> dict[str, Any]:
+    tools = {} if fault.calls is None else {"tools": [{"type": "function", **faults.TOOL["function"]}]}
+    return {"input": faults.COMMAND + fault.name, **tools}
 
 
 def look_again(client: httpx.Client, outcome: Outcome) -> None:
@@ -99,9 +109,9 @@ def run(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         **faults.PATIENCE,
     ) as pair:
         (client,), (server,) = pair.clients, pair.servers
-        completions = asked(client, COMPLETIONS, lambda said: {"messages": [{"role": "user", "content": said}]})
+        completions = asked(client, COMPLETIONS, completion)
         conversations = len(databases.rows(pair.folder, "SELECT id FROM conversations_conversation"))
-        responses = asked(client, RESPONSES, lambda said: {"input": said})
+        responses = asked(client, RESPONSES, response)
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(lambda outcome: look_again(client, outcome), responses))
         yield Run(responses, completions, ended_log(server), relays_left(pair.folder), conversations)
@@ -142,7 +152,7 @@ def test_p8_the_numbers_are_places_in_the_text(run: Run) -> None:
         position, numbers = 0, [event["sequence_number"] for event in outcome.events]
         assert numbers == sorted(set(numbers)), outcome.fault.name
         for event in outcome.events:
-            position += len(event["delta"]) if event["type"].endswith("text.delta") else 0
+            position += len(event["delta"]) if event["type"].endswith(".delta") else 0
             assert event["sequence_number"] // 16 == position, (outcome.fault.name, event["type"])
 
 
@@ -154,6 +164,8 @@ def test_p10_a_response_has_a_typed_end_with_the_partial_text(run: Run, fault: F
     assert (response["error"] or {}).get("code", "") == fault.code
     assert fault.fits(said_of(response, "message")), said_of(response, "message")[:200]
     assert said_of(response, "reasoning") == fault.reasoning
+    calls = [item for item in response["output"] if item["type"] == "function_call"]
+    assert tuple((item["call_id"], item["name"], item["arguments"]) for item in calls) == (fault.calls or ())
     assert fault.says in (response["error"] or {}).get("message", "")
     assert outcome.seconds <= fault.within + faults.SLACK
 
@@ -190,7 +202,7 @@ def test_p14_what_is_stored_is_what_was_told(run: Run) -> None:
         assert outcome.rest[-1]["response"]["output"] == told["output"], outcome.fault.name
         middle = outcome.events[len(outcome.events) // 2]["sequence_number"]
         later = [event for event in outcome.events if event["sequence_number"] > middle]
-        for name in ("output_text", "reasoning_text"):
+        for name in ("output_text", "reasoning_text", "function_call_arguments"):
             assert text_of(outcome.rest, name) == text_of(later, name), outcome.fault.name
 
 

@@ -55,6 +55,8 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
     elif case.operation.path == "/api/agui":
         said = [{"id": "1", "role": "user", "content": "Hi"}]
         case.body = {"threadId": uuid.uuid4().hex, "runId": uuid.uuid4().hex, "messages": said}
+    elif case.operation.path == "/api/chat":
+        case.body = {"id": "chat", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
     elif case.operation.path.startswith("/api/config/"):
         case.body = {"custom_api_url": UPSTREAM, "custom_model": "scripted"}
     elif case.operation.path == "/search":
