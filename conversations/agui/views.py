@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
 from typing import Any
 
@@ -10,17 +9,16 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 
-from .. import services
 from ..access.rules import Action, Caller, authorize
 from ..engine.events import AnswerIds
 from ..engine.reader import open_reader
-from ..exceptions import NotFound
+from ..services import runs
 from ..web.base import ApiView
 from ..web.calls import caller_of
 from ..web.gate import Deferred
 from ..web.parsers import HistoryParser
 from ..web.sse import EventEncoding, EventStreamResponse
-from .asked import ROLES, RunAsked, asked_of
+from .asked import ROLES, asked_of
 from .told import Telling
 
 BODY: dict[str, Any] = {
@@ -32,7 +30,8 @@ BODY: dict[str, Any] = {
         "messages": {
             "type": "array",
             "minItems": 1,
-            "description": "The last of the user's is answered; those before it begin a new conversation.",
+            "description": "The last of the user's is answered, or what came of calls at the end; those before it "
+            "begin a new conversation.",
             "items": {
                 "type": "object",
                 "properties": {
@@ -44,6 +43,7 @@ BODY: dict[str, Any] = {
                 "additionalProperties": True,
             },
         },
+        "tools": {"type": "array", "items": {"type": "object", "additionalProperties": True}},
         "context": {"type": "array", "items": {"type": "object", "additionalProperties": True}},
         "forwardedProps": {
             "type": "object",
@@ -79,33 +79,9 @@ class RunsView(ApiView):
         data = request.data
         assert isinstance(data, dict), "the parser says so"
         asked = asked_of(data)
-        ids = _begin(caller, asked)
-        telling = Telling(asked.thread_id, asked.run_id, ids, asked.has)
+        ids = runs.start_run(caller=caller, run=asked.run, options=asked.options)
+        telling = Telling(asked.run.thread_id, asked.run_id, ids, asked.has)
         return Deferred(partial(_told, telling, ids, caller))
-
-
-def _begin(caller: Caller, asked: RunAsked) -> AnswerIds:
-    """Begin the answer to a run, or find it where it was begun; what is stored of a thread counts."""
-    session_id = _session_of(caller, asked.thread_id)
-    said = asked.said if session_id is None else []
-    return services.start_reply(
-        caller=caller,
-        message=asked.message,
-        session_id=session_id,
-        options=asked.options,
-        beginning=services.Beginning(asked.system_prompt, said),
-        idempotency=asked.idempotency,
-    )
-
-
-def _session_of(caller: Caller, thread_id: str) -> uuid.UUID | None:
-    """Return the conversation that a thread is, None where there is none yet."""
-    try:
-        key = uuid.UUID(thread_id)
-        services.get_conversation(caller=caller, session_id=key, action=Action.CHAT)
-    except (ValueError, NotFound):
-        return None
-    return key
 
 
 async def _told(telling: Telling, ids: AnswerIds, caller: Caller) -> HttpResponseBase:

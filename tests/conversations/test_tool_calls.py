@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.core.management import call_command
 from websockets.sync.client import connect
 
 from conversations.models import Conversation, Generation, Message
@@ -182,6 +183,8 @@ def test_results_are_counted_and_not_found(client: httpx.Client, model: Scripted
     first = chat(client, "Weather?", tools=[WEATHER]).done
     go_on(client, first["session_id"], [{"id": "one", "content": "thermometer"}])
     assert client.get(f"/conversations/{first['session_id']}").json()["message_count"] == 4
+    assert client.get("/search", params={"q": "thermometer"}).json()["conversations"] == []
+    call_command("rebuild_search", "--all", verbosity=0)
     assert client.get("/search", params={"q": "thermometer"}).json()["conversations"] == []
 
 
