@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.processes.server import ServerProcess
-from tests.upstream import ScriptedUpstream, answer, run_upstream_in_thread, status
+from tests.upstream import ScriptedUpstream, answer, events, run_upstream_in_thread, status
 
 from .cutting import cutting
 from .programs import run_node
 from .serving import serving
-from .test_openai import TEXT
+from .test_openai import CALLED, TEXT
 
 pytestmark = pytest.mark.server
 
@@ -55,6 +55,20 @@ const other = new HttpAgent({
 ask(other, "three");
 await other.runAgent();
 said.other = shown(other).length;
+"""
+TOOLS = """
+const agent = new HttpAgent({ url });
+const tools = [{ name: "weather", description: "The weather.", parameters: { type: "object", properties: {} } }];
+ask(agent, "Weather?");
+await agent.runAgent({ tools }, { onRunFinishedEvent({ pendingToolCallIds }) { said.pending = pendingToolCallIds; } });
+const call = agent.messages.at(-1).toolCalls[0];
+said.call = [call.function.name, JSON.parse(call.function.arguments).city];
+agent.addMessage({ id: crypto.randomUUID(), role: "tool", toolCallId: call.id, content: "rain" });
+await agent.runAgent({ tools });
+said.messages = agent.messages.map(({ role, content }) => [role, content ?? null]);
+agent.setMessages(agent.messages.slice(0, 1));
+await agent.runAgent();
+said.again = shown(agent);
 """
 FAILURES = """
 const agent = new HttpAgent({ url });
@@ -131,12 +145,27 @@ def test_a_thread_goes_on(process: ServerProcess, upstream: ScriptedUpstream) ->
     assert asked(upstream) == ["one", WHOLE, "two", "zwei", "three"]
 
 
+def test_tools_are_run_and_answers_made_again(process: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.script = [events(json.dumps(CALLED), "[DONE]"), answer("Take an umbrella."), answer("Look outside.")]
+    said = said_by(TOOLS, process.url)
+    assert said["pending"] == ["call_1"]
+    assert said["call"] == ["weather", "北京"]
+    assert said["messages"] == [
+        ["user", "Weather?"],
+        ["assistant", None],
+        ["tool", "rain"],
+        ["assistant", "Take an umbrella."],
+    ]
+    assert said["again"] == [["user", "Weather?"], ["assistant", "Look outside."]]
+    assert asked(upstream) == ["Weather?"]
+
+
 def test_failures_are_told(process: ServerProcess, upstream: ScriptedUpstream) -> None:
     busy = status(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})
     upstream.script = [*[busy] * 3, answer("half", " of it", cut=1)]
     said = said_by(FAILURES, process.url)
     assert said["failed"] == ["upstream_rate_limit", 0]
-    assert said["cut"] == "upstream_unavailable"
+    assert said["cut"] == "upstream_protocol"
     assert said["kept"] == ["assistant", "half"]
     assert said["refused"] == [400, "invalid"]
 

@@ -13,7 +13,7 @@ from conversations.agui.told import Telling
 from conversations.engine.events import CONTENT, INTERRUPTED, AnswerIds, DoneEvent, Ending, Piece
 from conversations.models import Conversation, Generation, Message
 from llmproviders.models import Preset
-from tests.upstream import ScriptedUpstream, answer, status
+from tests.upstream import ScriptedUpstream, answer, call, status
 
 from .accounts import make_key, make_user, require_login
 from .calling import calling
@@ -235,19 +235,180 @@ def test_what_was_interrupted_is_a_run_error() -> None:
     assert (events[-1]["code"], bool(events[-1]["message"])) == ("interrupted", True)
 
 
-def test_one_answer_at_a_time(client: httpx.Client, model: ScriptedUpstream) -> None:
-    model.script = [answer("x", gate="held")]
-    session_id = client.post("/conversations").json()["session_id"]
-    with client.stream("POST", PATH, json=run(thread=session_id)) as response:
-        next(response.iter_lines())
-        refusal = client.post(PATH, json=run(thread=session_id))
-        assert (refusal.status_code, refusal.json()["code"]) == (409, "reply_in_progress")
-        model.gate("held").open()
+def test_a_new_run_ends_the_one_that_its_client_left(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """`abortRun()` of a client says nothing to a server."""
+    model.script = [answer("begun, ", "never", gate="stays", gate_at=1), answer("two")]
+    first = run(user("one", "1"))
+    with client.stream("POST", PATH, json=first) as response:
+        next(line for line in response.iter_lines() if "TEXT_MESSAGE_CONTENT" in line)
+    body = run(user("one", "1"), user("two", "2"), thread=first["threadId"])
+    assert text_of(told(client, body)) == "two"
+    assert asked(model) == ["one", "begun, ", "two"]
+    statuses = Generation.objects.order_by("created_at").values_list("status", flat=True)
+    assert list(statuses) == ["stopped", "completed"]
+
+
+# Threads -------------------------------------------------------------------------------------------------------------
+def shown(client: httpx.Client) -> list[str]:
+    """What the branch that is shown says."""
+    session_id = Conversation.objects.get().session_id
+    return [message["content"] for message in client.get(f"/conversations/{session_id}/history").json()["messages"]]
+
+
+@pytest.mark.parametrize("thread", ["a thread", "我的对话", str(uuid.uuid4()), "t" * 128])
+def test_a_client_names_its_threads(client: httpx.Client, model: ScriptedUpstream, thread: str) -> None:
+    model.script = [answer("eins"), answer("zwei")]
+    first = told(client, run(user("one", "1"), thread=thread))
+    said = {"id": str(first[0]["metadata"]["message_id"]), "role": "assistant", "content": "eins"}
+    told(client, run(user("one", "1"), said, user("two", "2"), thread=thread))
+    assert shown(client) == ["one", "eins", "two", "zwei"]
+    assert [event["threadId"] for event in (first[0], first[-1])] == [thread, thread]
+
+
+def test_what_a_client_changed_is_a_branch(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [answer("eins"), answer("zwei"), answer("drei"), answer("vier")]
+    first = told(client, run(user("one", "1"), thread="t"))
+    said = {"id": str(first[0]["metadata"]["message_id"]), "role": "assistant", "content": "eins"}
+    told(client, run(user("one", "1"), said, user("two", "2"), thread="t"))
+    told(client, run(user("one", "1"), said, user("another", "2"), thread="t"))
+    assert shown(client) == ["one", "eins", "another", "drei"]
+    # Without the answers after it the first message is answered once more.
+    told(client, run(user("one", "1"), thread="t"))
+    assert shown(client) == ["one", "vier"]
+    assert Message.objects.filter(client_id="1").count() == 1
+
+
+def test_another_run_for_what_a_client_has_a_part_of_tells_the_rest(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    model.script = [answer("begun, ", "and ended")]
+    first = told(client, run(user("one", "1"), thread="t"))
+    part = {"id": str(first[0]["metadata"]["message_id"]), "role": "assistant", "content": "begun, "}
+    again = told(client, run(user("one", "1"), part, thread="t"))
+    assert (text_of(again), model.calls) == ("and ended", 1)
+
+
+def test_what_failed_is_asked_again_by_another_run(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [answer("half", " of it", cut=1), answer("whole")]
+    body = run(user("one", "1"), thread="t")
+    failed = told(client, body)
+    part = {"id": str(failed[0]["metadata"]["message_id"]), "role": "assistant", "content": "half"}
+    assert told(client, {**body, "messages": [*body["messages"], part]})[-1]["type"] == "RUN_ERROR"
+    assert text_of(told(client, run(user("one", "1"), part, thread="t"))) == "whole"
+
+
+def test_messages_without_names_and_of_one_name_are_taken(client: httpx.Client, model: ScriptedUpstream) -> None:
+    nameless = {"role": "user", "content": "one"}
+    same = {"id": "1", "role": "assistant", "content": "eins"}
+    told(client, run(nameless, same, same, user("two", "1"), thread="t"))
+    assert shown(client)[:4] == ["one", "eins", "eins", "two"]
+
+
+# Tools ---------------------------------------------------------------------------------------------------------------
+WEATHER = {"name": "weather", "description": "The weather.", "parameters": {"type": "object", "properties": {}}}
+ARGUMENTS = '{"city": "北京"}'
+
+
+def asks(*ids: str, text: str = "Let me look.") -> Any:
+    deltas = [delta for index, each in enumerate(ids) for delta in call(index, ARGUMENTS, id=each, name="weather")]
+    return answer(*([text] if text else []), deltas=deltas, finish="tool_calls")
+
+
+def calls_of(events: list[Event]) -> dict[str, str]:
+    """Each call by its id, with its arguments; the events of each come one after the other."""
+    found = {event["toolCallId"]: "" for event in events if event["type"] == "TOOL_CALL_START"}
+    for event in events:
+        if event["type"] == "TOOL_CALL_ARGS":
+            found[event["toolCallId"]] += event["delta"]
+    return found
+
+
+def assistant(events: list[Event]) -> Event:
+    """The message that a client makes of a run."""
+    made = [
+        {"id": key, "type": "function", "function": {"name": "weather", "arguments": arguments}}
+        for key, arguments in calls_of(events).items()
+    ]
+    text = text_of(events)
+    message = {"id": str(events[0]["metadata"]["message_id"]), "role": "assistant", "toolCalls": made}
+    return {**message, "content": text} if text else message
+
+
+def result(key: str, content: str = "sun", **more: Any) -> Event:
+    return {"id": f"result of {key}", "role": "tool", "toolCallId": key, "content": content, **more}
+
+
+def test_a_front_end_runs_the_tools(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one", "two"), answer("Sunny.")]
+    question = user("Weather?", "1")
+    first = told(client, run(question, thread="t", tools=[WEATHER]))
+    assert (text_of(first), calls_of(first)) == ("Let me look.", {"one": ARGUMENTS, "two": ARGUMENTS})
+    (begin, _other) = [event for event in first if event["type"] == "TOOL_CALL_START"]
+    assert (begin["toolCallName"], begin["parentMessageId"]) == ("weather", str(first[0]["metadata"]["message_id"]))
+    assert first[-1]["outcome"] == {"type": "success", "pendingToolCallIds": ["one", "two"]}
+    assert first[-1]["metadata"]["finish_reason"] == "tool_calls"
+    results = [result("one"), result("two", "", error="no such city")]
+    body = run(question, assistant(first), *results, thread="t", tools=[WEATHER])
+    assert text_of(told(client, body)) == "Sunny."
+    sent = model.requests[-1].body
+    assert sent["tools"] == [{"type": "function", "function": WEATHER}]
+    assert [(message["role"], message["content"]) for message in sent["messages"]] == [
+        ("user", "Weather?"),
+        ("assistant", "Let me look."),
+        ("tool", "sun"),
+        ("tool", "no such city"),
+    ]
+    assert text_of(told(client, body)) == "Sunny."
+    assert (model.calls, Conversation.objects.count()) == (2, 1)
+
+
+def test_a_call_that_a_client_has_a_part_of_is_told_to_its_end(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one")]
+    body = run(user("Weather?", "1"), thread="t", tools=[WEATHER])
+    first = told(client, body)
+    for has in (0, 3, len(ARGUMENTS)):
+        part = assistant(first)
+        part["toolCalls"][0]["function"]["arguments"] = ARGUMENTS[:has]
+        again = told(client, {**body, "messages": [*body["messages"], part]})
+        assert (text_of(again), calls_of(again)) == ("", {"one": ARGUMENTS[has:]})
+    assert model.calls == 1
+
+
+def test_a_new_thread_goes_on_with_calls_that_were_made_elsewhere(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    made = {"id": "one", "type": "function", "function": {"name": "weather", "arguments": ARGUMENTS}}
+    thought = {"id": "3", "role": "reasoning", "content": "hm"}
+    calling_it = {"id": "2", "role": "assistant", "toolCalls": [made]}
+    told(client, run(user("Weather?", "1"), calling_it, thought, result("one"), thread="t"))
+    roles = [message["role"] for message in model.requests[-1].body["messages"]]
+    assert roles == ["user", "assistant", "tool"]
+    told(client, run(user("Weather?", "1"), calling_it, result("one"), user("Thanks", "4"), thread="u"))
+    roles = [message["role"] for message in model.requests[-1].body["messages"]]
+    assert roles == ["user", "assistant", "tool", "user"]
+
+
+def test_results_that_nobody_asked_for_are_refused(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one")]
+    first = told(client, run(user("Weather?", "1"), thread="t", tools=[WEATHER]))
+    body = run(user("Weather?", "1"), assistant(first), result("another"), thread="t")
+    assert client.post(PATH, json=body).status_code == 400
+    assert model.calls == 1
 
 
 # Refusals ------------------------------------------------------------------------------------------------------------
 LONG = "x" * 100_001
+TOOL = {"name": "x", "description": "x"}
 BAD: dict[str, tuple[Event, str]] = {
+    "a result of no call": (run({"id": "1", "role": "tool", "content": "x"}), "messages[0].toolCallId"),
+    "a result of nobody": (run({"id": "1", "role": "tool", "toolCallId": "1", "content": "x"}), "messages"),
+    "calls that are none": (run({"id": "1", "role": "assistant", "toolCalls": "x"}), "messages[0].toolCalls"),
+    "a call without a function": (run({"id": "1", "role": "assistant", "toolCalls": [{}]}), "messages[0].toolCalls"),
+    "a tool without a name": (run(tools=[{"description": "x"}]), "tools"),
+    "a tool that is none": (run(tools=["x"]), "tools"),
+    "tools that are none": (run(tools={}), "tools"),
+    "too many tools": (run(tools=[{**TOOL, "name": f"t{number}"} for number in range(129)]), "tools"),
+    "a name of a message that is none": (run({"id": 5, "role": "user", "content": "x"}), "messages[0].id"),
     "no messages": (run(messages=[]), "messages"),
     "messages that are none": (run(messages="hi"), "messages"),
     "a message that is none": (run(messages=["hi"]), "messages[0]"),
