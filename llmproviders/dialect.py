@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from .overlong import answer_limit, asks_for_a_shorter_answer
 from .reasons import Said, said_by
+from .roles import without_system
 
 logger = logging.getLogger("llmproviders")
 
@@ -81,7 +82,7 @@ class Dialect:
         if self.whole:
             said = {name: value for name, value in said.items() if name != "stream_options"} | {"stream": False}
         if self.no_system:
-            said["messages"] = _without_system(said["messages"])
+            said["messages"] = without_system(said["messages"])
         return said
 
 
@@ -229,17 +230,3 @@ def _range(reason: str, value: Any) -> tuple[float, float] | None:
 
 def _names(name: str, text: str) -> bool:
     return re.search(rf"(?<![A-Za-z_]){re.escape(name)}(?![A-Za-z_])", text) is not None
-
-
-def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put what the system prompt says before the first user's message."""
-    system = [message["content"] for message in messages if message["role"] == "system"]
-    others = [message for message in messages if message["role"] != "system"]
-    if not system or not others:
-        return messages
-    said = others[0]["content"]
-    if isinstance(said, list):  # parts
-        first = {**others[0], "content": [*({"type": "text", "text": text} for text in system), *said]}
-    else:
-        first = {**others[0], "content": "\n\n".join([*system, said or ""])}
-    return [first, *others[1:]]
