@@ -129,9 +129,20 @@ memory = Memory()
 class Wish:
     """What one call asks for, changed by refusals: each change at most once, and not too many."""
 
-    def __init__(self, key: Key, body: Body, *, fixed: Collection[str] = ()) -> None:
-        """``fixed`` names what whoever asks has chosen: it is not left out or bounded for them, nor for others."""
+    def __init__(
+        self,
+        key: Key,
+        body: Body,
+        *,
+        fixed: Collection[str] = (),
+        told: Callable[[Dialect], None] | None = None,
+    ) -> None:
+        """``fixed`` names what whoever asks has chosen: it is not left out or bounded for them, nor for others.
+
+        ``told`` is called with how it was asked, when that was accepted.
+        """
         self._key = key
+        self._told = told
         self._asked = body
         self._fixed = fixed
         self._dialect = memory.recall(key)
@@ -152,6 +163,8 @@ class Wish:
 
     def accepted(self) -> None:
         """Remember for later calls what made this one acceptable."""
+        if self._told:
+            self._told(self._dialect)
         if len(self._changes) == self._kept:
             return
         self._kept = len(self._changes)

@@ -79,7 +79,7 @@ async def asked(
     url = url_of(check_callable(endpoint.api_url, policy))
     key = read_key(endpoint.api_key, policy)
     with Deadline(conf.get().TOTAL_TIMEOUT) as deadline:
-        wish = Wish((url, body["model"], key), body, fixed=fixed)
+        wish = Wish((url, body["model"], key), body, fixed=fixed, told=provider.accepted)
         call = _Call(url, key, policy, wish, deadline, provider.turn, reader=reader, headers=headers(key))
         first, deltas = await with_retries(call.attempt, deadline, provider.loading)
         async with aclosing(deltas):
