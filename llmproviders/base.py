@@ -45,6 +45,8 @@ class Provider(ABC):
     loading: Callable[[], None] = staticmethod(nobody_cares)
     # Called with how the request was put when the server took it: for whoever finds out what it wants.
     accepted: Callable[[Dialect], None] = staticmethod(nobody_learns)
+    # Called where an answer began within a thought that nobody had opened, and that was not known of the model.
+    unopened: Callable[[], None] = staticmethod(nobody_cares)
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint

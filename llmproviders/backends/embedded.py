@@ -90,7 +90,8 @@ class Embedded(Provider):
     async def _asked(self, address: local.Address, request: CompletionRequest) -> AsyncGenerator[Delta, None]:
         endpoint = replace(self.endpoint, api_url=address.api_url, api_key=address.api_key, set_by="program")
         server = OpenAICompatible(endpoint)
-        server.turn, server.loading, server.accepted = self.turn, self.loading, self.accepted
+        server.turn, server.loading = self.turn, self.loading
+        server.accepted, server.unopened = self.accepted, self.unopened
         async with aclosing(server.stream(request)) as deltas:
             async for delta in deltas:
                 # llama.cpp calls its model by the path of the file.

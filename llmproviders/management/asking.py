@@ -6,7 +6,6 @@ import base64
 import re
 import struct
 import zlib
-from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +22,6 @@ from llmproviders.types import (
     Endpoint,
     Image,
     ReasoningDelta,
-    ThoughtSoFar,
     Tool,
     ToolCallDelta,
 )
@@ -81,10 +79,14 @@ MADE_TO_CALL = replace(CALLED, params=FORCED)
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a question; ``dialect`` is how it was put when it was taken."""
+    """What came of a question; ``dialect`` is how it was put when it was taken.
+
+    ``unopened``: the answer began within a thought that nobody had opened.
+    """
 
     deltas: list[Delta] = field(default_factory=list)
     dialect: Dialect = field(default_factory=Dialect)
+    unopened: bool = False
     error: ProviderError | None = None
 
     @property
@@ -113,13 +115,13 @@ class Outcome:
     @property
     def reasoned(self) -> bool:
         usage = self.finished.usage if self.finished else None
-        thought = any(isinstance(delta, ReasoningDelta | ThoughtSoFar) for delta in self.deltas)
+        thought = self.unopened or any(isinstance(delta, ReasoningDelta) for delta in self.deltas)
         return thought or bool(usage and usage.reasoning_tokens)
 
     @property
     def began_within_a_thought(self) -> bool | None:
         """Whether the answer was a thought up to its first tag; None where it may have ended before that."""
-        if any(isinstance(delta, ThoughtSoFar) for delta in self.deltas):
+        if self.unopened:
             return True
         ended = self.finished is not None and self.finished.finish_reason != "length"
         answered = any(isinstance(delta, ContentDelta) for delta in self.deltas)
@@ -137,7 +139,14 @@ async def ask(endpoint: Endpoint, request: CompletionRequest) -> Outcome:
     """Make a call; whatever the provider says is wrong is part of the outcome. Raises ``UnknownModelType``."""
     outcome = Outcome()
     provider = get_provider(endpoint)
-    provider.accepted = _noted(outcome)
+
+    def accepted(dialect: Dialect) -> None:
+        outcome.dialect = dialect
+
+    def unopened() -> None:
+        outcome.unopened = True
+
+    provider.accepted, provider.unopened = accepted, unopened
     try:
         async with aclosing(provider.stream(request)) as deltas:  # type: ignore[type-var]
             async for delta in deltas:
@@ -145,10 +154,3 @@ async def ask(endpoint: Endpoint, request: CompletionRequest) -> Outcome:
     except ProviderError as error:
         outcome.error = error
     return outcome
-
-
-def _noted(outcome: Outcome) -> Callable[[Dialect], None]:
-    def note(dialect: Dialect) -> None:
-        outcome.dialect = dialect
-
-    return note
