@@ -148,7 +148,8 @@ class PresetAdmin(KeyAdmin):
     @admin.display(description=gettext_lazy("can"))
     def can(self, preset: Preset) -> str:
         """What it is known to be able to do."""
-        words = {_("images"): preset.takes_images, _("tools"): preset.takes_tools, _("reasoning"): preset.reasons}
+        reasons = preset.reasons or preset.thinks_first
+        words = {_("images"): preset.takes_images, _("tools"): preset.takes_tools, _("reasoning"): reasons}
         return ", ".join(word for word, known in words.items() if known)
 
     @admin.display(description=gettext_lazy("host"), ordering="api_url")

@@ -17,7 +17,7 @@ FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 # What is said otherwise, or is not for those who ask: no extra fields.
 OUR_FIELDS = frozenset({
     "model", "messages", "system", "stream", "stream_options", "tools", "functions", "n", "best_of", "temperature",
-    "max_tokens", "max_completion_tokens",
+    "max_tokens", "max_completion_tokens", "stop", "tool_choice", "parallel_tool_calls",
 })  # fmt: skip
 
 

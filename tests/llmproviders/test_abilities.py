@@ -77,6 +77,7 @@ def test_the_embedded_server_is_known_to_take_no_images() -> None:
         "top_k,min_p",
         "messages",
         "top_k stream",
+        "tool_choice",
         "a" * 65,
         " ".join(f"f{number}" for number in range(MAX_EXTRA_FIELDS + 1)),
     ],
