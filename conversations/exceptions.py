@@ -12,6 +12,8 @@ People and programs see each as `application/problem+json` (RFC 9457).
     │   ├── UnknownModel      400  unknown_model_type
     │   │   └── UnreadableKey  400  unknown_model_type
     │   ├── PromptTooLong     400  context_length
+    │   ├── ImagesNotSupported  400  images_not_supported
+    │   ├── ToolsNotSupported  400  tools_not_supported
     │   ├── InvalidPosition   400  invalid_position
     │   └── InvalidCursor     400  invalid_cursor
     ├── ReplyInProgress       409  reply_in_progress
@@ -108,6 +110,16 @@ class UnreadableKey(UnknownModel):
 class PromptTooLong(InvalidRequest):
     code = "context_length"
     detail = _("The message and the system prompt do not fit into the model's context window; shorten them.")
+
+
+class ImagesNotSupported(InvalidRequest):
+    code = "images_not_supported"
+    detail = _("This model takes no images.")
+
+
+class ToolsNotSupported(InvalidRequest):
+    code = "tools_not_supported"
+    detail = _("This model takes no tools.")
 
 
 class InvalidPosition(InvalidRequest):

@@ -55,6 +55,7 @@ PROVIDER_LAYERS: list[tuple[str, list[str]]] = [
             "llmproviders.key_admin",
             "llmproviders.management",
             "llmproviders.models",
+            "llmproviders.validators",
         ],
     ),
     ("wire formats", ["llmproviders.backends"]),

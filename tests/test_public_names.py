@@ -25,6 +25,8 @@ REFUSALS = {
     "UnknownModel": (400, "unknown_model_type"),
     "UnreadableKey": (400, "unknown_model_type"),
     "PromptTooLong": (400, "context_length"),
+    "ImagesNotSupported": (400, "images_not_supported"),
+    "ToolsNotSupported": (400, "tools_not_supported"),
     "InvalidPosition": (400, "invalid_position"),
     "InvalidCursor": (400, "invalid_cursor"),
     "ReplyInProgress": (409, "reply_in_progress"),
