@@ -17,7 +17,7 @@ from ..database import db
 from ..engine import completions, engines, prompts
 from ..engine.completions import CUSTOM, CompletionRequest, Endpoint
 from ..engine.relays import RelayPlan
-from ..exceptions import ImagesNotSupported, InvalidRequest, NotFound, ToolsNotSupported, UnknownModel
+from ..exceptions import InvalidRequest, NotFound, UnknownModel
 from ..limits import budgets, relays
 from ..limits.relays import Begun
 from ..models import UserConfig
@@ -75,7 +75,9 @@ def begin_relay(
     """
     authorize(caller, Action.CHAT)
     endpoint = _endpoint(caller, model)
-    check_abilities(endpoint, request, messages_field=messages_field)
+    completions.check_abilities(
+        endpoint, request, images=messages_field, tools="tools" if request.tools else messages_field
+    )
     fallbacks = [other for other in completions.fallbacks_of(endpoint) if request.lacking(other) is None]
     request = _with_extra_of(request, [endpoint, *fallbacks])
     account = budgets.account_of(caller)
@@ -91,16 +93,6 @@ def begin_relay(
             begun=begun(endpoint),
         )
     return RelayPlan(relay_id, endpoint, request, fallbacks, partial(_switched, relay_id, begun))
-
-
-def check_abilities(endpoint: Endpoint, request: CompletionRequest, *, messages_field: str = "messages") -> None:
-    """Raise ``ImagesNotSupported`` or ``ToolsNotSupported`` for what the model is known not to take."""
-    reason = _("Leave them out, or choose another model.")
-    lacking = request.lacking(endpoint)
-    if lacking == "images":
-        raise ImagesNotSupported(errors={messages_field: [reason]})
-    if lacking == "tools":
-        raise ToolsNotSupported(errors={"tools" if request.tools else messages_field: [reason]})
 
 
 def _with_extra_of(request: CompletionRequest, endpoints: Sequence[Endpoint]) -> CompletionRequest:

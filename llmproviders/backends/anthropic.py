@@ -73,6 +73,9 @@ def request_body(endpoint: Endpoint, request: CompletionRequest) -> dict[str, An
         _tell(body, system, takes_system=endpoint.takes_system)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
+    elif names := dict.fromkeys(call.name for message in request.messages for call in message.tool_calls):
+        # Calls that were made before are refused without any tools: these are not to be called again.
+        body |= {"tools": [_tool(Tool(name)) for name in names], "tool_choice": dict(_CHOICES["none"])}
     for name, value in endpoint.parameters.items():
         if value is None:
             body.pop(name, None)
