@@ -1,8 +1,9 @@
 """All HTTP calls of the app: ``path("", include("conversations.urls"))``."""
 
+from .aisdk import urls as aisdk
 from .openai import urls as openai
 from .rest import urls as rest
 
 app_name = "conversations"
-urlpatterns = [*rest.urlpatterns, *openai.urlpatterns]
+urlpatterns = [*rest.urlpatterns, *openai.urlpatterns, *aisdk.urlpatterns]
 __all__ = ["app_name", "urlpatterns"]

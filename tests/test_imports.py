@@ -25,6 +25,7 @@ LAYERS: list[tuple[str, list[str]]] = [
     (
         "doors",
         [
+            "conversations.aisdk",
             "conversations.openai",
             "conversations.pages",
             "conversations.rest",

@@ -340,7 +340,7 @@ ENDLESS = {"events"}
 def api_answers(world: World) -> None:
     """GET every path, with every value that its parameters can have."""
     columns = {"session_id": "message__conversation__session_id", "generation_id": "pk", "message_id": "message_id"}
-    columns["response_id"] = columns["generation_id"]
+    columns["response_id"], columns["chat_id"] = columns["generation_id"], columns["session_id"]
     values = {name: set(map(str, Generation.objects.values_list(path, flat=True))) for name, path in columns.items()}
     values["key_id"] = set(map(str, ApiKey.objects.values_list("pk", flat=True)))
     values |= {"model": {"default"}, "rest": {"completions"}}

@@ -1,7 +1,14 @@
 """Conversations, their messages, the bookkeeping that makes an answer durable, and what people may do."""
 
 from .api_keys import ApiKey, Scope
-from .conversations import MODEL_NAME_LENGTH, MODEL_TYPE_LENGTH, TITLE_LENGTH, Conversation, Message
+from .conversations import (
+    CLIENT_ID_LENGTH,
+    MODEL_NAME_LENGTH,
+    MODEL_TYPE_LENGTH,
+    TITLE_LENGTH,
+    Conversation,
+    Message,
+)
 from .generations import (
     BILLION,
     CALL_LENGTH,
@@ -27,6 +34,7 @@ __all__ = [
     "API_URL_LENGTH",
     "BILLION",
     "CALL_LENGTH",
+    "CLIENT_ID_LENGTH",
     "ERROR_MESSAGE_LENGTH",
     "FEEDBACK_LENGTH",
     "FINISH_REASON_LENGTH",

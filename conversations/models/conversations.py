@@ -8,12 +8,16 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from llmproviders.fields import ExactCharField
+
 from .owned import Owned
 from .querysets import ConversationQuerySet, MessageQuerySet
 
 MODEL_TYPE_LENGTH = 64
 MODEL_NAME_LENGTH = 255
 TITLE_LENGTH = 200
+# Of what a client calls a conversation or a message.
+CLIENT_ID_LENGTH = 128
 
 
 class Conversation(Owned):
@@ -26,6 +30,13 @@ class Conversation(Owned):
         PERSON = "person", _("a person")
 
     session_id = models.UUIDField(_("session id"), unique=True, default=uuid.uuid4, editable=False)
+    client_id = ExactCharField(
+        _("client's id"),
+        max_length=CLIENT_ID_LENGTH,
+        null=True,
+        editable=False,
+        help_text=_("What the client that began it calls it; one of its owner's has it."),
+    )
     title = models.CharField(_("title"), max_length=TITLE_LENGTH, blank=True, default="")
     title_source = models.CharField(
         _("named by"), max_length=16, choices=TitleSource, blank=True, default=TitleSource.NONE
@@ -69,6 +80,9 @@ class Conversation(Owned):
     class Meta:
         verbose_name = _("conversation")
         verbose_name_plural = _("conversations")
+        constraints = [
+            models.UniqueConstraint(fields=["user_identifier", "client_id"], name="conversation_client_id"),
+        ]
         indexes = [
             models.Index(fields=["user_identifier", "is_archived", "-updated_at", "-id"], name="conv_owner_activity"),
             models.Index(fields=["is_archived", "-updated_at", "-id"], name="conv_activity"),
@@ -100,6 +114,13 @@ class Message(models.Model):
         db_index=False,  # `message_children` begins with it
         related_name="children",
     )
+    client_id = ExactCharField(
+        _("client's id"),
+        max_length=CLIENT_ID_LENGTH,
+        null=True,
+        editable=False,
+        help_text=_("What the client that sent it calls it; one of its conversation has it."),
+    )
     role = models.CharField(_("role"), max_length=16, choices=Role)
     content = models.TextField(_("content"), blank=True, default="")
     reasoning = models.TextField(_("reasoning"), blank=True, default="")
@@ -123,6 +144,9 @@ class Message(models.Model):
     class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
+        constraints = [
+            models.UniqueConstraint(fields=["conversation", "client_id"], name="message_client_id"),
+        ]
         # The conversation is for those without a parent.
         indexes = [models.Index(fields=["parent", "conversation"], name="message_children")]
 

@@ -4,6 +4,7 @@ from ..engine.producer import ReplyOptions
 from ..models import ToolResult
 from .beginnings import MOST_SAID, Beginning, Said, by_model, by_tools, by_user
 from .branches import ACTIVE_LEAF, branch, history, list_messages
+from .client_chats import ClientChat, answer_chat, find_chat, running_answer
 from .conversations import (
     check_model_type,
     create_conversation,
@@ -19,17 +20,20 @@ from .deletion import delete_message, running_below
 from .generations import StoredAnswer, get_answer, get_generation, messages_named, stop_generation
 from .idempotency import IDEMPOTENCY_KEY, Idempotency, find_reply
 from .replies import regenerate, start_reply
+from .turns import turn_before
 
 __all__ = [
     "ACTIVE_LEAF",
     "IDEMPOTENCY_KEY",
     "MOST_SAID",
     "Beginning",
+    "ClientChat",
     "Idempotency",
     "ReplyOptions",
     "Said",
     "StoredAnswer",
     "ToolResult",
+    "answer_chat",
     "branch",
     "by_model",
     "by_tools",
@@ -38,6 +42,7 @@ __all__ = [
     "create_conversation",
     "delete_conversation",
     "delete_message",
+    "find_chat",
     "find_reply",
     "get_answer",
     "get_conversation",
@@ -48,10 +53,12 @@ __all__ = [
     "messages_named",
     "regenerate",
     "restore_conversation",
+    "running_answer",
     "running_below",
     "running_generation",
     "select_branch",
     "start_reply",
     "stop_generation",
+    "turn_before",
     "update_conversation",
 ]

@@ -22,13 +22,17 @@ _messages = Insert(Message)
 
 
 class Said(NamedTuple):
-    """A message; ``role`` is one of ``Message.Role``, ``parts`` are those of ``models.parts``."""
+    """A message; ``role`` is one of ``Message.Role``, ``parts`` are those of ``models.parts``.
+
+    ``client_id`` is what a client calls it.
+    """
 
     role: str
     content: str
     parts: list[Part] | None = None
     arguments: str | None = None
     reasoning: str = ""
+    client_id: str | None = None
 
 
 def by_user(text: str, attachment_ids: Sequence[uuid.UUID] = ()) -> Said:
@@ -43,16 +47,24 @@ def by_tools(results: Sequence[ToolResult]) -> Said:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What stands before a message: at most ``MOST_SAID`` messages. ``system_prompt`` None leaves what there is."""
+    """What stands before a message: at most ``MOST_SAID`` messages. ``system_prompt`` None leaves what there is.
+
+    ``client_id`` is what a client calls a new conversation.
+    """
 
     system_prompt: str | None = None
     said: Sequence[Said] = ()
+    client_id: str | None = None
 
 
 def create_with(beginning: Beginning, *, caller: Caller, temporary: bool) -> Conversation:
     """Create a conversation that begins so, in the transaction that goes on with it; its leaf is not stored yet."""
-    prompt = beginning.system_prompt or ""
-    conversation = create_conversation(caller=caller, system_prompt=prompt, temporary=temporary)
+    conversation = create_conversation(
+        caller=caller,
+        system_prompt=beginning.system_prompt or "",
+        temporary=temporary,
+        client_id=beginning.client_id,
+    )
     add(beginning.said, conversation)
     return conversation
 

@@ -25,11 +25,18 @@ _conversations = Insert(Conversation)
 
 
 def create_conversation(
-    *, caller: Caller, title: str = "", system_prompt: str = "", model_type: str = "", temporary: bool = False
+    *,
+    caller: Caller,
+    title: str = "",
+    system_prompt: str = "",
+    model_type: str = "",
+    temporary: bool = False,
+    client_id: str | None = None,
 ) -> Conversation:
     """Create an empty conversation of ``caller``; theirs are pruned beside. Raises ``UnknownModel``.
 
-    A temporary one is never listed, found or named, and deleted a set time after its last activity.
+    A temporary one is never listed, found or named, and deleted a set time after its last activity. One of the owner's
+    has a ``client_id``: ``IntegrityError``, unless that one is deleted and may be brought back, which gives it up.
     """
     authorize(caller, Action.CREATE)
     if model_type:
@@ -44,6 +51,7 @@ def create_conversation(
             model_type=model_type,
             is_temporary=temporary,
             expires_at=expiry.of_temporary() if temporary else None,
+            client_id=client_id,
         )
     engines.prune_from_job(conversation.user_identifier)
     tell_change(conversation)
@@ -52,6 +60,9 @@ def create_conversation(
 
 @replayed
 def _create(**values: Any) -> Conversation:
+    if values["client_id"] is not None:
+        named = Conversation.objects.filter(user_identifier=values["user_identifier"], client_id=values["client_id"])
+        named.filter(is_hidden=True).update(client_id=None)
     return _conversations.create(**values)
 
 

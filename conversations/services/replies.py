@@ -34,6 +34,7 @@ from . import branches, titles
 from .asking import Prompt, prepared
 from .beginnings import Beginning, Said, add, by_tools, by_user, create_with, go_on_with
 from .branches import ACTIVE_LEAF, Parent
+from .client_names import MessageName, taken
 from .deletion import while_account_lasts
 from .idempotency import Idempotency, stored_reply
 from .titles import Naming
@@ -65,13 +66,15 @@ def start_reply(
     temporary: bool = False,
     beginning: Beginning | None = None,
     idempotency: Idempotency | None = None,
+    name: MessageName | None = None,
 ) -> AnswerIds:
     """Store a user's message and begin its answer, in one transaction: what this returns is stored.
 
     Instead of a message it takes ``tool_results``, of calls that the answer before asked for: the model goes on.
     Without ``session_id`` a conversation is created, perhaps a ``temporary`` one, perhaps with a ``beginning``. It
     goes on from ``parent_id``, an answer (None: the root), and the new branch is the one that is shown. With
-    ``idempotency``, a request that was stored before returns its answer again, whatever became of it. Raises
+    ``idempotency``, a request that was stored before returns its answer again, whatever became of it; with a ``name``
+    that another message has, that one was quicker, which is ``ReplyInProgress``. Raises
     ``NotFound``, ``InvalidRequest``, ``ReplyInProgress``, ``UnknownModel``, ``PromptTooLong``, ``TooManyAnswers``,
     ``IdempotencyMismatch``, ``BudgetExhausted``, ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
     """
@@ -86,7 +89,7 @@ def start_reply(
         with while_account_lasts(caller):
             where = (session_id, parent_id, user_id)
             said = by_tools(tool_results) if tool_results else by_user(message)
-            chat = _Chat(said, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency)
+            chat = _Chat(said, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency, name)
             return _start(caller, chat, account)
     except (IntegrityError, ReplyInProgress, TooManyAnswers, BudgetExhausted) as error:
         # Another was quicker: with the same key, or in the same conversation, or with what was left.
@@ -109,6 +112,7 @@ class _Chat:
     temporary: bool
     beginning: Beginning
     idempotency: Idempotency | None
+    name: MessageName | None
 
 
 @replayed
@@ -126,7 +130,7 @@ def _start(caller: Caller, chat: _Chat, account: Account) -> AnswerIds:
     if said.role == Message.Role.TOOL:
         _check_results(conversation, said)
     endpoint, request, prompt = prepared(conversation, said, leaf_id, _label(caller, chat.user_id), chat.options)
-    add([said], conversation)
+    add([said._replace(client_id=taken(chat.name, conversation))], conversation)
     question_id, conversation.message_count = conversation.active_leaf_id, conversation.message_count + 1
     assert question_id is not None, "the message was just stored"
     naming = titles.name(conversation, said.content, endpoint) if said.role == Message.Role.USER else None

@@ -45,3 +45,16 @@ def error_from(error: Exception) -> HttpResponse:
         return problem_from(error)
     seconds = None if error.retry_after is None else round(error.retry_after)
     return failure(error.code, error.message, seconds, status=502)
+
+
+def sentence_of(problem: dict[str, Any]) -> str:
+    """Return what a problem says in one line, with the first field that is wrong and why."""
+    fields = problem.get("errors") or {}
+    field = next(iter(fields), None)
+    return str(problem["detail"] if field is None else f"{problem['detail']} {field}: {_first(fields[field])}")
+
+
+def _first(value: Any) -> str:
+    while isinstance(value, list | dict) and value:
+        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
+    return str(value)

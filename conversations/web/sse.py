@@ -66,10 +66,13 @@ def data_of(value: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class EventEncoding:
-    """How a door writes an answer as events: what goes out first, and each event of a generation."""
+    """How a door writes an answer as events: what goes out first, each event of a generation, and what ends a stream
+    that is refused.
+    """
 
     opening: bytes
     encode: Callable[[Event, str], bytes]
+    closing: bytes = b""
 
 
 OURS = EventEncoding(RETRY, encode)
@@ -94,7 +97,7 @@ async def encoded(reader: Reader, watch: CredentialWatch, encoding: EventEncodin
             try:
                 await watch.check()
             except NotAuthenticated as refusal:
-                yield encode(ErrorEvent(position, refusal.code, str(refusal), None), generation_id)
+                yield encode(ErrorEvent(position, refusal.code, str(refusal), None), generation_id) + encoding.closing
                 return
 
 

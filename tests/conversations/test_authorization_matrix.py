@@ -91,6 +91,13 @@ def complete(model: str = "default", **more: Any) -> Callable[[Belongings], dict
     return lambda _rows: {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
 
 
+def ui_chat(name: str) -> dict[str, Any]:
+    return {"id": name, "messages": [{"role": "user", "parts": [{"type": "text", "text": "hi"}]}]}
+
+
+AGAIN = {"trigger": "regenerate-message"}
+
+
 # By route and method: HEAD is as GET, OPTIONS answers whoever is somebody, what is not listed has to be a 405.
 CALLS: dict[str, dict[str, list[Call]]] = {
     "conversations": {
@@ -153,6 +160,16 @@ CALLS: dict[str, dict[str, list[Call]]] = {
             Call(Scope.CHAT, mine=True, body=say_there(), headers={"Idempotency-Key": "key-{generation_id}"}),
         ]
     },
+    "api/chat": {
+        "POST": [
+            Call(Scope.CHAT, body=lambda _rows: ui_chat("a name")),
+            # Another's is not there: it is a name like any other.
+            Call(Scope.CHAT, body=lambda rows: ui_chat(str(rows.session_id))),
+            Call(Scope.CHAT, 404, body=lambda _rows: {**ui_chat("none"), "messages": [], **AGAIN}),
+        ]
+    },
+    "api/chat/<path:chat_id>/messages": {"GET": [Call(Scope.READ)]},
+    "api/chat/<path:chat_id>/stream": {"GET": [Call(Scope.READ, 204)]},
     "api/config": {
         "GET": [Call(Scope.CONFIG)],
         "POST": [Call(Scope.CONFIG, body=lambda _rows: {"model_type": "default", "max_tokens": 77})],
@@ -210,6 +227,8 @@ PAGES = {"", "accounts", "accounts/password", "accounts/password/done", "account
 OTHERS = {"admin", "redoc", "accounts/login", "accounts/logout", "v1", "v1/<path:rest>", "(anything else)"}
 # What stands in a path and is nobody's.
 ANYBODYS = {"<str:model>": "default"}
+# What stands in a path and is one of its owner's, by what it is called there.
+NAMED = {"response_id": "generation_id", "path:chat_id": "str:session_id"}
 
 
 @dataclass(frozen=True)
@@ -303,7 +322,9 @@ def test_every_route_is_in_the_table() -> None:
 
 
 def path_of(route: str, rows: Belongings) -> str:
-    path = "/" + route.replace("response_id", "generation_id")
+    path = "/" + route
+    for name, value in NAMED.items():
+        path = path.replace(name, value)
     for name, value in vars(rows).items():
         path = path.replace(f"<str:{name}>", str(value)).replace(f"<int:{name}>", str(value))
     for name, value in ANYBODYS.items():
@@ -329,6 +350,8 @@ def send(client: httpx.Client, route: str, method: str, call: Call, who: Headers
 def code_of(response: httpx.Response) -> str:
     if response.request.url.path.startswith("/v1/") and response.status_code >= 400 and response.content:
         return str(response.json()["error"]["code"])
+    if "X-Error-Code" in response.headers:
+        return response.headers["X-Error-Code"]
     if response.headers.get("Content-Type") != "application/problem+json" or not response.content:
         return ""
     return str(response.json()["code"])

@@ -113,6 +113,16 @@ def test_idempotency_keys_that_both_used_stay_with_the_account(kim: User) -> Non
     assert keys == {own.pk: ("both", "0"), clashing.pk: (None, ""), free.pk: ("mine", "0"), without.pk: (None, "")}
 
 
+def test_clients_names_that_both_have_stay_with_the_account(kim: User) -> None:
+    account = {"user_identifier": f"user:{kim.pk}", "owner": kim}
+    own = Conversation.objects.create(client_id="both", **account)
+    clashing, free = (Conversation.objects.create(user_identifier="me", client_id=name) for name in ("both", "mine"))
+    _out, err = claim("me")
+    assert "have themselves were dropped: 1" in err
+    names = dict(Conversation.objects.filter(**account).values_list("pk", "client_id"))
+    assert names == {own.pk: "both", clashing.pk: None, free.pk: "mine"}
+
+
 def test_many_keys_are_compared(kim: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("conversations.management.commands.claim_conversations.BATCH", 2)
     for number in range(5):

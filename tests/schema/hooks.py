@@ -51,6 +51,8 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.path_parameters.update({name: "default" for name in case.path_parameters})
         if case.body:
             case.body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+    elif case.operation.path == "/api/chat":
+        case.body = {"id": "chat", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
     elif case.operation.path.startswith("/api/config/"):
         case.body = {"custom_api_url": UPSTREAM, "custom_model": "scripted"}
     elif case.operation.path == "/search":

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -33,6 +33,7 @@ class Claim:
     configs: int = 0
     config_left: bool = False
     keys_dropped: int = 0
+    names_dropped: int = 0
     owned: int = 0
 
 
@@ -76,6 +77,11 @@ class Command(BaseCommand):
             self._note(
                 _("idempotency keys that the account has used itself were dropped: %(keys_dropped)d") % asdict(claim)
             )
+        if claim.names_dropped:
+            self._note(
+                _("clients' ids that conversations of the account have themselves were dropped: %(names_dropped)d")
+                % asdict(claim)
+            )
         keep = conf.get().KEEP_LATEST
         if claim.owned > keep:
             self._note(
@@ -97,7 +103,10 @@ def _move_or_try(identifier: str, account: Any, *, dry_run: bool) -> Claim:
 def move(identifier: str, account: Any) -> Claim:
     """Move everything of ``identifier`` to ``account``; to be called in a transaction."""
     whose = {"owner": account, "user_identifier": identifier_of(account)}
-    claim = Claim(keys_dropped=_drop_clashing_keys(identifier, whose["user_identifier"]))
+    claim = Claim(
+        keys_dropped=_drop_clashing_keys(identifier, whose["user_identifier"]),
+        names_dropped=_drop_clashing_names(identifier, whose["user_identifier"]),
+    )
     claim.generations = Generation.objects.filter(user_identifier=identifier).update(**whose)
     moved = Conversation.objects.filter(user_identifier=identifier)
     claim.conversations = moved.update(**whose, changed_at=timezone.now())
@@ -123,12 +132,24 @@ def _move_usage(identifier: str, own_identifier: str) -> None:
 
 def _drop_clashing_keys(identifier: str, own_identifier: str) -> int:
     """Free the idempotency keys that both have used: an account has each once."""
-    used = Generation.objects.filter(user_identifier=identifier).exclude(idempotency_key=None)
+    freed = {"idempotency_key": None, "idempotency_hash": ""}
+    return _drop_clashing(Generation.objects.all(), "idempotency_key", freed, identifier, own_identifier)
+
+
+def _drop_clashing_names(identifier: str, own_identifier: str) -> int:
+    """Free the names that clients gave to conversations of both: an account has each once."""
+    return _drop_clashing(Conversation.objects.all(), "client_id", {"client_id": None}, identifier, own_identifier)
+
+
+def _drop_clashing(
+    rows: QuerySet[Any], column: str, freed: dict[str, Any], identifier: str, own_identifier: str
+) -> int:
+    """Let the rows that are moved be as ``freed`` where the account has one with the same value of ``column``."""
+    used = rows.filter(user_identifier=identifier).exclude(**{column: None})
     dropped = 0
-    keys = list(used.values_list("idempotency_key", flat=True))
-    for first in range(0, len(keys), BATCH):
-        batch = keys[first : first + BATCH]
-        own = Generation.objects.filter(user_identifier=own_identifier, idempotency_key__in=batch)
-        clashing = used.filter(idempotency_key__in=list(own.values_list("idempotency_key", flat=True)))
-        dropped += clashing.update(idempotency_key=None, idempotency_hash="")
+    values = list(used.values_list(column, flat=True))
+    for first in range(0, len(values), BATCH):
+        batch = {f"{column}__in": values[first : first + BATCH]}
+        own = rows.filter(user_identifier=own_identifier, **batch).values_list(column, flat=True)
+        dropped += used.filter(**{f"{column}__in": list(own)}).update(**freed)
     return dropped

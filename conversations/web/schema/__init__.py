@@ -8,16 +8,18 @@ from django.conf import settings
 from django.urls import get_script_prefix
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
-from .components import COMPONENTS, EVENTS, FEED, Schema
+from .components import COMPONENTS, EVENTS, FEED, UI_EVENTS, Schema
 from .links import add_headers_and_links
 from .operations import TAGS, ApiSchema, summary_of
 
-__all__ = ["EVENTS", "FEED", "ApiSchema", "CallerScheme", "complete"]
+__all__ = ["EVENTS", "FEED", "UI_EVENTS", "ApiSchema", "CallerScheme", "complete"]
 
 PROBLEM_STATUSES = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 502, 503, 504)
 SHARED_RESPONSES = {401: "Unauthorized", 429: "TryLater", 503: "TryLater"}
 # Where errors look as in OpenAI's API, but for bodies that are too large: those are refused before it is known whose.
 OPENAI_PATHS, BODY_TOO_LARGE = "/v1/", 413
+# Where they are plain text.
+TEXT_PATHS = "/api/chat"
 OPTIONAL = {
     "ConversationDeleted": frozenset({"restorable_until"}),
     "Reply": frozenset({"tool_calls"}),
@@ -63,8 +65,8 @@ def complete(result: Schema, generator: Any, request: Any, public: bool) -> Sche
         for operation in operations.values():
             for status in PROBLEM_STATUSES:
                 shared = SHARED_RESPONSES.get(status, "Problem")
-                if OPENAI_PATHS in path and status != BODY_TOO_LARGE:
-                    shared = f"OpenAI{shared}"
+                if status != BODY_TOO_LARGE:
+                    shared = f"{_form_of_errors(path)}{shared}"
                 operation["responses"].setdefault(str(status), {"$ref": f"#/components/responses/{shared}"})
     add_headers_and_links(result)
     # Relative to where the document is served, so that it holds under any name and path prefix.
@@ -72,6 +74,11 @@ def complete(result: Schema, generator: Any, request: Any, public: bool) -> Sche
     used = {tag for operations in result["paths"].values() for call in operations.values() for tag in call["tags"]}
     result.setdefault("tags", [{"name": tag, "description": TAGS[tag]} for tag in TAGS if tag in used])
     return result
+
+
+def _form_of_errors(path: str) -> str:
+    """Return what the names of a path's errors begin with."""
+    return "OpenAI" if OPENAI_PATHS in path else "Text" if path.startswith(TEXT_PATHS) else ""
 
 
 def _say_what_always_comes(schemas: Schema) -> None:
@@ -103,6 +110,10 @@ def _with_content(error: Schema, media_type: str, shape: str) -> Schema:
 
 PROBLEM_RESPONSES = {
     **{name: _with_content(error, "application/problem+json", "Problem") for name, error in ERRORS.items()},
+    **{
+        f"Text{name}": {**error, "content": {"text/plain": {"schema": {"type": "string"}}}}
+        for name, error in ERRORS.items()
+    },
     **{f"OpenAI{name}": _with_content(error, "application/json", "OpenAIError") for name, error in ERRORS.items()},
 }
 

@@ -119,6 +119,55 @@ FEED_DATA: dict[str, Schema] = {
         "required": ["event", "change", "session_id", "generation_id", "message_id"],
     },
 }
+UI_EVENTS = reference("UIStreamEvent")
+# The AI SDK's own parts of a message: what comes, of all that there are.
+UI_PARTS: dict[str, Schema] = {
+    "UIPart": {
+        "type": "object",
+        "description": "A part of a message, as the AI SDK's UI message stream has it.",
+        "properties": {
+            "type": {
+                "type": "string",
+                "enum": [
+                    "start",
+                    "start-step",
+                    "reasoning-start",
+                    "reasoning-delta",
+                    "reasoning-end",
+                    "text-start",
+                    "text-delta",
+                    "text-end",
+                    "tool-input-start",
+                    "tool-input-delta",
+                    "tool-input-available",
+                    "tool-output-available",
+                    "error",
+                    "abort",
+                    "finish-step",
+                    "finish",
+                ],
+            },
+            "id": {"type": "string"},
+            "delta": {"type": "string"},
+            "messageId": {"type": "string", "description": "The answer's id."},
+            "messageMetadata": {"type": "object", "additionalProperties": True},
+            "toolCallId": {"type": "string"},
+            "toolName": {"type": "string"},
+            "inputTextDelta": {"type": "string"},
+            "input": {"description": "A call's arguments."},
+            "output": {"description": "What came of a call."},
+            "errorText": {"type": "string", "description": "In the reader's language."},
+        },
+        "required": ["type"],
+    },
+    "UIStreamEvent": {
+        "type": "object",
+        "description": "A server-sent event; the last one's data is `[DONE]`.",
+        "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+        "required": ["data"],
+    },
+}
+UI_PARTS["UIStreamEvent"]["properties"]["data"]["contentSchema"] = reference("UIPart")
 COMPONENTS: dict[str, Schema] = {
     "Problem": PROBLEM,
     "OpenAIError": _object(
@@ -145,6 +194,7 @@ COMPONENTS: dict[str, Schema] = {
     **PARTS,
     "MessagePart": {"oneOf": [reference(name) for name in PARTS]},
     **FEED_DATA,
+    **UI_PARTS,
     "FeedData": {"oneOf": [reference(name) for name in FEED_DATA]},
     "FeedEvent": {
         "type": "object",

@@ -15,6 +15,8 @@ RESPONSE_HEADERS = (
     ("/chat", "post", "200", ANSWER_HEADERS),
     ("/messages/{message_id}/regenerate", "post", "200", ANSWER_HEADERS),
     ("/generations/{generation_id}/stream", "get", "200", ANSWER_HEADERS),
+    ("/api/chat", "post", "200", ANSWER_HEADERS),
+    ("/api/chat/{chat_id}/stream", "get", "200", ANSWER_HEADERS),
     ("/conversations", "post", "201", LOCATION),
 )
 

@@ -18,6 +18,7 @@ TAGS = {
     "search": "What was said, found again.",
     "events": "What is new, to each tab and device.",
     "openai": "OpenAI's API, for clients of it.",
+    "ui": "The AI SDK's UI message stream, for `useChat`.",
     "health": "For probes and load balancers.",
 }
 # The group by the first words of a path.
@@ -29,6 +30,7 @@ GROUPS = {
     "/search": "search",
     "/events": "events",
     "/v1": "openai",
+    "/api/chat": "ui",
     "/api/usage": "settings",
     "/api/config": "settings",
     "/api/limits": "settings",

@@ -1,0 +1,152 @@
+"""``/api/chat``: a chat is answered, and an answer resumed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+
+from .. import services
+from ..access.rules import Action, Caller
+from ..engine.reader import open_reader
+from ..models import CLIENT_ID_LENGTH
+from ..services import StoredAnswer
+from ..web.base import ApiView
+from ..web.calls import caller_of
+from ..web.gate import Deferred, json_response
+from ..web.parsers import StrictJSONParser, finite
+from ..web.schema import UI_EVENTS
+from ..web.sse import EventStreamResponse, HeadResponse
+from .asked import REGENERATE, SUBMIT, parsed
+from .errors import text_error
+from .shown import shown
+from .told import Telling
+
+# By this the client's own server tells its streams.
+PROTOCOL = {"x-vercel-ai-ui-message-stream": "v1"}
+STREAM = OpenApiResponse(UI_EVENTS, description="The parts of a message, as server-sent events; the last is [DONE].")
+CHAT_ID = OpenApiParameter("chat_id", str, OpenApiParameter.PATH, description="The chat's name.")
+MESSAGES = OpenApiResponse(
+    {"type": "array", "items": {"type": "object", "additionalProperties": True}}, description="UI messages."
+)
+# What has to be in a body, and what is read of it; the rest as in the AI SDK.
+BODY: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "minLength": 1, "maxLength": CLIENT_ID_LENGTH, "description": "The chat's name."},
+        "messages": {
+            "type": "array",
+            "description": "UI messages: the chat as the client knows it. The last of the user's is answered.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string"},
+                    "role": {"type": "string", "enum": ["system", "user", "assistant"]},
+                    "parts": {"type": "array", "items": {"type": "object", "additionalProperties": True}},
+                },
+                "required": ["role"],
+                "additionalProperties": True,
+            },
+        },
+        "trigger": {"type": "string", "enum": [SUBMIT, REGENERATE]},
+        "messageId": {"type": ["string", "null"], "description": "The message that is edited, or answered again."},
+        "model_type": {"type": ["string", "null"], "description": "A preset's type, or `custom`."},
+        "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
+        "max_tokens": {"type": ["integer", "null"], "minimum": 1},
+        "tools": {
+            "type": ["array", "null"],
+            "description": "What the model may call; the page runs it.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "description": {"type": ["string", "null"]},
+                    "inputSchema": {"type": ["object", "null"], "additionalProperties": True},
+                },
+                "required": ["name"],
+                "additionalProperties": True,
+            },
+        },
+        "temporary": {"type": "boolean", "description": "Of a new chat: never listed, found or named."},
+    },
+    "required": ["id", "messages"],
+    "additionalProperties": True,
+}
+
+
+class HistoryParser(StrictJSONParser):
+    """Takes longer lists, and what is deeper: whole histories, with whatever tools were given and said."""
+
+    max_depth = 64
+    max_list = 10_000
+    parse_float = staticmethod(finite)
+
+
+class AISDKView(ApiView):
+    """A view whose errors are what the client shows."""
+
+    render_error = staticmethod(text_error)
+    parser_classes = [HistoryParser]
+
+
+class ChatView(AISDKView):
+    """A chat."""
+
+    @extend_schema(
+        operation_id="ui_chat_create",
+        request={"application/json": BODY},
+        responses={(200, "text/event-stream"): STREAM},
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        """Answer a chat of the AI SDK's `useChat`: its last message, edited or new, or once more."""
+        caller = caller_of(request)
+        data = request.data
+        assert isinstance(data, dict), "the parser says so"
+        asked = parsed(data)
+        ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options, temporary=asked.temporary)
+        return _told(caller, services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT))
+
+
+class ChatStreamView(AISDKView):
+    """What is being answered in it."""
+
+    @extend_schema(
+        operation_id="ui_chat_stream_retrieve",
+        parameters=[CHAT_ID],
+        responses={(200, "text/event-stream"): STREAM, 204: None},
+    )
+    def get(self, request: Request, chat_id: str) -> HttpResponseBase:
+        """Resume the answer that is being made in a chat, from its begin; 204 where none is."""
+        caller = caller_of(request)
+        generation_id = services.running_answer(caller=caller, chat_id=chat_id)
+        if generation_id is None:
+            return HttpResponse(status=204)
+        answer = services.get_answer(caller=caller, generation_id=generation_id)
+        return HeadResponse(answer.ids) if request.method == "HEAD" else _told(caller, answer, replays=True)
+
+
+class ChatMessagesView(AISDKView):
+    """What was said in it."""
+
+    @extend_schema(operation_id="ui_chat_messages_list", parameters=[CHAT_ID], responses={200: MESSAGES})
+    def get(self, request: Request, chat_id: str) -> HttpResponseBase:
+        """List the messages of a chat as `useChat` begins with them; none where there is no such chat (yet)."""
+        conversation = services.find_chat(caller=caller_of(request), chat_id=chat_id)
+        return json_response([] if conversation is None else shown(services.history(conversation)))
+
+
+def _told(caller: Caller, answer: StoredAnswer, *, replays: bool = False) -> HttpResponse:
+    telling = Telling(answer, services.turn_before(answer), replays=replays)
+    return Deferred(partial(_streamed, caller, answer, telling))
+
+
+async def _streamed(caller: Caller, answer: StoredAnswer, telling: Telling) -> HttpResponseBase:
+    reader = await open_reader(answer.ids.generation_id)
+    response = EventStreamResponse(reader, caller, telling.encoding)
+    for name, value in PROTOCOL.items():
+        response[name] = value
+    return response
