@@ -25,6 +25,7 @@ LAYERS: list[tuple[str, list[str]]] = [
     (
         "doors",
         [
+            "conversations.agui",
             "conversations.aisdk",
             "conversations.openai",
             "conversations.pages",

@@ -120,6 +120,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+class HistoryParser(StrictJSONParser):
+    """Takes longer lists, and what is deeper: whole histories, and schemas of ten levels. All of it is sent on."""
+
+    max_depth = 64
+    max_list = 10_000
+    parse_float = staticmethod(finite)
+
+
 class JSONOnlyNegotiation(BaseContentNegotiation):
     """Answers JSON whatever `Accept` says: clients of the old service send all sorts of it."""
 

@@ -91,6 +91,16 @@ def complete(model: str = "default", **more: Any) -> Callable[[Belongings], dict
     return lambda _rows: {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
 
 
+def items(role: str = "user") -> Callable[[Belongings], dict[str, Any]]:
+    return lambda _rows: {"items": [{"type": "message", "role": role, "content": "hi"}]}
+
+
+def run_in(thread_of: Callable[[Belongings], object]) -> Callable[[Belongings], dict[str, Any]]:
+    """A run of AG-UI; another's thread is a new one of the caller's."""
+    said = [{"id": "u", "role": "user", "content": "hi"}]
+    return lambda rows: {"threadId": str(thread_of(rows)), "runId": uuid.uuid4().hex, "messages": said}
+
+
 def ui_chat(name: str) -> dict[str, Any]:
     return {"id": name, "messages": [{"role": "user", "parts": [{"type": "text", "text": "hi"}]}]}
 
@@ -160,6 +170,12 @@ CALLS: dict[str, dict[str, list[Call]]] = {
             Call(Scope.CHAT, mine=True, body=say_there(), headers={"Idempotency-Key": "key-{generation_id}"}),
         ]
     },
+    "api/agui": {
+        "POST": [
+            Call(Scope.CHAT, body=run_in(lambda _rows: uuid.uuid4())),
+            Call(Scope.CHAT, body=run_in(lambda rows: rows.session_id)),
+        ]
+    },
     "api/chat": {
         "POST": [
             Call(Scope.CHAT, body=lambda _rows: ui_chat("a name")),
@@ -205,6 +221,26 @@ CALLS: dict[str, dict[str, list[Call]]] = {
     },
     "v1/responses/<str:response_id>/cancel": {"POST": [Call(Scope.CHAT, mine=True)]},
     "v1/responses/<str:response_id>/input_items": {"GET": [Call(Scope.READ, mine=True)]},
+    "v1/conversations": {
+        "POST": [
+            Call(Scope.CHAT),
+            Call(Scope.CHAT, body=items()),
+            Call(Scope.CHAT, 400, body=items("robot")),
+        ]
+    },
+    "v1/conversations/<str:conversation_id>": {
+        "GET": [Call(Scope.READ, mine=True)],
+        "POST": [Call(Scope.CHAT, mine=True)],
+        "DELETE": [Call(Scope.CHAT, mine=True)],
+    },
+    "v1/conversations/<str:conversation_id>/items": {
+        "GET": [Call(Scope.READ, mine=True), Call(Scope.READ, mine=True, query="?order=asc&limit=1")],
+        "POST": [Call(Scope.CHAT, mine=True, body=items())],
+    },
+    "v1/conversations/<str:conversation_id>/items/<str:item_id>": {
+        "GET": [Call(Scope.READ, mine=True)],
+        "DELETE": [Call(Scope.CHAT, mine=True)],
+    },
     "api/keys": {
         "GET": [Call(Scope.KEYS)],
         "POST": [Call(Scope.KEYS, 201, body=lambda _rows: {"name": "new"})],
@@ -228,7 +264,12 @@ OTHERS = {"admin", "redoc", "accounts/login", "accounts/logout", "v1", "v1/<path
 # What stands in a path and is nobody's.
 ANYBODYS = {"<str:model>": "default"}
 # What stands in a path and is one of its owner's, by what it is called there.
-NAMED = {"response_id": "generation_id", "path:chat_id": "str:session_id"}
+NAMED = {
+    "response_id": "generation_id",
+    "path:chat_id": "str:session_id",
+    "conversation_id": "session_id",
+    "<str:item_id>": "msg_<int:message_id>",
+}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from typing import Any
 
 import schemathesis
@@ -51,6 +52,9 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.path_parameters.update({name: "default" for name in case.path_parameters})
         if case.body:
             case.body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+    elif case.operation.path == "/api/agui":
+        said = [{"id": "1", "role": "user", "content": "Hi"}]
+        case.body = {"threadId": uuid.uuid4().hex, "runId": uuid.uuid4().hex, "messages": said}
     elif case.operation.path == "/api/chat":
         case.body = {"id": "chat", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
     elif case.operation.path.startswith("/api/config/"):

@@ -18,7 +18,7 @@ TAGS = {
     "search": "What was said, found again.",
     "events": "What is new, to each tab and device.",
     "openai": "OpenAI's API, for clients of it.",
-    "ui": "The AI SDK's UI message stream, for `useChat`.",
+    "ui": "What libraries of front ends speak: the AI SDK's UI message stream, for `useChat`, and AG-UI.",
     "health": "For probes and load balancers.",
 }
 # The group by the first words of a path.
@@ -30,6 +30,7 @@ GROUPS = {
     "/search": "search",
     "/events": "events",
     "/v1": "openai",
+    "/api/agui": "ui",
     "/api/chat": "ui",
     "/api/usage": "settings",
     "/api/config": "settings",
