@@ -1,6 +1,7 @@
 """Conversations, their messages, the bookkeeping that makes an answer durable, and what people may do."""
 
 from .api_keys import ApiKey, Scope
+from .attachments import Attachment, AttachmentUse, FileToDelete, attachment_storage
 from .conversations import MODEL_NAME_LENGTH, MODEL_TYPE_LENGTH, TITLE_LENGTH, Conversation, Message
 from .generations import (
     BILLION,
@@ -38,9 +39,12 @@ __all__ = [
     "USAGE_GROUPS",
     "Allowance",
     "ApiKey",
+    "Attachment",
+    "AttachmentUse",
     "Conversation",
     "DailyUsage",
     "Feedback",
+    "FileToDelete",
     "Generation",
     "GenerationChunk",
     "Message",
@@ -53,5 +57,6 @@ __all__ = [
     "TokenCharge",
     "UserConfig",
     "Worker",
+    "attachment_storage",
     "shown_usage",
 ]

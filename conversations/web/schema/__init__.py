@@ -16,8 +16,8 @@ __all__ = ["EVENTS", "FEED", "ApiSchema", "CallerScheme", "complete"]
 
 PROBLEM_STATUSES = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 502, 503, 504)
 SHARED_RESPONSES = {401: "Unauthorized", 429: "TryLater", 503: "TryLater"}
-# Where errors look as in OpenAI's API, but for bodies that are too large: those are refused before it is known whose.
-OPENAI_PATHS, BODY_TOO_LARGE = "/v1/", 413
+# Where errors look as in OpenAI's API.
+OPENAI_PATHS = "/v1/"
 OPTIONAL = {
     "ConversationDeleted": frozenset({"restorable_until"}),
     "Usage": frozenset({"reasoning_tokens", "cost"}),
@@ -62,7 +62,7 @@ def complete(result: Schema, generator: Any, request: Any, public: bool) -> Sche
         for operation in operations.values():
             for status in PROBLEM_STATUSES:
                 shared = SHARED_RESPONSES.get(status, "Problem")
-                if OPENAI_PATHS in path and status != BODY_TOO_LARGE:
+                if OPENAI_PATHS in path:
                     shared = f"OpenAI{shared}"
                 operation["responses"].setdefault(str(status), {"$ref": f"#/components/responses/{shared}"})
     add_headers_and_links(result)
