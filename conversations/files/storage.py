@@ -122,3 +122,12 @@ def delete_file(pk: int, name: str) -> None:
         FileToDelete.objects.filter(pk=pk).update(due_at=timezone.now() + PAUSE)
     else:
         FileToDelete.objects.filter(pk=pk).delete()
+
+
+def sweep() -> None:
+    """Do all of that now: where no server runs that would."""
+    while delete_unused():
+        pass
+    while files := files_to_delete():
+        for file in files:
+            delete_file(*file)

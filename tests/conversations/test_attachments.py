@@ -21,22 +21,12 @@ from tests.conftest import Server
 
 from . import pictures
 from .accounts import bearer, key_of, make_key, make_session, make_user, require_login, session_of
-
-Answer = httpx.Response
-
-
-def send(client: httpx.Client, content: bytes, *, name: str = "cat.png", **options: Any) -> Answer:
-    return client.post("/attachments", files={"file": (name, content, "image/png")}, **options)
+from .attaching import a_message_with, file_names, send
+from .calling import until
 
 
-def outcome(answer: Answer) -> tuple[int, str]:
+def outcome(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
-
-
-def file_names() -> set[str]:
-    storage = storages["attachments"]
-    folders, _files = storage.listdir("")
-    return {f"{folder}/{name}" for folder in folders for name in storage.listdir(folder)[1]}
 
 
 def test_an_image_is_sent_and_got_back(client: httpx.Client) -> None:
@@ -154,16 +144,7 @@ def test_deleted_is_gone_with_its_file(client: httpx.Client) -> None:
     assert client.delete(url).status_code == 204
     assert outcome(client.get(url)) == (404, "not_found")
     assert outcome(client.delete(url)) == (404, "not_found")
-    assert not file_names() - before or wait_for(lambda: not file_names() - before)
-
-
-def wait_for(condition: Any) -> bool:
-    import time
-
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(condition())
+    until(lambda: not file_names() - before)
 
 
 def test_one_in_a_message_is_not_deleted_by_itself(client: httpx.Client) -> None:
@@ -171,20 +152,6 @@ def test_one_in_a_message_is_not_deleted_by_itself(client: httpx.Client) -> None
     a_message_with(body["id"])
     assert outcome(client.delete(body["url"])) == (409, "attachment_in_use")
     assert client.get(body["url"]).status_code == 200
-
-
-def a_message_with(*ids: str, conversation: Conversation | None = None, caller: Caller | None = None) -> Message:
-    """What the verb does that stores a user's message."""
-    from django.db import transaction
-
-    conversation = conversation or Conversation.objects.create()
-    with transaction.atomic():
-        message = Message.objects.create(conversation=conversation, role="user", content="Look!")
-        taken = attachments.take(
-            ids=[uuid.UUID(key) for key in ids], caller=caller or Caller(sees_all=True), conversation=conversation
-        )
-        attachments.use(taken, message_id=message.pk)
-    return message
 
 
 # Whose it is --------------------------------------------------------------------------------------------------
@@ -224,7 +191,7 @@ def test_with_login_nobody_sends_for_another(client: httpx.Client, settings: Any
 
 
 # Quotas -------------------------------------------------------------------------------------------------------
-def at_once(server: Server, count: int, content: bytes, **options: Any) -> list[Answer]:
+def at_once(server: Server, count: int, content: bytes, **options: Any) -> list[httpx.Response]:
     with ThreadPoolExecutor(count) as pool, httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
         sent = [pool.submit(send, client, content, **options) for _number in range(count)]
         return [future.result() for future in sent]
@@ -246,7 +213,7 @@ def test_a_quota_holds_under_fifty_at_once(server: Server, settings: Any, login:
     assert [answer.status_code for answer in answers].count(201) == 7 == Attachment.objects.count()
     refused = {answer.json()["code"] for answer in answers if answer.status_code == 413}
     assert refused == {"attachment_quota"}
-    assert wait_for(lambda: len(file_names() - before) == 7)
+    until(lambda: len(file_names() - before) == 7)
 
 
 def test_a_quota_is_each_owners_own_and_there_is_room_again_after_a_deletion(
