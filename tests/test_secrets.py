@@ -32,7 +32,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils.log import AdminEmailHandler
 
 from conversations.access import api_keys
-from conversations.models import ApiKey, Generation, UserConfig
+from conversations.models import ApiKey, Attachment, Generation, UserConfig
 from llmproviders.models import Preset
 from tests.conftest import Server
 from tests.conversations.helpers import chat
@@ -342,6 +342,7 @@ def api_answers(world: World) -> None:
     columns = {"session_id": "message__conversation__session_id", "generation_id": "pk", "message_id": "message_id"}
     columns["response_id"] = columns["generation_id"]
     values = {name: set(map(str, Generation.objects.values_list(path, flat=True))) for name, path in columns.items()}
+    values["attachment_id"] = set(map(str, Attachment.objects.values_list("pk", flat=True)))
     values["key_id"] = set(map(str, ApiKey.objects.values_list("pk", flat=True)))
     values |= {"model": {"default"}, "rest": {"completions"}}
     for route in {*paths(), "nowhere"} - ENDLESS:

@@ -32,6 +32,7 @@ ATTACHMENT_ID = OpenApiParameter("attachment_id", uuid.UUID, OpenApiParameter.PA
 # browser alone, which asks each time whether it may still show it.
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cache-Control": "private, no-cache",
     "Vary": "Authorization, Cookie",
@@ -77,7 +78,10 @@ class AttachmentView(ApiView):
 
     @extend_schema(
         parameters=[ATTACHMENT_ID],
-        responses={(200, content_type): IMAGE for content_type in CONTENT_TYPES.values()},
+        responses={
+            **{(200, content_type): IMAGE for content_type in CONTENT_TYPES.values()},
+            304: OpenApiResponse(description="The browser has it already."),
+        },
     )
     def get(self, request: Request, attachment_id: str) -> HttpResponseBase:
         """Get an image: its owner alone does."""
