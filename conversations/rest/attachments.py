@@ -25,6 +25,7 @@ from ..web.errors import problem_response
 from ..web.failures import error_from
 from ..web.gate import Deferred, json_response
 from ..web.serializers.attachments import AttachmentCreateSerializer, AttachmentSerializer, shown
+from ..web.turns import LoopTurns
 from ..web.uploads import UploadParser
 
 ATTACHMENT_ID = OpenApiParameter("attachment_id", uuid.UUID, OpenApiParameter.PATH)
@@ -37,6 +38,10 @@ HEADERS = {
     "Cache-Control": "private, no-cache",
     "Vary": "Authorization, Cookie",
 }
+# Images are decoded as many at a time as there are threads for it, one of each caller, so that nobody's hold up all
+# others'. How long one waits (seconds).
+_turns = LoopTurns(lambda: db.FILE_THREADS, lambda: 1)
+TURN_SECONDS = 60.0
 IMAGE = OpenApiResponse(OpenApiTypes.BINARY, description="The image.")
 
 
@@ -61,7 +66,8 @@ class AttachmentsView(ApiView):
         authorize(caller, Action.CREATE)
 
         async def resolve() -> HttpResponseBase:
-            body = await db.files(_stored, request, caller)
+            async with _turns.here().turn(caller.user_identifier, TURN_SECONDS):
+                body = await db.files(_stored, request, caller)
             return json_response(body, status=201, headers={"Location": body["url"]})
 
         return Deferred(resolve)

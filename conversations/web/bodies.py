@@ -6,11 +6,8 @@ than ``MAX_BODY_BYTES`` is read only where the route takes that, of whom may cal
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections import Counter
 from typing import Self
-from weakref import WeakKeyDictionary
 
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.translation import gettext_lazy as _
@@ -21,12 +18,12 @@ from ..database import db
 from ..exceptions import BodyTooLarge, ChatError, DatabaseBusy, ServerBusy
 from .asgi import ClientLeftError, Message, Receive, Send, header, path_in, with_body
 from .errors import as_chat_error
+from .turns import LoopTurns, Turns
 
 # What carries images, or a whole history. Everything else is text.
 LARGE_ROUTES = re.compile(r"(^|/)(attachments|api/chat|api/agui|v1/.+)$")
-# How long a large body waits for its turn, and when to try again (seconds).
+# How long a large body waits for its turn (seconds).
 TURN_SECONDS = 10.0
-BUSY_SECONDS = 5
 # Key of the ASGI scope: the body was not read, for that reason. The view raises it, once it knows who calls.
 UNREAD = "conversations.body_unread"
 
@@ -58,35 +55,8 @@ class UnreadError(Exception):
         super().__init__()
 
 
-class Turns:
-    """The large bodies that are in memory: so many at a time, and so many of each caller. Of one event loop."""
-
-    def __init__(self) -> None:
-        self._taken: Counter[str] = Counter()
-        self._freed = asyncio.Event()
-
-    def _has_room(self, who: str) -> bool:
-        settings = conf.get()
-        return (
-            self._taken.total() < settings.LARGE_BODIES_AT_ONCE and self._taken[who] < settings.LARGE_BODIES_PER_CALLER
-        )
-
-    async def take(self, who: str) -> None:
-        """Wait for a turn; raises ``TimeoutError`` where none comes in time."""
-        async with asyncio.timeout(TURN_SECONDS):
-            while not self._has_room(who):
-                await self._freed.wait()
-        self._taken[who] += 1
-
-    def give_back(self, who: str) -> None:
-        """Let another one have the turn."""
-        self._taken[who] -= 1
-        self._taken += Counter()  # forgets those that are at zero
-        self._freed.set()
-        self._freed = asyncio.Event()
-
-
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+# Bodies over the limit of text that are in memory.
+_turns = LoopTurns(lambda: conf.get().LARGE_BODIES_AT_ONCE, lambda: conf.get().LARGE_BODIES_PER_CALLER)
 
 
 class Intake:
@@ -134,11 +104,11 @@ class Intake:
             caller = await db.read(identify, Connection.from_scope(self._scope))
         except Exception as error:
             raise UnreadError(as_chat_error(error) or DatabaseBusy()) from error
-        turns = _turns.setdefault(asyncio.get_running_loop(), Turns())
+        turns = _turns.here()
         try:
-            await turns.take(caller.user_identifier)
-        except TimeoutError:
-            raise UnreadError(ServerBusy(retry_after=BUSY_SECONDS)) from None
+            await turns.take(caller.user_identifier, TURN_SECONDS)
+        except ServerBusy as error:
+            raise UnreadError(error) from None
         self._holds = turns, caller.user_identifier
         return conf.get().MAX_LARGE_BODY_BYTES
 
