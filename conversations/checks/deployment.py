@@ -9,7 +9,6 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
-from django.core.files.storage import storages
 from django.utils.translation import gettext as _
 
 from .. import conf
@@ -114,7 +113,8 @@ def check_channel_layer(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]
 @register()
 def check_attachment_storage(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     """Attachments are for their owners: their files must not be among those that a URL gives to anybody."""
-    storage = storages.backends.get(conf.get().ATTACHMENT_STORAGE) or {}
+    known: Mapping[str, Any] = settings.STORAGES
+    storage = known.get(conf.get().ATTACHMENT_STORAGE) or {}
     if storage.get("BACKEND") != PLAIN_FILES or (storage.get("OPTIONS") or {}).get("location"):
         return []
     return [

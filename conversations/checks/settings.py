@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args, get_origin
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
-from django.core.files.storage import storages
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
@@ -147,10 +146,10 @@ def _check_index(key: str, value: str) -> Iterator[CheckMessage]:
 
 
 def _check_storage(key: str, value: str) -> Iterator[CheckMessage]:
-    if value not in storages.backends:
+    if value not in settings.STORAGES:
         yield Error(
             _("%(setting)s is %(value)s.") % {"setting": SETTING.shown(key), "value": repr(value)},
-            hint=_("Name one of STORAGES: %(words)s.") % {"words": ", ".join(map(repr, storages.backends))},
+            hint=_("Name one of STORAGES: %(words)s.") % {"words": ", ".join(map(repr, settings.STORAGES))},
             id="conversations.E016",
         )
 

@@ -227,6 +227,12 @@ def test_a_quota_is_each_owners_own_and_there_is_room_again_after_a_deletion(
     assert send(client, pictures.picture(), data={"user_id": "kim"}).status_code == 201
 
 
+def test_what_is_used_is_shown(client: httpx.Client) -> None:
+    size = send(client, pictures.picture()).json()["bytes"]
+    shown = client.get("/api/limits").json()["attachments"]
+    assert shown == {"limit": 209_715_200, "bytes": size, "files_limit": 2_000, "files": 1}
+
+
 def test_a_quota_of_zero_is_none(client: httpx.Client, settings: Any) -> None:
     none = {"ATTACHMENTS_PER_OWNER": 0, "ATTACHMENT_BYTES_PER_OWNER": 0}
     settings.CONVERSATIONS = {**settings.CONVERSATIONS, **none}
