@@ -94,7 +94,8 @@ class AttachmentView(ApiView):
         attachment = attachments.get_attachment(caller=caller_of(request), attachment_id=uuid_of(attachment_id))
         # Its content never changes.
         etag = f'"{attachment.pk}"'
-        response = get_conditional_response(request._request, etag=etag)
+        asked: Any = request
+        response: HttpResponseBase | None = get_conditional_response(asked, etag=etag)
         if response is None:
             response = _image(attachment, with_content=request.method == "GET")
         for name, value in {**HEADERS, "ETag": etag}.items():

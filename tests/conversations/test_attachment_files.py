@@ -51,7 +51,8 @@ def let_an_undo_expire(client: httpx.Client) -> None:
 
 def let_a_temporary_one_expire(client: httpx.Client) -> None:
     past = timezone.now() - timedelta(days=2)
-    conversation_with_image(client, is_temporary=True, expires_at=past, updated_at=past)
+    conversation = conversation_with_image(client, is_temporary=True)
+    Conversation.objects.filter(pk=conversation.pk).update(expires_at=past, updated_at=past)
 
 
 def prune(client: httpx.Client) -> None:
