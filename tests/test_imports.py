@@ -39,6 +39,7 @@ LAYERS: list[tuple[str, list[str]]] = [
     ("verbs", ["conversations.services"]),
     ("the engine", ["conversations.engine"]),
     ("what is found", ["conversations.search"]),
+    ("images, and files", ["conversations.files"]),
     ("how much", ["conversations.limits"]),
     ("who calls", ["conversations.access"]),
     ("rows", ["conversations.models"]),
