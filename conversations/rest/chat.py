@@ -78,6 +78,7 @@ class ChatView(ApiView):
             ids = services.start_reply(
                 message=data.get("message", ""),
                 tool_results=s.results_of(data),
+                attachment_ids=data.get("attachments", ()),
                 parent_id=data.get("parent_id", services.ACTIVE_LEAF),
                 options=s.options_of(data),
                 temporary=data.get("temporary", False),

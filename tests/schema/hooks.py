@@ -45,7 +45,8 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
     if isinstance(case.body, dict):
         if case.body.get("session_id"):
             case.body.pop("temporary", None)
-        for name in ("tools", "tool_choice", "tool_results"):  # which of them fit together
+        # Which of them fit together, and what there is.
+        for name in ("tools", "tool_choice", "tool_results", "attachments"):
             case.body.pop(name, None)
         if case.operation.path == "/chat":
             case.body.setdefault("message", "Hi")
