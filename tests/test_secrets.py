@@ -32,7 +32,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils.log import AdminEmailHandler
 
 from conversations.access import api_keys
-from conversations.models import ApiKey, Generation, UserConfig
+from conversations.models import ApiKey, Attachment, Generation, UserConfig
 from llmproviders.models import Preset
 from tests.conftest import Server
 from tests.conversations.helpers import chat
@@ -352,9 +352,11 @@ def api_answers(world: World) -> None:
         }
         row |= {"item_id": f"msg_{row['message_id']}", "model": "default", "rest": "completions"}
     keys = [{"key_id": str(pk)} for pk in ApiKey.objects.values_list("pk", flat=True)]
+    kept = [{"attachment_id": str(pk)} for pk in Attachment.objects.values_list("pk", flat=True)]
     for route in {*paths(), "nowhere"} - ENDLESS:
         parameters = re.findall(r"<(?:\w+:)?(\w+)>", route)
-        values = {tuple(row[name] for name in parameters) for row in (keys if "key_id" in parameters else made)}
+        rows = keys if "key_id" in parameters else kept if "attachment_id" in parameters else made
+        values = {tuple(row[name] for name in parameters) for row in rows}
         for found in sorted(values):
             filled = iter(found)
             path = re.sub(r"<.*?>", lambda _match, filled=filled: next(filled), route)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..models import Generation, Message, parts_of
-from ..models.parts import REASONING, TEXT, TOOL_CALL
+from ..models.parts import REASONING, TEXT, TOOL_CALL, whole_parts
 from .tools import AVAILABLE, PREFIX, input_of, output_of
 
 STEP = {"type": "step-start"}
@@ -42,11 +42,11 @@ def name_of(message: Message) -> str:
 def _parts(message: Message) -> list[dict[str, Any]]:
     is_answer = message.role == Message.Role.ASSISTANT
     parts: list[dict[str, Any]] = [STEP] if is_answer else []
-    for part, text in parts_of(message):
+    for part in whole_parts(message):
         if part["type"] in (TEXT, REASONING):
-            parts.append({"type": part["type"], "text": text, "state": "done"})
+            parts.append({**part, "state": "done"})
         elif part["type"] == TOOL_CALL:
-            called = {"toolCallId": part["id"], "state": "input-available", "input": input_of(text)}
+            called = {"toolCallId": part["id"], "state": "input-available", "input": input_of(part["arguments"])}
             parts.append({"type": f"{PREFIX}{part['name']}", **called})
     return parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.utils import translation
@@ -31,6 +32,17 @@ DONE = b"data: [DONE]\n\n"
 START_STEP, FINISH_STEP, ABORT = (data_of({"type": kind}) for kind in ("start-step", "finish-step", "abort"))
 
 
+@dataclass(slots=True)
+class _Called:
+    """A call, as far as it was told."""
+
+    id: str
+    name: str
+    arguments: list[str] = field(default_factory=list)
+    is_looked_at: bool = False
+    is_told: bool = False
+
+
 class Telling:
     """Writes one answer: parts open and close as their kinds come, in any order.
 
@@ -45,8 +57,7 @@ class Telling:
         self._kind = ""  # of the part that is open, and its id
         self._part = ""
         self._parts = 0
-        # By its number, each call that is not told whole yet: its id, its name, and the arguments so far.
-        self._calls: dict[int, tuple[str, str, list[str]]] = {}
+        self._calls: dict[int, _Called] = {}  # by their numbers
         self._language = translation.get_language()
 
     @property
@@ -81,7 +92,7 @@ class Telling:
         if isinstance(event, IdleEvent):
             return PING
         if isinstance(event, ErrorEvent):
-            return self._close() + _error(event.message)
+            return self._end_text() + _error(event.message)
         return self._end(event)
 
     def _whole(self, answer: Message) -> bytes:
@@ -109,28 +120,38 @@ class Telling:
         return data_of({"type": f"{kind}-start", "id": self._part})
 
     def _close(self) -> bytes:
-        """Return the end of the part that is open, and the calls that are whole by now."""
+        """Return the end of what came last: of a text, or else of the calls that are whole by now."""
+        return self._end_text() or self._called()
+
+    def _end_text(self) -> bytes:
         kind, self._kind = self._kind, ""
-        return data_of({"type": f"{kind}-end", "id": self._part}) if kind else self._called()
+        return data_of({"type": f"{kind}-end", "id": self._part}) if kind else b""
 
     def _arguments(self, call: Call, text: str) -> bytes:
         told = b""
-        if call.number not in self._calls:
-            told = self._close() + data_of({"type": "tool-input-start", "toolCallId": call.id, "toolName": call.name})
-            self._calls[call.number] = (call.id, call.name, [])
-        key, _name, arguments = self._calls[call.number]
-        arguments.append(text)
-        return told + data_of({"type": "tool-input-delta", "toolCallId": key, "inputTextDelta": text})
+        if call.id or self._kind:
+            told = self._close()
+        if call.id:
+            self._calls[call.number] = _Called(call.id, call.name)
+            told += data_of({"type": "tool-input-start", "toolCallId": call.id, "toolName": call.name})
+        called = self._calls[call.number]
+        called.arguments.append(text)
+        return told + data_of({"type": "tool-input-delta", "toolCallId": called.id, "inputTextDelta": text})
 
     def _called(self, *, is_end: bool = False) -> bytes:
-        """Return the calls whose arguments are whole: those that are JSON, at the end all."""
+        """Return the calls that are whole: those whose arguments are JSON when another part begins, at the end all."""
         told = []
-        for number, (key, name, arguments) in list(self._calls.items()):
-            given = input_of("".join(arguments))
-            if is_end or not isinstance(given, str):
-                called = {"toolCallId": key, "toolName": name, "input": given}
-                told.append(data_of({"type": "tool-input-available", **called}))
-                del self._calls[number]
+        for called in self._calls.values():
+            if called.is_told or (called.is_looked_at and not is_end):
+                continue  # to look each time would take as long as all arguments together, each time
+            called.is_looked_at = True
+            given = input_of("".join(called.arguments))
+            if is_end or isinstance(given, dict):
+                called.is_told = True
+                names = {"toolCallId": called.id, "toolName": called.name}
+                told.append(data_of({"type": "tool-input-available", **names, "input": given}))
+        if is_end:
+            self._calls.clear()
         return b"".join(told)
 
     def _end(self, done: DoneEvent) -> bytes:
@@ -143,8 +164,8 @@ class Telling:
         }
         if ending.model:
             metadata["model"] = ending.model
-        told = [self._close()]
-        if ending.status == COMPLETED:
+        told = [self._end_text()]
+        if ending.status == COMPLETED:  # else nobody is to run them
             told.append(self._called(is_end=True))
         if ending.status == INTERRUPTED:
             with translation.override(self._language):

@@ -51,6 +51,11 @@ async def no_fallback(_endpoint: Endpoint) -> CompletionRequest:
     raise AssertionError
 
 
+async def as_it_is(request: CompletionRequest) -> CompletionRequest:
+    """A request that shows nothing is sent as it is."""
+    return request
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that a producer needs: it asks the database nothing more."""
@@ -62,6 +67,8 @@ class Plan:
     # noted, and a prompt made for it.
     fallbacks: tuple[Endpoint, ...] = ()
     switched: Callable[[Endpoint], Awaitable[CompletionRequest]] = no_fallback
+    # What makes of a request one whose images are as models take them: only as it is sent, since they are large.
+    with_images: Callable[[CompletionRequest], Awaitable[CompletionRequest]] = as_it_is
     # Called with the text once the answer is complete and stored: it delays no reader, and its failure is its own.
     afterwards: Callable[[str], Awaitable[None]] | None = None
     # Where it is made.
@@ -81,7 +88,7 @@ async def produce(run: Run, plan: Plan, log: ChunkLog) -> Ending:
     for fallback in plan.fallbacks:
         if breaker.lets_through(endpoint):
             try:
-                return await _answered(run, endpoint, request, log)
+                return await _answered(run, endpoint, await plan.with_images(request), log)
             except ProviderError as error:
                 if run.first_token_at is not None or not _may_answer_instead(fallback, endpoint, error):
                     return _told(run, endpoint, request, error)
@@ -89,7 +96,7 @@ async def produce(run: Run, plan: Plan, log: ChunkLog) -> Ending:
         request = await plan.switched(fallback)
         endpoint = fallback
     try:
-        return await _answered(run, endpoint, request, log)
+        return await _answered(run, endpoint, await plan.with_images(request), log)
     except ProviderError as error:
         return _told(run, endpoint, request, error)
 

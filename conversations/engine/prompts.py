@@ -15,9 +15,10 @@ from typing import TypeVar
 from ..exceptions import PromptTooLong
 from ..limits.budgets import HIGHEST, LOWEST
 from ..limits.estimates import estimate
-from ..models import Message, calls_of, parts_of
-from ..models.parts import IMAGE, TOOL_RESULT, Texts
-from .completions import ChatMessage, CompletionRequest, ContextLengthExceeded, Endpoint, Image, Tool, ToolCall
+from ..models import Message
+from ..models.parts import Texts
+from .completions import ChatMessage, CompletionRequest, ContextLengthExceeded, Endpoint, Tool
+from .said import called, messages_of, results_of, understood, user_message
 
 T = TypeVar("T")
 
@@ -26,8 +27,6 @@ MESSAGE_OVERHEAD = 5
 PROMPT_OVERHEAD = 8
 # What an image of the usual size comes to.
 IMAGE_TOKENS = 1_000
-# Before the id of an image that is kept here.
-ATTACHMENT = "attachment:"
 # An answer gets at least so many tokens, or the prompt counts as too long.
 MIN_ANSWER = 64
 # Shorter prompts teach nothing: what a chat template adds outweighs them.
@@ -123,13 +122,13 @@ def fit(
     ``history`` yields the branch before ``message``, newest first, and is read no further than needed. Results of
     tools are nothing without what led to them: with those, the turn that they belong to is the newest message.
     Raises ``PromptTooLong`` when system prompt, tools and newest message alone do not fit. Images are those of
-    ``image_of``, for who has them.
+    ``said.image_of``, until somebody looks them up.
     """
     factor = correction(endpoint)
     window = window_of(endpoint)
     system = [ChatMessage("system", system_prompt)] if system_prompt.strip() else []
     newest = results_of(message) or [user_message(message)]
-    turns = _turns(history, _called(newest))
+    turns = (understood(endpoint, turn) for turn in _turns(history, called(newest)))
     if newest[0].role == "tool":
         newest = [*next(turns, []), *newest]
     used = (estimate_prompt([*system, *newest]) + estimate_tools(tools)) * factor
@@ -155,50 +154,12 @@ def _turns(history: Iterator[Message], answered: frozenset[str]) -> Iterator[lis
     """
     turn: list[ChatMessage] = []
     for message in history:
-        said = _messages_of(message, answered)
+        said = messages_of(message, answered)
         turn = [*said, *turn]
-        answered = _called(said)
+        answered = called(said)
         if message.role == Message.Role.USER:
             yield turn
             turn = []
-
-
-def _called(messages: Iterable[ChatMessage]) -> frozenset[str]:
-    return frozenset(message.tool_call_id for message in messages if message.role == "tool")
-
-
-def _messages_of(message: Message, answered: frozenset[str]) -> list[ChatMessage]:
-    if message.role == Message.Role.TOOL:
-        return results_of(message)
-    if message.role == Message.Role.USER:
-        said = user_message(message)
-        return [said] if said.content.strip() or said.parts else []
-    calls = tuple(ToolCall(*call) for call in calls_of(message) if call[0] in answered)
-    return [ChatMessage("assistant", message.content, tool_calls=calls)] if calls or message.content.strip() else []
-
-
-def user_message(message: Texts) -> ChatMessage:
-    """Return what a user said as a model gets it."""
-    if message.parts is None:
-        return ChatMessage("user", message.content)
-    said = (
-        Image(image_of(part["attachment_id"])) if part["type"] == IMAGE else text for part, text in parts_of(message)
-    )
-    return ChatMessage("user", message.content, parts=tuple(said))
-
-
-def image_of(attachment_id: str) -> str:
-    """Return what stands for the URL of an image until somebody looks it up."""
-    return f"{ATTACHMENT}{attachment_id}"
-
-
-def results_of(message: Texts) -> list[ChatMessage]:
-    """Return the results of tools in a message, each as a model gets it."""
-    return [
-        ChatMessage("tool", text, tool_call_id=part["id"])
-        for part, text in (parts_of(message) if message.parts else ())
-        if part["type"] == TOOL_RESULT
-    ]
 
 
 def _merged(messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:

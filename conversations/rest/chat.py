@@ -78,6 +78,7 @@ class ChatView(ApiView):
             ids = services.start_reply(
                 message=data.get("message", ""),
                 tool_results=s.results_of(data),
+                attachment_ids=data.get("attachments", ()),
                 parent_id=data.get("parent_id", services.ACTIVE_LEAF),
                 options=s.options_of(data),
                 temporary=data.get("temporary", False),
@@ -193,7 +194,7 @@ async def _whole(ids: AnswerIds, message: str) -> HttpResponseBase:
     body = {
         **names,
         "user_message": message,
-        "assistant_reply": answer.said.content,
+        "assistant_reply": answer.content,
         "status": answer.ending.status,
         "finish_reason": answer.ending.finish_reason or None,
         "usage": answer.ending.usage,

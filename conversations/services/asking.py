@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from .. import conf
 from ..database import db
 from ..database.compiled import Select, given
 from ..database.transactions import replayed
-from ..engine import completions, prompts
+from ..engine import completions, prompts, said
 from ..engine.completions import CompletionRequest, Endpoint
 from ..engine.producer import ReplyOptions
-from ..models import Conversation, Generation, Message, UserConfig
+from ..exceptions import NotFound
+from ..models import Attachment, Conversation, Generation, Message, UserConfig
 from ..models.parts import Texts
+from . import attachments
 from .branches import branch
+
+logger = logging.getLogger("conversations.generation")
 
 _config_of = Select(lambda: UserConfig.objects.owned_by(given(UserConfig, "user_identifier")))
 
@@ -71,6 +77,23 @@ def _switch(generation_id: uuid.UUID, answer_id: int, endpoint: Endpoint, prompt
         Message.objects.filter(pk=answer_id).update(model=endpoint.model, model_type=endpoint.model_type)
 
 
+async def with_images(conversation_id: int, request: CompletionRequest) -> CompletionRequest:
+    """Return the request with its images as models take them; one whose file is lost is left out."""
+    ids = said.images_in(request.messages)
+    urls = await db.files(_data_urls, conversation_id, ids) if ids else {}
+    return said.with_images(request, urls) if ids else request
+
+
+def _data_urls(conversation_id: int, ids: Collection[str]) -> dict[str, str]:
+    found = {}
+    for attachment in Attachment.objects.filter(conversation=conversation_id, pk__in=ids):
+        try:
+            found[str(attachment.pk)] = attachments.data_url(attachment)
+        except NotFound:
+            logger.error("the file of attachment %s is lost: it is not shown to the model", attachment.pk)
+    return found
+
+
 def prepared(
     conversation: Conversation, message: Texts, leaf_id: int | None, label: str | None, options: ReplyOptions
 ) -> tuple[Endpoint, CompletionRequest, Prompt]:
@@ -79,4 +102,7 @@ def prepared(
     config = _config_of.first(user_identifier=identifier)
     prompt = Prompt(conversation, message, leaf_id, config, options)
     endpoint = prompt.endpoint()
-    return endpoint, prompt.request(endpoint), prompt
+    request = prompt.request(endpoint)
+    tools = "tools" if options.tools else "tool_results"
+    completions.check_abilities(endpoint, request, images="attachments", tools=tools)
+    return endpoint, request, prompt

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from ..access.rules import Caller
 from ..database.compiled import Insert
 from ..models import Conversation, Message
-from ..models.parts import Part, ToolResult, call_parts, image_parts, result_parts
+from ..models.parts import IMAGE, Part, ToolResult, call_parts, image_parts, result_parts
 from ..search import index
 from ..search.index import Document
+from . import attachments
 from .conversations import create_conversation
 
 # Each is a row, and others wait while they are stored.
@@ -33,6 +34,11 @@ class Said(NamedTuple):
     arguments: str | None = None
     reasoning: str = ""
     client_id: str | None = None
+
+    @property
+    def image_ids(self) -> list[uuid.UUID]:
+        """The images that it shows."""
+        return [uuid.UUID(part["attachment_id"]) for part in self.parts or () if part["type"] == IMAGE]
 
 
 def by_user(text: str, attachment_ids: Sequence[uuid.UUID] = ()) -> Said:
@@ -65,17 +71,17 @@ def create_with(beginning: Beginning, *, caller: Caller, temporary: bool) -> Con
         temporary=temporary,
         client_id=beginning.client_id,
     )
-    add(beginning.said, conversation)
+    add(beginning.said, conversation, caller)
     return conversation
 
 
-def go_on_with(beginning: Beginning, conversation: Conversation) -> None:
+def go_on_with(beginning: Beginning, conversation: Conversation, caller: Caller) -> None:
     """Add what was said elsewhere to a locked conversation, whose leaf is not stored yet; its instructions change."""
     prompt = beginning.system_prompt
     if prompt is not None and prompt != conversation.system_prompt:
         conversation.system_prompt = prompt
         Conversation.objects.filter(pk=conversation.pk).update(system_prompt=prompt)
-    add(beginning.said, conversation)
+    add(beginning.said, conversation, caller)
 
 
 def by_model(text: str, calls: Sequence[tuple[str, str, str]] = ()) -> Said:
@@ -86,12 +92,18 @@ def by_model(text: str, calls: Sequence[tuple[str, str, str]] = ()) -> Said:
     return Said(Message.Role.ASSISTANT, text, parts, arguments)
 
 
-def add(said: Sequence[Said], conversation: Conversation) -> None:
-    """Store messages after the conversation's leaf, one after the other; the last is the new one."""
+def add(said: Sequence[Said], conversation: Conversation, caller: Caller) -> None:
+    """Store messages after the conversation's leaf, one after the other; the last is the new one.
+
+    Raises ``UnknownAttachment`` for images that are not ``caller``'s, or another conversation's.
+    """
     documents = []
     for message in said:
         leaf_id = conversation.active_leaf_id
         key = _messages.add(conversation_id=conversation.pk, parent_id=leaf_id, **message._asdict())
+        if message.image_ids:
+            shown = attachments.take(ids=message.image_ids, caller=caller, conversation=conversation)
+            attachments.use(shown, message_id=key)
         conversation.active_leaf_id = key
         conversation.message_count += 1
         # What tools say is not what people look for.

@@ -57,7 +57,7 @@ def add_items(*, caller: Caller, session_id: uuid.UUID, beginning: Beginning) ->
     authorize(caller, Action.CHAT, conversation)
     if Generation.objects.filter(active_for=conversation).exists():
         raise ReplyInProgress()
-    go_on_with(beginning, conversation)
+    go_on_with(beginning, conversation, caller)
     conversation.updated_at = conversation.changed_at = timezone.now()
     conversation.save(update_fields=["active_leaf", "message_count", "updated_at", "changed_at"])
     tell_change(conversation)

@@ -31,7 +31,7 @@ from ..limits import budgets
 from ..limits.budgets import Account
 from ..models import Conversation, Generation, Message, ToolResult, calls_of
 from . import branches, titles
-from .asking import Prompt, prepared
+from .asking import Prompt, prepared, with_images
 from .beginnings import Beginning, Said, add, by_tools, by_user, create_with, go_on_with
 from .branches import ACTIVE_LEAF, Parent
 from .client_names import MessageName, taken
@@ -59,6 +59,7 @@ def start_reply(
     caller: Caller,
     message: str = "",
     tool_results: Sequence[ToolResult] = (),
+    attachment_ids: Sequence[uuid.UUID] = (),
     session_id: uuid.UUID | None = None,
     parent_id: Parent = ACTIVE_LEAF,
     user_id: str | None = None,
@@ -70,7 +71,8 @@ def start_reply(
 ) -> AnswerIds:
     """Store a user's message and begin its answer, in one transaction: what this returns is stored.
 
-    Instead of a message it takes ``tool_results``, of calls that the answer before asked for: the model goes on.
+    With or without text it shows the images ``attachment_ids``, all different. Instead of a message it takes
+    ``tool_results``, of calls that the answer before asked for: the model goes on.
     Without ``session_id`` a conversation is created, perhaps a ``temporary`` one, perhaps with a ``beginning``. It
     goes on from ``parent_id``, an answer (None: the root), and the new branch is the one that is shown. With
     ``idempotency``, a request that was stored before returns its answer again, whatever became of it; with a ``name``
@@ -88,7 +90,7 @@ def start_reply(
         engines.register_worker()
         with while_account_lasts(caller):
             where = (session_id, parent_id, user_id)
-            said = by_tools(tool_results) if tool_results else by_user(message)
+            said = by_tools(tool_results) if tool_results else by_user(message, attachment_ids)
             chat = _Chat(said, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency, name)
             return _start(caller, chat, account)
     except (IntegrityError, ReplyInProgress, TooManyAnswers, BudgetExhausted) as error:
@@ -125,12 +127,12 @@ def _start(caller: Caller, chat: _Chat, account: Account) -> AnswerIds:
     else:
         conversation = _locked(caller=caller, session_id=chat.session_id)
         branches.go_on_from(conversation, chat.parent_id)
-        go_on_with(chat.beginning, conversation)
+        go_on_with(chat.beginning, conversation, caller)
     leaf_id, said = conversation.active_leaf_id, chat.said
     if said.role == Message.Role.TOOL:
         _check_results(conversation, said)
     endpoint, request, prompt = prepared(conversation, said, leaf_id, _label(caller, chat.user_id), chat.options)
-    add([said._replace(client_id=taken(chat.name, conversation))], conversation)
+    add([said._replace(client_id=taken(chat.name, conversation))], conversation, caller)
     question_id, conversation.message_count = conversation.active_leaf_id, conversation.message_count + 1
     assert question_id is not None, "the message was just stored"
     naming = titles.name(conversation, said.content, endpoint) if said.role == Message.Role.USER else None
@@ -230,8 +232,9 @@ def _begin(
         ids=AnswerIds(generation_id, conversation.session_id, answer_id),
         endpoint=endpoint,
         request=request,
-        fallbacks=completions.fallbacks_of(endpoint),
+        fallbacks=tuple(other for other in completions.fallbacks_of(endpoint) if not request.lacking(other)),
         switched=partial(prompt.switched, generation_id, answer_id),
+        with_images=partial(with_images, conversation.pk),
         afterwards=partial(titles.improve, replace(naming, spent_from=spent_from)) if naming else None,
         background=prompt.options.background,
         request_id=request_id.get(),

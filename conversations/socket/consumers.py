@@ -59,6 +59,7 @@ class ChatConsumer(SocketConsumer):
             caller=caller,
             message=data.get("message", ""),
             tool_results=results_of(data),
+            attachment_ids=data.get("attachments", ()),
             session_id=data.get("session_id"),
             parent_id=data.get("parent_id", services.ACTIVE_LEAF),
             user_id=data.get("user_id"),

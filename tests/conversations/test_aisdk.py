@@ -545,8 +545,32 @@ def test_a_call_that_is_no_json_comes_as_it_is(client: httpx.Client, model: Scri
     assert [part["input"] for part in parts if part["type"] == "tool-input-available"] == ['{"city']
 
 
-def test_a_call_that_was_cut_is_not_to_be_run(client: httpx.Client, model: ScriptedUpstream) -> None:
-    model.script = [answer(deltas=call(0, '{"city', "never", id="x", name="weather"), gate="g", gate_at=2)]
+def test_calls_come_in_any_order_and_each_is_told_once(client: httpx.Client, model: ScriptedUpstream) -> None:
+    first, second = (call(number, '{"n": ', f"{number}}}", id=f"c{number}", name="weather") for number in (0, 1))
+    mixed = [first[0], first[1], second[0], {"content": "so"}, second[1], first[2], second[2], {"content": "far"}]
+    model.script = [answer("a", deltas=mixed, finish="tool_calls")]
+    parts = ask(client, said("weather?", "u1"), tools=[WEATHER])
+    called = [part for part in parts if part["type"] == "tool-input-available"]
+    assert sorted((part["toolCallId"], part["input"]["n"]) for part in called) == [("c0", 0), ("c1", 1)]
+    for part in called:
+        deltas = [
+            each["inputTextDelta"]
+            for each in parts
+            if each.get("toolCallId") == part["toolCallId"] and each["type"] == "tool-input-delta"
+        ]
+        assert json.loads("".join(deltas)) == part["input"]
+    assert text_of(parts) == "asofar"
+    assert text_of(ask(client, said("weather?", "u1"))) == text_of(parts)
+    listed = client.get(f"{PATH}/chat-1/messages").json()[1]["parts"]
+    inputs = [part["input"] for part in listed if part["type"] == "tool-weather"]
+    assert inputs == [{"n": 0}, {"n": 1}]
+
+
+@pytest.mark.parametrize("arguments", ['{"city', "{}"])
+def test_a_call_of_a_stopped_answer_is_not_to_be_run(
+    client: httpx.Client, model: ScriptedUpstream, arguments: str
+) -> None:
+    model.script = [answer(deltas=call(0, arguments, "never", id="x", name="weather"), gate="g", gate_at=2)]
     with client.stream("POST", PATH, json=body_of(said("weather?"), tools=[WEATHER])) as response:
         lines = response.iter_lines()
         assert any("tool-input-delta" in line for line in lines)

@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from conversations.access import api_keys
 from conversations.models import (
     Allowance,
+    Attachment,
     Conversation,
     DailyUsage,
     Feedback,
@@ -57,6 +58,7 @@ from .accounts import (
     session_of,
 )
 from .helpers import stream
+from .pictures import picture
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -75,6 +77,7 @@ class Call:
     body: Callable[[Belongings], dict[str, Any] | None] = lambda _rows: None
     headers: Mapping[str, str] | None = None
     query: str = ""
+    upload: bytes | None = None
     # Of a stream without an end only the beginning is read.
     endless: bool = False
 
@@ -123,6 +126,11 @@ CALLS: dict[str, dict[str, list[Call]]] = {
         "DELETE": [Call(Scope.CHAT, mine=True)],
     },
     "conversations/<str:session_id>/restore": {"POST": [Call(Scope.CHAT, 404, mine=True)]},
+    "attachments": {"POST": [Call(Scope.CHAT, 201, upload=picture())]},
+    "attachments/<str:attachment_id>": {
+        "GET": [Call(Scope.READ, mine=True)],
+        "DELETE": [Call(Scope.CHAT, 204, mine=True)],
+    },
     "search": {
         "GET": [
             Call(Scope.READ, query="?q=canary"),
@@ -381,6 +389,8 @@ def send(client: httpx.Client, route: str, method: str, call: Call, who: Headers
         headers["Content-Type"] = "application/json"
     content = None if body is None else json.dumps(body)
     url = path_of(route, rows) + call.query
+    if call.upload is not None:
+        return client.request(method, url, headers=who, files={"file": call.upload})
     if not call.endless or method != "GET":
         return client.request(method, url, headers={**who, **headers}, content=content)
     with client.stream(method, url, headers={**who, **headers}) as response:
@@ -770,6 +780,10 @@ def a_message() -> Message:
     return Message.objects.filter(conversation=a_conversation()).latest("pk")
 
 
+def an_attachment() -> Attachment:
+    return Attachment.objects.get(pk=belongings_of(make_user("somebody")).attachment_id)
+
+
 # One page, in the place of a list: test_admin_overview.py.
 OF_NO_ROWS = "conversations.overview"
 ADMIN: dict[str, AdminPages] = {
@@ -778,6 +792,7 @@ ADMIN: dict[str, AdminPages] = {
     "llmproviders.preset": AdminPages(
         lambda: Preset.objects.create(type="new", name="New", api_url="https://models.example.com/v1", model="m")
     ),
+    "conversations.attachment": AdminPages(an_attachment, add=403, delete=403),
     "conversations.conversation": AdminPages(a_conversation, add=403),
     "conversations.message": AdminPages(a_message, add=403, delete=403),
     "conversations.generation": AdminPages(lambda: a_message().generation, add=403, delete=403),

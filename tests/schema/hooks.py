@@ -8,6 +8,8 @@ from typing import Any
 
 import schemathesis
 
+from tests.conversations.pictures import picture
+
 UPSTREAM = os.environ["SCHEMA_TEST_UPSTREAM"]
 OWN_KEY = os.environ["SCHEMA_TEST_KEY_ID"]
 # What a schema cannot say: which values this server was configured with, or has made itself.
@@ -20,7 +22,7 @@ if os.environ["SCHEMA_TEST_RUN"] == "chains":
     @schemathesis.hook
     def before_load_schema(_context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
         """Hide what looks like the id of a thing that no call makes: no chain of calls would begin with that call."""
-        for name in ("ChatRequest", "ConversationCreateRequest", "ConfigUpdateRequest"):
+        for name in ("AttachmentCreateRequest", "ChatRequest", "ConversationCreateRequest", "ConfigUpdateRequest"):
             for field in ("user_id", "session_id"):
                 raw_schema["components"]["schemas"][name]["properties"].pop(field, None)
 
@@ -43,7 +45,8 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
     if isinstance(case.body, dict):
         if case.body.get("session_id"):
             case.body.pop("temporary", None)
-        for name in ("tools", "tool_choice", "tool_results"):  # which of them fit together
+        # Which of them fit together, and what there is.
+        for name in ("tools", "tool_choice", "tool_results", "attachments"):
             case.body.pop(name, None)
         if case.operation.path == "/chat":
             case.body.setdefault("message", "Hi")
@@ -59,6 +62,8 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.body = {"id": "chat", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
     elif case.operation.path.startswith("/api/config/"):
         case.body = {"custom_api_url": UPSTREAM, "custom_model": "scripted"}
+    elif case.operation.path == "/attachments":
+        case.body = {"file": picture()}  # a schema cannot say what an image is
     elif case.operation.path == "/search":
         case.query["q"] = "word"  # a pattern cannot say that -word alone is none
     for name in MADE:

@@ -12,6 +12,7 @@ CLAUSE_END = re.compile(r"[.:;](?=\s|$)(?=(?:[^`]*`[^`]*`)*[^`]*$)")
 TAGS = {
     "conversations": "Conversations and their messages.",
     "chat": "Say something; answers as JSON or as a stream of server-sent events.",
+    "attachments": "Images for messages.",
     "answers": "An answer that is being made or was made: its state, its stream, its stop.",
     "settings": "Which model answers, and what the caller may use.",
     "keys": "The caller's own API keys.",
@@ -26,6 +27,7 @@ GROUPS = {
     "/conversations": "conversations",
     "/chat": "chat",
     "/messages": "chat",
+    "/attachments": "attachments",
     "/generations": "answers",
     "/search": "search",
     "/events": "events",

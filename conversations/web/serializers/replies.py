@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from rest_framework import serializers
 
 from ... import conf
 from ...engine.producer import ReplyOptions
+from ...exceptions import UnknownAttachment
 from ...models import Generation
 from ..fields import (
     VISIBLE,
@@ -18,6 +20,7 @@ from ..fields import (
     IntegerField,
     SessionIdField,
     TextField,
+    WordField,
     max_tokens_field,
     model_type_field,
     temperature_field,
@@ -26,6 +29,9 @@ from ..fields import (
 from .conversations import temporary_field
 from .messages import UsageSerializer
 from .tools import MOST_RESULTS, ToolCallSerializer, ToolResultSerializer, ToolsSerializer, tools_of
+
+# Of one message.
+MOST_ATTACHMENTS = 10
 
 
 @extend_schema_field(
@@ -43,6 +49,18 @@ class MessageField(TextField):
             if not data.strip():
                 self.fail("blank")
         return super().run_validation(data)
+
+
+@extend_schema_field({"type": "string", "format": "uuid"})
+class AttachmentIdField(WordField):
+    """The id of an attachment; a malformed one is as unknown as any other."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        text = super().to_internal_value(data)
+        try:
+            return uuid.UUID(text)
+        except ValueError:
+            raise UnknownAttachment(errors={"attachments": [UnknownAttachment.detail]}) from None
 
 
 class ReplyOptionsSerializer(ToolsSerializer):
@@ -82,6 +100,12 @@ class ChatSerializer(ReplyOptionsSerializer):
         max_length=MOST_RESULTS,
         help_text="Instead of a message: what came of the calls that the answer before asked for.",
     )
+    attachments = serializers.ListField(
+        child=AttachmentIdField(),
+        required=False,
+        max_length=MOST_ATTACHMENTS,
+        help_text="Images that the message shows, with or without text: ids of `POST /attachments`.",
+    )
     temporary = temporary_field()
     parent_id = IntegerField(
         required=False,
@@ -92,9 +116,9 @@ class ChatSerializer(ReplyOptionsSerializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if "message" not in attrs and "tool_results" not in attrs:
+        if not (attrs.get("attachments") or "message" in attrs or "tool_results" in attrs):
             raise serializers.ValidationError({"message": [self.error_messages["required"]]})
-        if "message" in attrs and "tool_results" in attrs:
+        if (attrs.get("attachments") or "message" in attrs) and "tool_results" in attrs:
             raise serializers.ValidationError({"tool_results": [_("Send a message or results of tools, not both.")]})
         return super().validate(attrs)
 
