@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
+# By these it is seen that there was some text.
+TEXTS = (b'"chunk"', b'"text-delta"')
+
+
 class Cutter:
     """Passes connections on to ``port``; the first whose request begins with ``request`` is cut after some text."""
 
@@ -74,7 +78,7 @@ class Cutter:
             while data := await source.read(65_536):
                 target.write(data)
                 await target.drain()
-                if cut and b'"chunk"' in data:
+                if cut and any(text in data for text in TEXTS):
                     self.cuts += 1
                     target.write_eof()
                     self._on_cut()

@@ -39,6 +39,7 @@ CUT = {
     "httpx-sse": b"POST /chat",
     "sseclient-py": b"POST /chat",
     "websockets": b"GET /ws/chat",
+    "AI SDK": b"POST /api/chat",
 }
 
 
