@@ -55,13 +55,14 @@ class Handler(ASGIHandler):
                 await self.send_response(refusal, send)
                 await self._finish(refusal)
             elif request is not None:
-                await self._serve(request, receive, send)
+                await self._serve(request, body, receive, send)
 
-    async def _serve(self, request: HttpRequest, receive: Receive, send: Send) -> None:
+    async def _serve(self, request: HttpRequest, body: BytesIO, receive: Receive, send: Send) -> None:
         response: HttpResponseBase | None = None
         client = Client(receive)
         try:
             response = await self.run_get_response(request)
+            body.close()  # a stream may take minutes, and the body may be large
             await self.send_response(response, send)
         except asyncio.CancelledError:
             if not client.has_left:

@@ -53,7 +53,8 @@ class Protocol(HttpToolsProtocol):
     """Refuses heads that are too large (431), and requests that take too long to arrive (408).
 
     A head may take ``settings.REQUEST_HEAD_SECONDS``, counted from the connection's begin or from its first byte, a
-    body ``settings.REQUEST_BODY_SECONDS``, each as a whole: a client that sends a byte now and then gains nothing.
+    body ``settings.REQUEST_BODY_SECONDS``, each as a whole: a client that sends a byte now and then gains nothing. A
+    body over ``settings.MAX_BODY_BYTES`` has that time anew after each such part.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,7 +62,7 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         # Bytes that came since the parser last had something whole: it keeps those of an unfinished field itself.
         self._unfinished = 0
-        self._size = self._fields = 0
+        self._size = self._fields = self._body_size = 0
         self._refusal = MALFORMED
         self._deadline: asyncio.TimerHandle | None = None
         self._is_over = False
@@ -108,7 +109,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._size = self._fields = 0
+        self._size = self._fields = self._body_size = 0
 
     def on_url(self, url: bytes) -> None:
         self._grow(len(url))
@@ -129,6 +130,10 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._unfinished = 0
+        parts = self._body_size // settings.MAX_BODY_BYTES
+        self._body_size += len(body)
+        if self._body_size // settings.MAX_BODY_BYTES > parts:
+            self._settle()
         super().on_body(body)
 
     def on_message_complete(self) -> None:

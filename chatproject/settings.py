@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from conversations.access.hosts import is_loopback
 
-from . import descriptors, keys
+from . import cross_origin, descriptors, keys
 from . import environment as env
 from .logs import logging_config
 
@@ -37,46 +37,8 @@ SECRET_KEY = keys.secret_key(VAR_DIR / "secret_key", may_create=ON_OWN_MACHINE)
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 # Without credentials: programs of other origins show an API key. Pages for people are for none of them.
 CORS_ALLOW_CREDENTIALS = False
-CORS_EXPOSE_HEADERS = [
-    "X-Session-Id",
-    "X-Message-Id",
-    "X-Generation-Id",
-    "X-Request-Id",
-    "X-Model-Type",
-    "X-Should-Retry",
-    "Location",
-    "Retry-After",
-    "RateLimit-Limit",
-    "RateLimit-Remaining",
-    "RateLimit-Reset",
-]
-CORS_ALLOW_HEADERS = [
-    "accept",
-    "accept-language",
-    "authorization",
-    "content-type",
-    "idempotency-key",
-    "last-event-id",
-    "x-csrftoken",
-    "x-request-id",
-    # What OpenAI's clients say of themselves in a browser.
-    "openai-organization",
-    "openai-project",
-    *(
-        f"x-stainless-{what}"
-        for what in (
-            "arch",
-            "helper-method",
-            "lang",
-            "os",
-            "package-version",
-            "retry-count",
-            "runtime",
-            "runtime-version",
-            "timeout",
-        )
-    ),
-]
+CORS_EXPOSE_HEADERS = cross_origin.EXPOSED
+CORS_ALLOW_HEADERS = cross_origin.ALLOWED
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 
@@ -90,6 +52,8 @@ ROOT_PATH = env.root_path("ROOT_PATH")
 FORCE_SCRIPT_NAME = ROOT_PATH or None
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = LANGUAGE_COOKIE_PATH = f"{ROOT_PATH}/"
 MAX_BODY_BYTES = 1_048_576
+# Of what carries images or a whole history.
+MAX_LARGE_BODY_BYTES = env.integer("MAX_LARGE_BODY_BYTES", 20_971_520, low=MAX_BODY_BYTES, high=1_073_741_824)
 REQUEST_HEAD_SECONDS = env.seconds("REQUEST_HEAD_SECONDS", 30.0)
 REQUEST_BODY_SECONDS = env.seconds("REQUEST_BODY_SECONDS", 60.0)
 KEEP_ALIVE_SECONDS = env.seconds("KEEP_ALIVE_SECONDS", 5.0)
@@ -172,6 +136,20 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 }
 env.need_driver("DATABASE_URL", DATABASES["default"]["ENGINE"])
 env.need_driver("REDIS_URL", CHANNEL_LAYERS["default"]["BACKEND"])
+# Files that are served by nothing but the API, to whom they belong.
+ATTACHMENTS_DIR = BASE_DIR / env.text("ATTACHMENTS_DIR", "var/attachments")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "attachments": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {
+            "location": ATTACHMENTS_DIR,
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
+    },
+}
 STATIC_URL = f"{ROOT_PATH}/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "chatproject" / "static"]
@@ -274,6 +252,9 @@ CONVERSATIONS = {
     "SEARCH": env.text("SEARCH") or "conversations.search.index.DatabaseIndex",
     "DRAIN_SECONDS": env.seconds("DRAIN_SECONDS", 20.0),
     "MAX_BODY_BYTES": MAX_BODY_BYTES,
+    "MAX_LARGE_BODY_BYTES": MAX_LARGE_BODY_BYTES,
+    "ATTACHMENT_STORAGE": "attachments",
+    "ATTACHMENT_BYTES_PER_OWNER": env.integer("ATTACHMENT_BYTES_PER_OWNER", 209_715_200, low=0, high=2**50),
     "TRUSTED_PROXIES": TRUSTED_PROXIES,
     "RATE_LIMIT": env.rate("RATE_LIMIT", "300/minute"),
     "RATE_LIMIT_STORAGE": REDIS_URL,

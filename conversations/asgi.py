@@ -12,7 +12,7 @@ from channels.routing import URLRouter
 from django.urls import re_path
 
 from .socket.routing import PATH, websocket_urlpatterns
-from .web import asgi
+from .web import asgi, bodies
 from .web.asgi import Message, Receive, Send
 from .web.lifespan import of_the_engine
 
@@ -26,8 +26,9 @@ async def unknown_socket(scope: Message, receive: Receive, send: Send) -> None:
 class Application:
     """Serves ``/ws/chat``, starts and ends the engine with the server, and hands HTTP on to ``http``.
 
-    Each HTTP request has an id and a body that came whole and is of at most ``MAX_BODY_BYTES``;
-    ``refuse`` answers a larger one (``web.asgi``). ``sockets`` are URL patterns of further WebSockets.
+    Each HTTP request has an id and a body that came whole and is of at most ``MAX_BODY_BYTES``, or on some routes of
+    ours ``MAX_LARGE_BODY_BYTES`` (``web.bodies``); ``refuse`` answers a larger one (``web.asgi``). ``sockets`` are URL
+    patterns of further WebSockets.
     """
 
     def __init__(
@@ -63,11 +64,14 @@ class Application:
     async def answer(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer an HTTP request, whose id is set from here on and whose body has come whole."""
         send = asgi.identify(scope, send)
-        try:
-            body = await asgi.read_body(scope, receive)
-        except asgi.ClientLeftError:
-            return
-        if body is None:
-            await self._refuse(*asgi.without_body(scope, receive, send))
-        else:
-            await self._http(*asgi.with_body(scope, receive, body), send)
+        with bodies.Intake(scope) as intake:
+            try:
+                whole = await intake.read(receive)
+            except asgi.ClientLeftError:
+                return
+            except bodies.TooLargeError:
+                await self._refuse(*asgi.without_body(scope, receive, send, **{asgi.TOO_LARGE: True}))
+            except bodies.UnreadError as unread:
+                await self._http(*asgi.without_body(scope, receive, send, **{bodies.UNREAD: unread.why}))
+            else:
+                await self._http(*whole, intake.until_answered(send))

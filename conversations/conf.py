@@ -55,7 +55,24 @@ class Settings:
     DRAIN_LISTEN_SECONDS: float = 3.0
     # How long running answers may go on after that.
     DRAIN_SECONDS: float = 20.0
+    # Of a request's body, and of that of calls which carry images or a whole history (`web.bodies`).
     MAX_BODY_BYTES: int = 1_048_576
+    MAX_LARGE_BODY_BYTES: int = 20_971_520
+    # Bodies over MAX_BODY_BYTES that one process takes in at a time, so many of each caller: what they may need of
+    # memory is that times MAX_LARGE_BODY_BYTES.
+    LARGE_BODIES_AT_ONCE: int = 8
+    LARGE_BODIES_PER_CALLER: int = 4
+    # Where the files of attachments are kept: an alias in STORAGES. They are for their owners: a storage whose files
+    # nobody gets by their URL.
+    ATTACHMENT_STORAGE: str = "default"
+    # What an owner's attachments may take, in bytes and in files; 0 for no limit.
+    ATTACHMENT_BYTES_PER_OWNER: int = 209_715_200
+    ATTACHMENTS_PER_OWNER: int = 2_000
+    # How long one is kept that stands in no message.
+    KEEP_UNUSED_ATTACHMENTS_SECONDS: float = 86_400.0
+    # What an image may have, and the longer side to which a larger one is made smaller.
+    MAX_IMAGE_PIXELS: int = 50_000_000
+    IMAGE_SIDE: int = 2048
     # Addresses and networks of the reverse proxies whose X-Forwarded-For is believed; none: the peer is the client.
     TRUSTED_PROXIES: Sequence[str] = ()
     # Where everybody must log in: requests of one account or address, such as "300/minute" (or second, hour,

@@ -8,15 +8,22 @@ People and programs see each as `application/problem+json` (RFC 9457).
     ├── NotAuthenticated      401  login_required
     ├── PermissionRefused     403  forbidden / login_required
     ├── NotFound              404  not_found
+    │   └── UnknownAttachment  404  unknown_attachment
     ├── InvalidRequest        400  invalid (errors by field)
     │   ├── UnknownModel      400  unknown_model_type
     │   │   └── UnreadableKey  400  unknown_model_type
     │   ├── PromptTooLong     400  context_length
+    │   ├── ImagesNotSupported  400  images_not_supported
+    │   ├── ToolsNotSupported  400  tools_not_supported
     │   ├── InvalidPosition   400  invalid_position
-    │   └── InvalidCursor     400  invalid_cursor
+    │   ├── InvalidCursor     400  invalid_cursor
+    │   ├── UnsupportedImage  400  unsupported_image
+    │   └── ImageTooLarge     400  image_too_large
     ├── ReplyInProgress       409  reply_in_progress
     ├── TooManyKeys           409  too_many_keys
+    ├── AttachmentInUse       409  attachment_in_use
     ├── BodyTooLarge          413  body_too_large
+    ├── AttachmentQuota       413  attachment_quota
     ├── IdempotencyMismatch   422  idempotency_mismatch
     ├── RateLimited           429  rate_limited
     ├── TooManyAnswers        429  too_many_answers
@@ -83,6 +90,11 @@ class NotFound(ChatError):
     detail = _("There is no such thing, or it is not yours.")
 
 
+class UnknownAttachment(NotFound):
+    code = "unknown_attachment"
+    detail = _("There is no such attachment, or it is not yours, or it stands in another conversation.")
+
+
 class InvalidRequest(ChatError):
     status = 400
     code = "invalid"
@@ -110,6 +122,16 @@ class PromptTooLong(InvalidRequest):
     detail = _("The message and the system prompt do not fit into the model's context window; shorten them.")
 
 
+class ImagesNotSupported(InvalidRequest):
+    code = "images_not_supported"
+    detail = _("This model takes no images.")
+
+
+class ToolsNotSupported(InvalidRequest):
+    code = "tools_not_supported"
+    detail = _("This model takes no tools.")
+
+
 class InvalidPosition(InvalidRequest):
     code = "invalid_position"
     detail = _("This position is malformed, belongs to another answer or lies beyond its text.")
@@ -118,6 +140,16 @@ class InvalidPosition(InvalidRequest):
 class InvalidCursor(InvalidRequest):
     code = "invalid_cursor"
     detail = _("This cursor is malformed; use the URL in `next` as it is.")
+
+
+class UnsupportedImage(InvalidRequest):
+    code = "unsupported_image"
+    detail = _("This is no image that can be read: send a whole PNG, JPEG, WebP or GIF.")
+
+
+class ImageTooLarge(InvalidRequest):
+    code = "image_too_large"
+    detail = _("The image has too many pixels; make it smaller.")
 
 
 class ReplyInProgress(ChatError):
@@ -132,10 +164,22 @@ class TooManyKeys(ChatError):
     detail = _("You have too many API keys; revoke one first.")
 
 
+class AttachmentInUse(ChatError):
+    status = 409
+    code = "attachment_in_use"
+    detail = _("This attachment stands in a conversation, and goes with its message.")
+
+
 class BodyTooLarge(ChatError):
     status = 413
     code = "body_too_large"
     detail = _("The body is too large.")
+
+
+class AttachmentQuota(ChatError):
+    status = 413
+    code = "attachment_quota"
+    detail = _("Your attachments take as much room as they may; delete some, or conversations that have some.")
 
 
 class IdempotencyMismatch(ChatError):

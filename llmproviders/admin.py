@@ -26,6 +26,11 @@ from .types import Endpoint
 # How long an endpoint may take (seconds): less than proxies wait. And how many are tried at a time, in a process.
 LIST_SECONDS, TEST_SECONDS = 20.0, 45.0
 MOST_SHOWN = 200
+ABILITIES = (
+    ("takes_images", "takes_tools", "reasons"),
+    ("thinks_first", "takes_system", "alternates"),
+    "extra_fields",
+)
 _places = BoundedSemaphore(2)
 
 
@@ -43,7 +48,13 @@ class PresetForm(KeyForm):
             "max_tokens",
             "temperature",
             "parameters",
+            "takes_images",
+            "takes_tools",
+            "reasons",
             "thinks_first",
+            "takes_system",
+            "alternates",
+            "extra_fields",
             "fallbacks",
             "input_price",
             "output_price",
@@ -56,9 +67,9 @@ class PresetForm(KeyForm):
 class PresetAdmin(KeyAdmin):
     form = PresetForm
     change_form_template = "admin/llmproviders/preset/change_form.html"
-    list_display = ("type", "name", "model", "host", "has_key", "state", "order", "is_enabled")
+    list_display = ("type", "name", "model", "host", "has_key", "can", "state", "order", "is_enabled")
     list_editable = ("order", "is_enabled")
-    list_filter = ("is_enabled", "backend")
+    list_filter = ("is_enabled", "backend", "takes_images", "takes_tools", "reasons")
     search_fields = ("type", "name", "model", "api_url")
     ordering = ("order", "type")
     readonly_fields = ("masked_key", "created_at", "updated_at")
@@ -66,8 +77,9 @@ class PresetAdmin(KeyAdmin):
         (None, {"fields": ("type", "name", "is_enabled", "order")}),
         (
             gettext_lazy("Endpoint"),
-            {"fields": ("backend", "api_url", "model", "api_key", "thinks_first", "fallbacks")},
+            {"fields": ("backend", "api_url", "model", "api_key", "fallbacks")},
         ),
+        (gettext_lazy("Abilities"), {"fields": ABILITIES}),
         (gettext_lazy("Limits"), {"fields": ("context_window", "max_tokens", "temperature", "parameters")}),
         (gettext_lazy("Prices"), {"fields": ("input_price", "output_price")}),
         (gettext_lazy("History"), {"fields": ("created_at", "updated_at")}),
@@ -132,6 +144,13 @@ class PresetAdmin(KeyAdmin):
         """Whether this process passes it over, after failures; nothing where it does not."""
         seconds = breaker.seconds_left(_shown(preset))
         return _("passed over for %(seconds)d s") % {"seconds": seconds} if seconds else ""
+
+    @admin.display(description=gettext_lazy("can"))
+    def can(self, preset: Preset) -> str:
+        """What it is known to be able to do."""
+        reasons = preset.reasons or preset.thinks_first
+        words = {_("images"): preset.takes_images, _("tools"): preset.takes_tools, _("reasoning"): reasons}
+        return ", ".join(word for word, known in words.items() if known)
 
     @admin.display(description=gettext_lazy("host"), ordering="api_url")
     def host(self, preset: Preset) -> str:

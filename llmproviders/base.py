@@ -9,6 +9,7 @@ from typing import ClassVar, TypeAlias
 from django.core.checks import CheckMessage
 from django.utils.translation import gettext_noop
 
+from .dialect import Dialect
 from .exceptions import UpstreamBadRequest
 from .types import CompletionRequest, Delta, Endpoint
 
@@ -21,6 +22,10 @@ async def at_once() -> None:
 
 def nobody_cares() -> None:
     """What is called where nobody asked to be told."""
+
+
+def nobody_learns(_dialect: Dialect) -> None:
+    """The same, with what an endpoint wants otherwise."""
 
 
 class Provider(ABC):
@@ -38,6 +43,10 @@ class Provider(ABC):
     turn: Turn = staticmethod(at_once)
     # Called, perhaps again and again, while the server says that it is loading its model.
     loading: Callable[[], None] = staticmethod(nobody_cares)
+    # Called with how the request was put when the server took it: for whoever finds out what it wants.
+    accepted: Callable[[Dialect], None] = staticmethod(nobody_learns)
+    # Called where an answer began within a thought that nobody had opened, and that was not known of the model.
+    unopened: Callable[[], None] = staticmethod(nobody_cares)
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint

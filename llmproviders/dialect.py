@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from .overlong import answer_limit, asks_for_a_shorter_answer
 from .reasons import Said, said_by
+from .roles import without_system
 
 logger = logging.getLogger("llmproviders")
 
@@ -81,7 +82,7 @@ class Dialect:
         if self.whole:
             said = {name: value for name, value in said.items() if name != "stream_options"} | {"stream": False}
         if self.no_system:
-            said["messages"] = _without_system(said["messages"])
+            said["messages"] = without_system(said["messages"])
         return said
 
 
@@ -128,9 +129,20 @@ memory = Memory()
 class Wish:
     """What one call asks for, changed by refusals: each change at most once, and not too many."""
 
-    def __init__(self, key: Key, body: Body, *, fixed: Collection[str] = ()) -> None:
-        """``fixed`` names what whoever asks has chosen: it is not left out or bounded for them, nor for others."""
+    def __init__(
+        self,
+        key: Key,
+        body: Body,
+        *,
+        fixed: Collection[str] = (),
+        told: Callable[[Dialect], None] | None = None,
+    ) -> None:
+        """``fixed`` names what whoever asks has chosen: it is not left out or bounded for them, nor for others.
+
+        ``told`` is called with how it was asked, when that was accepted.
+        """
         self._key = key
+        self._told = told
         self._asked = body
         self._fixed = fixed
         self._dialect = memory.recall(key)
@@ -151,6 +163,8 @@ class Wish:
 
     def accepted(self) -> None:
         """Remember for later calls what made this one acceptable."""
+        if self._told:
+            self._told(self._dialect)
         if len(self._changes) == self._kept:
             return
         self._kept = len(self._changes)
@@ -229,17 +243,3 @@ def _range(reason: str, value: Any) -> tuple[float, float] | None:
 
 def _names(name: str, text: str) -> bool:
     return re.search(rf"(?<![A-Za-z_]){re.escape(name)}(?![A-Za-z_])", text) is not None
-
-
-def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put what the system prompt says before the first user's message."""
-    system = [message["content"] for message in messages if message["role"] == "system"]
-    others = [message for message in messages if message["role"] != "system"]
-    if not system or not others:
-        return messages
-    said = others[0]["content"]
-    if isinstance(said, list):  # parts
-        first = {**others[0], "content": [*({"type": "text", "text": text} for text in system), *said]}
-    else:
-        first = {**others[0], "content": "\n\n".join([*system, said or ""])}
-    return [first, *others[1:]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
@@ -11,11 +10,16 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from . import conf
-from .exceptions import InvalidEndpoint
 from .fields import EncryptedTextField, ExactCharField, mask
-from .net.guard import validate_key, validate_model_name, validate_url
 from .registry import backend_class
 from .types import Endpoint
+from .validators import (
+    extra_fields_are_valid,
+    key_is_valid,
+    model_name_is_valid,
+    parameters_are_valid,
+    url_is_valid,
+)
 
 CUSTOM = "custom"
 DEFAULT = "default"
@@ -23,7 +27,6 @@ RESERVED_TYPES = (CUSTOM, DEFAULT)
 MIN_CONTEXT_WINDOW = 256
 MAX_TOKENS = 131_072
 MAX_TEMPERATURE = 2.0
-MAX_PARAMETERS = 4000
 # Per million tokens, in whatever currency: up to 999,999.999999.
 PRICE_DIGITS, PRICE_DECIMALS = 12, 6
 
@@ -31,37 +34,6 @@ PRICE_DIGITS, PRICE_DECIMALS = 12, 6
 def backend_choices() -> list[tuple[str, str]]:
     """Return the backends of the settings, as choices."""
     return [(name, name) for name in conf.get().BACKENDS]
-
-
-def url_is_valid(value: str) -> None:
-    """A field's validator: ``net.guard.validate_url``."""
-    _judge(validate_url, value)
-
-
-def key_is_valid(value: str) -> None:
-    """A field's validator: ``net.guard.validate_key``."""
-    _judge(validate_key, value)
-
-
-def model_name_is_valid(value: str) -> None:
-    """A field's validator: ``net.guard.validate_model_name``."""
-    _judge(validate_model_name, value)
-
-
-def parameters_are_valid(value: object) -> None:
-    """A field's validator: an object of parameters that are ours neither to change nor to lose."""
-    names = {str(name) for name in value} if isinstance(value, dict) else set()
-    if not isinstance(value, dict) or names & {"model", "messages"} or len(str(value)) > MAX_PARAMETERS:
-        raise ValidationError(_("Write a JSON object of parameters, without model and messages."))
-    if not isinstance(value.get("max_tokens", ""), str):
-        raise ValidationError(_("For max_tokens, only another name may stand here."))
-
-
-def _judge(validate: Callable[[str], str], value: str) -> None:
-    try:
-        validate(value)
-    except InvalidEndpoint as error:
-        raise ValidationError(error.message) from error
 
 
 class PresetQuerySet(models.QuerySet["Preset"]):
@@ -140,6 +112,51 @@ class Preset(models.Model):
         default=False,
         db_default=False,
         help_text=_("Every answer begins within a thought: the opening <think> is in the prompt, not in the answer."),
+    )
+    takes_images = models.BooleanField(
+        _("takes images"),
+        null=True,
+        blank=True,
+        help_text=_("“No” refuses messages with images before the model is asked; “unknown” leaves it to its server."),
+    )
+    takes_tools = models.BooleanField(
+        _("takes tools"),
+        null=True,
+        blank=True,
+        help_text=_("“No” refuses requests with tools before the model is asked; “unknown” leaves it to its server."),
+    )
+    reasons = models.BooleanField(
+        _("reasons"),
+        null=True,
+        blank=True,
+        help_text=_("Whether it thinks before it answers. Only shown to whoever chooses a model."),
+    )
+    takes_system = models.BooleanField(
+        _("takes a system prompt"),
+        default=True,
+        db_default=True,
+        help_text=_("If not, what the model is told stands before the first message instead."),
+    )
+    alternates = models.BooleanField(
+        _("roles take turns"),
+        default=False,
+        db_default=False,
+        help_text=_(
+            "User and assistant have to take turns, the user first: "
+            "neighbours of one role are joined into one message."
+        ),
+    )
+    extra_fields = models.CharField(
+        _("extra fields"),
+        max_length=1000,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[extra_fields_are_valid],
+        help_text=_(
+            "Fields of the server's own that callers of /v1 may send through, with blanks between them: "
+            "top_k min_p chat_template_kwargs. All others are passed over."
+        ),
     )
     fallbacks = models.CharField(
         _("fallbacks"),
@@ -237,6 +254,12 @@ class Preset(models.Model):
             is_demo=backend.is_demo,
             parameters=self.parameters or {},
             thinks_first=self.thinks_first,
+            takes_images=self.takes_images,
+            takes_tools=self.takes_tools,
+            reasons=self.thinks_first or self.reasons,
+            takes_system=self.takes_system,
+            alternates=self.alternates,
+            extra_fields=tuple(dict.fromkeys(self.extra_fields.split())),
             fallbacks=tuple(self.fallbacks.split()),
             input_price=self.input_price,
             output_price=self.output_price,

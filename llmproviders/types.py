@@ -14,6 +14,8 @@ from typing import Any, Literal
 Role = Literal["system", "user", "assistant", "tool"]
 # Whose URL it is: the embedded model's, the operator's (environment, presets), a user's own.
 SetBy = Literal["program", "operator", "user"]
+# What not every model takes.
+Lacking = Literal["images", "tools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class CompletionRequest:
     ``temperature`` is 0 to 2, ``max_tokens`` bounds the answer (reasoning included); nothing is said of None and 0.
     ``tools`` are what the model may ask for; without any, an answer that calls one is none. ``params`` are further
     fields of OpenAI's API (``top_p``, ``stop``, ``tool_choice``, …) as they are sent; a backend of another format maps
-    those that it knows.
+    those that it knows. Of ``extra``, fields of some upstreams' own, an endpoint gets those that it lists.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -75,6 +77,20 @@ class CompletionRequest:
     max_tokens: int = 2000
     tools: tuple[Tool, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def params_for(self, endpoint: Endpoint) -> dict[str, Any]:
+        """Return ``params``, and of ``extra`` what this endpoint takes."""
+        listed = {name: self.extra[name] for name in endpoint.extra_fields if name in self.extra}
+        return {**listed, **self.params}
+
+    def lacking(self, endpoint: Endpoint) -> Lacking | None:
+        """Return what this asks for though the endpoint is known not to take it, None where there is nothing."""
+        pictures = any(isinstance(part, Image) for message in self.messages for part in message.parts)
+        if pictures and endpoint.takes_images is False:
+            return "images"
+        called = any(message.tool_calls or message.role == "tool" for message in self.messages)
+        return "tools" if (self.tools or called) and endpoint.takes_tools is False else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +175,15 @@ class Endpoint:
     is_demo: bool = False
     # Whether every answer begins within a thought, whose opening tag is in the prompt.
     thinks_first: bool = False
+    # What the model can do; None where that is not known.
+    takes_images: bool | None = None
+    takes_tools: bool | None = None
+    reasons: bool | None = None
+    # Whether there is a role for the system prompt; whether user and assistant have to take turns, the user first.
+    takes_system: bool = True
+    alternates: bool = False
+    # Of fields that are the upstream's own those that whoever asks may set.
+    extra_fields: tuple[str, ...] = ()
     # Sent with every call; a value of None leaves out what would be sent, text for `max_tokens` renames it.
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
     set_by: SetBy = "operator"

@@ -24,6 +24,7 @@ WHERE_DATABASES_DIFFER = [
         f"tests/conversations/test_{kind}.py"
         for kind in (
             "admin_*",
+            "attachment*",
             "branches",
             "budgets",
             "claim_conversations",
@@ -80,6 +81,8 @@ SAME_ON_EVERY_DATABASE = [
             "credentials",
             "events",
             "host_settings",
+            "images",
+            "large_bodies",
             "local_processes",
             "odd_urls",
             "old_readme",

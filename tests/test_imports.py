@@ -25,6 +25,7 @@ LAYERS: list[tuple[str, list[str]]] = [
     (
         "doors",
         [
+            "conversations.agui",
             "conversations.aisdk",
             "conversations.openai",
             "conversations.pages",
@@ -38,6 +39,7 @@ LAYERS: list[tuple[str, list[str]]] = [
     ("verbs", ["conversations.services"]),
     ("the engine", ["conversations.engine"]),
     ("what is found", ["conversations.search"]),
+    ("images, and files", ["conversations.files"]),
     ("how much", ["conversations.limits"]),
     ("who calls", ["conversations.access"]),
     ("rows", ["conversations.models"]),
@@ -56,6 +58,7 @@ PROVIDER_LAYERS: list[tuple[str, list[str]]] = [
             "llmproviders.key_admin",
             "llmproviders.management",
             "llmproviders.models",
+            "llmproviders.validators",
         ],
     ),
     ("wire formats", ["llmproviders.backends"]),

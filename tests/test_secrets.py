@@ -32,7 +32,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils.log import AdminEmailHandler
 
 from conversations.access import api_keys
-from conversations.models import ApiKey, Generation, UserConfig
+from conversations.models import ApiKey, Attachment, Generation, UserConfig
 from llmproviders.models import Preset
 from tests.conftest import Server
 from tests.conversations.helpers import chat
@@ -338,17 +338,29 @@ ENDLESS = {"events"}
 
 
 def api_answers(world: World) -> None:
-    """GET every path, with every value that its parameters can have."""
+    """GET every path, with all values that its parameters can have together."""
     columns = {"session_id": "message__conversation__session_id", "generation_id": "pk", "message_id": "message_id"}
-    columns["response_id"], columns["chat_id"] = columns["generation_id"], columns["session_id"]
-    values = {name: set(map(str, Generation.objects.values_list(path, flat=True))) for name, path in columns.items()}
-    values["key_id"] = set(map(str, ApiKey.objects.values_list("pk", flat=True)))
-    values |= {"model": {"default"}, "rest": {"completions"}}
+    made = [
+        {name: str(row[path]) for name, path in columns.items()}
+        for row in Generation.objects.values(*columns.values())
+    ]
+    for row in made:
+        row |= {
+            "response_id": row["generation_id"],
+            "conversation_id": row["session_id"],
+            "chat_id": row["session_id"],
+        }
+        row |= {"item_id": f"msg_{row['message_id']}", "model": "default", "rest": "completions"}
+    keys = [{"key_id": str(pk)} for pk in ApiKey.objects.values_list("pk", flat=True)]
+    kept = [{"attachment_id": str(pk)} for pk in Attachment.objects.values_list("pk", flat=True)]
     for route in {*paths(), "nowhere"} - ENDLESS:
         parameters = re.findall(r"<(?:\w+:)?(\w+)>", route)
-        assert len(parameters) < 2, f"{route}: say here what its parameters can be"
-        for value in sorted(values[parameters[0]]) if parameters else [""]:
-            world.api.get("/" + re.sub(r"<.*?>", value, route), headers={"Accept": "application/json"})
+        rows = keys if "key_id" in parameters else kept if "attachment_id" in parameters else made
+        values = {tuple(row[name] for name in parameters) for row in rows}
+        for found in sorted(values):
+            filled = iter(found)
+            path = re.sub(r"<.*?>", lambda _match, filled=filled: next(filled), route)
+            world.api.get(f"/{path}", headers={"Accept": "application/json"})
         world.api.get("/" + re.sub(r"<.*?>", "nowhere", route), headers={"Accept": "text/html"})
     for user in ("by-api", "by-admin", "old", "nobody"):
         assert world.api.get("/api/config", params={"user_id": user}).status_code == 200

@@ -5,6 +5,7 @@ Lists load no texts, only their beginnings, and run the same number of queries h
 """
 
 from .api_keys import ApiKeyAdmin
+from .attachments import AttachmentAdmin
 from .conversations import ConversationAdmin
 from .limits import AllowanceAdmin, TokenBudgetAdmin
 from .messages import GenerationAdmin, MessageAdmin, WorkerAdmin
@@ -15,6 +16,7 @@ from .user_configs import UserConfigAdmin
 __all__ = [
     "AllowanceAdmin",
     "ApiKeyAdmin",
+    "AttachmentAdmin",
     "ConversationAdmin",
     "DailyUsageAdmin",
     "FeedbackAdmin",

@@ -14,6 +14,8 @@ from ..models import Generation, Message, Worker
 from .base import ReadOnlyAdmin, TextsAdmin, link, may_read, one_line, owner_search_field, short_id
 
 PREVIEW_LENGTH = 80
+# Of a message, and what lists do without.
+TEXTS = ("content", "reasoning", "arguments", "parts", "conversation__system_prompt")
 
 
 @admin.register(Message)
@@ -31,6 +33,8 @@ class MessageAdmin(ReadOnlyAdmin):
         "status",
         "content",
         "reasoning",
+        "arguments",
+        "parts",
         "model",
         "model_type",
         "generation_link",
@@ -39,8 +43,7 @@ class MessageAdmin(ReadOnlyAdmin):
     readonly_fields = ("conversation_link", "parent_link", "status", "generation_link", "created_at")
 
     def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        texts = ("content", "reasoning", "conversation__system_prompt")
-        lighter: QuerySet[Any] = rows.defer(*texts).annotate(preview=Left("content", PREVIEW_LENGTH))
+        lighter: QuerySet[Any] = rows.defer(*TEXTS).annotate(preview=Left("content", PREVIEW_LENGTH))
         return lighter
 
     def has_view_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
@@ -122,7 +125,7 @@ class GenerationAdmin(TextsAdmin, ReadOnlyAdmin):
     readonly_fields = ("id", "conversation_link", "message_link", "created_at", "seconds")
 
     def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        return rows.defer("message__content", "message__reasoning", "message__conversation__system_prompt")
+        return rows.defer(*(f"message__{name}" for name in TEXTS))
 
     def get_fields(self, request: HttpRequest, obj: Generation | None = None) -> tuple[str, ...]:
         return self.readable(request, self.fields)

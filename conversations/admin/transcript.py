@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from django.core.exceptions import PermissionDenied
@@ -11,7 +11,8 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
-from ..models import BILLION, Conversation, Feedback, Generation, Message
+from ..models import BILLION, Conversation, Feedback, Generation, Message, whole_parts
+from ..models.parts import TOOL_CALL, TOOL_RESULT
 from ..services import transcripts
 from . import charts
 from .base import may_read
@@ -24,6 +25,13 @@ T = TypeVar("T")
 PAGE = 50
 
 
+class Tool(NamedTuple):
+    """A call of a tool, by its name, or without one what came of a call."""
+
+    name: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A message, as it stands in a transcript; ``place`` is its number among those beside it."""
@@ -32,6 +40,7 @@ class Shown:
     generation: Generation | None
     feedback: Feedback | None
     usage: str
+    tools: list[Tool]
     place: int
     before: int | None
     after: int | None
@@ -101,10 +110,20 @@ def _shown(message: Message) -> Shown:
         generation,
         getattr(message, "feedback", None),
         _usage(generation),
+        _tools(message),
         place + 1,
         beside[place - 1] if place else None,
         beside[place + 1] if place + 1 < len(beside) else None,
     )
+
+
+def _tools(message: Message) -> list[Tool]:
+    parts = whole_parts(message) if message.parts else ()
+    return [
+        Tool(part.get("name", ""), part["arguments" if part["type"] == TOOL_CALL else "content"])
+        for part in parts
+        if part["type"] in (TOOL_CALL, TOOL_RESULT)
+    ]
 
 
 def _usage(generation: Generation | None) -> str:

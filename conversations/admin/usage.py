@@ -100,7 +100,7 @@ class FeedbackAdmin(TextsAdmin, ReadOnlyAdmin):
     readonly_fields = ("message_link", "created_at")
 
     def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        return rows.defer("message__content", "message__reasoning")
+        return rows.defer("message__content", "message__reasoning", "message__arguments", "message__parts")
 
     def get_fields(self, request: HttpRequest, obj: Feedback | None = None) -> tuple[str, ...]:
         return self.readable(request, self.fields)

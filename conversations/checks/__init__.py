@@ -14,23 +14,33 @@ E010      ``TRUSTED_PROXIES`` names something that is no address or network
 E011      a rate limit, or where it is counted, that cannot be used
 E013      a database that cannot hold every character (asked by ``migrate`` and ``check --database default``)
 E014      ``DATABASE_ROUTERS`` sends models of ours, or accounts, to another database
+E015      ``SEARCH`` names no index
+E016      ``ATTACHMENT_STORAGE`` is none of ``STORAGES``
 W001      SQLite whose transactions do not begin as IMMEDIATE
 W002      SQLite without write-ahead log
 W003      ``CONN_MAX_AGE`` is not 0
 W004      MySQL with an isolation level other than READ COMMITTED
 W005      no channel layer
 W006      the project can be served by WSGI
+W007      attachments are kept among files that a URL may give to anybody
 ========  =====================================================================
 """
 
 from .databases import check_fitness, check_routers
-from .deployment import check_asgi, check_channel_layer, check_database_settings, check_providers_installed
+from .deployment import (
+    check_asgi,
+    check_attachment_storage,
+    check_channel_layer,
+    check_database_settings,
+    check_providers_installed,
+)
 from .settings import RANGES, check_app_settings, check_login, check_rate_limit
 
 __all__ = [
     "RANGES",
     "check_app_settings",
     "check_asgi",
+    "check_attachment_storage",
     "check_channel_layer",
     "check_database_settings",
     "check_fitness",

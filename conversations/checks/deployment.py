@@ -11,6 +11,9 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.translation import gettext as _
 
+from .. import conf
+
+PLAIN_FILES = "django.core.files.storage.FileSystemStorage"
 Apps = Sequence[AppConfig] | None
 
 
@@ -103,6 +106,25 @@ def check_channel_layer(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]
                 "{'default': {'BACKEND': 'channels.layers.InMemoryChannelLayer'}}, several need Redis."
             ),
             id="conversations.W005",
+        )
+    ]
+
+
+@register()
+def check_attachment_storage(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
+    """Attachments are for their owners: their files must not be among those that a URL gives to anybody."""
+    known: Mapping[str, Any] = settings.STORAGES
+    storage = known.get(conf.get().ATTACHMENT_STORAGE) or {}
+    if storage.get("BACKEND") != PLAIN_FILES or (storage.get("OPTIONS") or {}).get("location"):
+        return []
+    return [
+        Warning(
+            _("Attachments are kept among the files of MEDIA_ROOT."),
+            hint=_(
+                "Those are usually given to anybody who has their URL. Name a storage of its own, with a location, in "
+                "STORAGES and in CONVERSATIONS['ATTACHMENT_STORAGE']."
+            ),
+            id="conversations.W007",
         )
     ]
 

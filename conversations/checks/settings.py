@@ -30,6 +30,14 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "DRAIN_LISTEN_SECONDS": (0, 86_400),
     "DRAIN_SECONDS": (0, 86_400),
     "MAX_BODY_BYTES": (1024, 2**31 - 1),
+    "MAX_LARGE_BODY_BYTES": (1024, 2**31 - 1),
+    "LARGE_BODIES_AT_ONCE": (1, 10_000),
+    "LARGE_BODIES_PER_CALLER": (1, 10_000),
+    "ATTACHMENT_BYTES_PER_OWNER": (0, 2**50),
+    "ATTACHMENTS_PER_OWNER": (0, 1_000_000_000),
+    "KEEP_UNUSED_ATTACHMENTS_SECONDS": (1, 31_536_000),
+    "MAX_IMAGE_PIXELS": (1, 150_000_000),
+    "IMAGE_SIDE": (64, 16_000),
     "MAX_MESSAGE_LENGTH": (1, 10_000_000),
     "MAX_SYSTEM_PROMPT_LENGTH": (1, 10_000_000),
     "MAX_TOKENS": (1, 131_072),
@@ -78,6 +86,8 @@ def _check_key(key: Any, value: Any) -> Iterator[CheckMessage]:
         yield from _check_networks(key, value)
     elif key == "SEARCH":
         yield from _check_index(key, value)
+    elif key == "ATTACHMENT_STORAGE":
+        yield from _check_storage(key, value)
 
 
 def _unknown_key(key: Any) -> CheckMessage:
@@ -132,6 +142,15 @@ def _check_index(key: str, value: str) -> Iterator[CheckMessage]:
             _("%(setting)s is %(value)s.") % {"setting": SETTING.shown(key), "value": repr(value)},
             hint=_("Name a class by its dotted path that extends %(base)s.") % {"base": INDEX},
             id="conversations.E015",
+        )
+
+
+def _check_storage(key: str, value: str) -> Iterator[CheckMessage]:
+    if value not in settings.STORAGES:
+        yield Error(
+            _("%(setting)s is %(value)s.") % {"setting": SETTING.shown(key), "value": repr(value)},
+            hint=_("Name one of STORAGES: %(words)s.") % {"words": ", ".join(map(repr, settings.STORAGES))},
+            id="conversations.E016",
         )
 
 

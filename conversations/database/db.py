@@ -8,7 +8,9 @@ Few threads that keep their connections, instead of one thread and one connectio
 - ``log``: one thread for the text of answers (on SQLite the one of ``write``);
 - ``probe``: one thread that asks whether the database can be written (on SQLite the one of ``write``);
 - ``beat``: one thread that shows that this process lives, whatever all others wait for; nothing else ever runs there;
-- ``background``: one thread for what no chat waits for.
+- ``background``: one thread for what no chat waits for;
+- ``files``: two threads that make files of what was sent. Apart from all else, as that may need a processor for
+  seconds, and two, as it may need memory for an image's pixels.
 
 What belongs together is one function and one call. Nothing here sends Django's request signals, so
 ``CONN_MAX_AGE`` does not end these connections; a connection that an error broke is closed after the job, and
@@ -55,6 +57,7 @@ logger = logging.getLogger("conversations.database")
 LOOK_EVERY = 1.0
 # What a thread may need to notice that its connection was cut (seconds).
 CUT_SECONDS = 2.0
+FILE_THREADS = 2
 # How long `close` waits for what runs (seconds).
 CLOSE_SECONDS = 10.0
 
@@ -178,6 +181,7 @@ def _pool(name: str) -> Pool:
             _pools["probe"] = _pools["write"] if single_writer else Pool("probe", 1)
             _pools["beat"] = Pool("beat", 1)
             _pools["background"] = Pool("background", 1)
+            _pools["files"] = Pool("files", FILE_THREADS)
             _start_watch()
         return _pools[name]
 
@@ -230,6 +234,11 @@ async def beat(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -
 async def background(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a short function that no chat waits for."""
     return await _run("background", partial(function, *args, **kwargs), again=False)
+
+
+async def files(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function that makes a file of what was sent, such as of an image."""
+    return await _run("files", partial(function, *args, **kwargs), again=False)
 
 
 async def probe(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:

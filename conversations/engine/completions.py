@@ -46,7 +46,7 @@ from llmproviders.types import (
 )
 
 from .. import conf
-from ..exceptions import InvalidRequest, UnknownModel, UnreadableKey
+from ..exceptions import ImagesNotSupported, InvalidRequest, ToolsNotSupported, UnknownModel, UnreadableKey
 from ..models import UserConfig
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "Turn",
     "Usage",
     "breaker",
+    "check_abilities",
     "endpoint_for",
     "fallbacks_of",
     "is_endpoints_own",
@@ -217,6 +218,19 @@ def stream(
     provider = get_provider(endpoint)
     provider.turn, provider.loading = turn, loading
     return provider.stream(request)
+
+
+def check_abilities(endpoint: Endpoint, request: CompletionRequest, *, images: str, tools: str) -> None:
+    """Raise ``ImagesNotSupported`` or ``ToolsNotSupported`` for what the model is known not to take.
+
+    They name the fields ``images`` and ``tools``.
+    """
+    reason = _("Leave them out, or choose another model.")
+    lacking = request.lacking(endpoint)
+    if lacking == "images":
+        raise ImagesNotSupported(errors={images: [reason]})
+    if lacking == "tools":
+        raise ToolsNotSupported(errors={tools: [reason]})
 
 
 def saved_key(config: UserConfig) -> str:

@@ -16,6 +16,7 @@ from django.db import Error as DatabaseError
 from .. import conf
 from ..access import api_keys
 from ..database import db, outages
+from ..files import storage
 from . import completions, pruning, workers
 from .background import Work
 from .workers import Heartbeat
@@ -121,10 +122,17 @@ class Maintenance:
         while True:
             await asyncio.sleep(conf.get().BEAT_INTERVAL)
             await guarded(self._delete_expired())
+            await guarded(self._delete_files())
 
     async def _delete_expired(self) -> None:
         for batch in await db.background(pruning.expired):
             await guarded(db.background(pruning.delete_expired, batch))
+
+    async def _delete_files(self) -> None:
+        """Delete attachments that no message has, and the files of all that are gone. Several processes may."""
+        await db.background(storage.delete_unused)
+        for file in await db.background(storage.files_to_delete):
+            await db.background(storage.delete_file, *file)
 
     def prune(self, user_identifier: str) -> None:
         """Somebody has one conversation more: see that they have not too many."""

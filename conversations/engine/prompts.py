@@ -129,7 +129,7 @@ def fit(
     window = window_of(endpoint)
     system = [ChatMessage("system", system_prompt)] if system_prompt.strip() else []
     newest = results_of(message) or [user_message(message)]
-    turns = _turns(history, _called(newest))
+    turns = (_understood(endpoint, turn) for turn in _turns(history, _called(newest)))
     if newest[0].role == "tool":
         newest = [*next(turns, []), *newest]
     used = (estimate_prompt([*system, *newest]) + estimate_tools(tools)) * factor
@@ -161,6 +161,15 @@ def _turns(history: Iterator[Message], answered: frozenset[str]) -> Iterator[lis
         if message.role == Message.Role.USER:
             yield turn
             turn = []
+
+
+def _understood(endpoint: Endpoint, turn: list[ChatMessage]) -> list[ChatMessage]:
+    """Return of what was said to other models before what this one is not known not to take."""
+    if endpoint.takes_tools is False:
+        turn = [replace(said, tool_calls=()) for said in turn if said.role != "tool" and (said.content or said.parts)]
+    if endpoint.takes_images is False:
+        turn = [replace(said, parts=()) for said in turn if said.content or not said.parts]
+    return turn
 
 
 def _called(messages: Iterable[ChatMessage]) -> frozenset[str]:

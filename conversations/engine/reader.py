@@ -105,6 +105,11 @@ class Answer:
     said: Folded
     ending: Ending
 
+    @property
+    def content(self) -> str:
+        """What the model said, without what it thought and called."""
+        return self.said.content
+
 
 async def open_reader(generation_id: uuid.UUID, after: int = 0) -> Reader:
     """Return a reader of what follows ``after``; raises ``NotFound`` or ``InvalidPosition`` before any event."""

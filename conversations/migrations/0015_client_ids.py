@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('conversations', '0013_message_parts'),
+        ('conversations', '0014_attachments'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -1,6 +1,7 @@
 """Conversations, their messages, the bookkeeping that makes an answer durable, and what people may do."""
 
 from .api_keys import ApiKey, Scope
+from .attachments import Attachment, AttachmentUse, FileToDelete, attachment_storage
 from .conversations import (
     CLIENT_ID_LENGTH,
     MODEL_NAME_LENGTH,
@@ -49,9 +50,12 @@ __all__ = [
     "USAGE_GROUPS",
     "Allowance",
     "ApiKey",
+    "Attachment",
+    "AttachmentUse",
     "Conversation",
     "DailyUsage",
     "Feedback",
+    "FileToDelete",
     "Generation",
     "GenerationChunk",
     "Message",
@@ -65,6 +69,7 @@ __all__ = [
     "ToolResult",
     "UserConfig",
     "Worker",
+    "attachment_storage",
     "calls_of",
     "parts_of",
     "shown_usage",

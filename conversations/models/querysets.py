@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from django.db import connections, models
-from django.db.models import Case, OuterRef, Subquery, When
+from django.db.models import Case, OuterRef, Q, Subquery, When
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Length
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from . import (  # noqa: F401  (named in strings below)
         ApiKey,
+        Attachment,
         Conversation,
         DailyUsage,
         Feedback,
@@ -163,6 +164,13 @@ class DailyUsageQuerySet(OwnedQuerySet["DailyUsage"]):
 
 class FeedbackQuerySet(OwnedQuerySet["Feedback"]):
     owner_path = conversation_path = "message__conversation__"
+
+
+class AttachmentQuerySet(OwnedQuerySet["Attachment"]):
+    def for_owner(self, caller: Asker) -> Self:
+        """As of all rows; one that no message has is in no conversation that might be hidden."""
+        shown = Q(conversation=None) | Q(conversation__is_hidden=False)
+        return self.filter(shown).belonging_to(caller)
 
 
 class UserConfigQuerySet(OwnedQuerySet["UserConfig"]):

@@ -1,4 +1,7 @@
-"""What a chat completion asks for: their JSON as the request that a model gets. Unknown fields are passed over."""
+"""What a chat completion asks for: their JSON as the request that a model gets.
+
+Fields that are not known here go to models whose presets list them, and are passed over by all others.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,11 @@ PASSED_ON: Mapping[str, Check] = {
     "reasoning_effort": TEXT,
     "logit_bias": OBJECT,
 }
+# What is read here; all else is extra.
+KNOWN = frozenset(PASSED_ON) | {
+    "model", "messages", "n", "stream", "stream_options", "store", "tools",
+    "temperature", "max_tokens", "max_completion_tokens",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,7 @@ def parsed(data: Mapping[str, Any]) -> Asked:
             params={
                 name: value for name, check in PASSED_ON.items() if (value := value_of(data, name, check)) is not None
             },
+            extra={name: value for name, value in data.items() if name not in KNOWN and value is not None},
         ),
         max_tokens=max_tokens,
         stream=bool(value_of(data, "stream", YES_OR_NO)),

@@ -12,19 +12,11 @@ from ..engine.completions import CompletionFinished, Delta
 from ..engine.relays import Relaying
 from ..web.base import ApiView
 from ..web.credential_watch import CredentialWatch
-from ..web.parsers import StrictJSONParser, finite
+from ..web.parsers import HistoryParser
 from ..web.sse import PING
 from .errors import openai_error
 
 THEIRS = OpenApiResponse({"type": "object", "additionalProperties": True}, description="As OpenAI's API has it.")
-
-
-class HistoryParser(StrictJSONParser):
-    """Takes longer lists, and what is deeper: whole histories, and schemas of ten levels. All of it is sent on."""
-
-    max_depth = 64
-    max_list = 10_000
-    parse_float = staticmethod(finite)
 
 
 class OpenAIView(ApiView):

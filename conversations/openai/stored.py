@@ -90,7 +90,7 @@ def begin(
             tools=asked.request.tools,
             params=asked.request.params,
         ),
-        beginning=_beginning(asked, before) if place.is_all_new else None,
+        beginning=beginning_of(asked, before) if place.is_all_new else None,
         idempotency=idempotency,
     )
 
@@ -111,7 +111,8 @@ def _results(asked: Asked, messages: Sequence[ChatMessage]) -> list[services.Too
     ]
 
 
-def _beginning(asked: Asked, before: list[ChatMessage]) -> services.Beginning:
+def beginning_of(asked: Asked, before: list[ChatMessage]) -> services.Beginning:
+    """Return what was said before as what a conversation begins with; raises ``InvalidRequest``."""
     prompts, said = [], []
     while before:
         before, results = _before_results(before)

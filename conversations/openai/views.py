@@ -103,7 +103,13 @@ class ChatCompletionsView(OpenAIView):
             key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
             ids = stored.begin(caller, asked, _place(data), key)
             return Deferred(partial(_stored, ids, asked, caller))
-        plan = relays.begin_relay(caller=caller, model=asked.model, request=asked.request, max_tokens=asked.max_tokens)
+        plan = relays.begin_relay(
+            caller=caller,
+            model=asked.model,
+            request=asked.request,
+            max_tokens=asked.max_tokens,
+            messages_field=asked.messages_field,
+        )
         return Deferred(partial(_answered, plan, asked, caller))
 
 
@@ -126,6 +132,13 @@ def _shown(model: Model) -> dict[str, Any]:
         "owned_by": "chatproject",
         "name": endpoint.name,
         "context_window": endpoint.context_window,
+        # What it can do, null where that is not known; and what it takes beside the fields of OpenAI's API.
+        "capabilities": {
+            "images": endpoint.takes_images,
+            "tools": endpoint.takes_tools,
+            "reasoning": endpoint.reasons,
+        },
+        "extra_fields": list(endpoint.extra_fields),
     }
 
 

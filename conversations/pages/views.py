@@ -25,6 +25,7 @@ MODULES = (
     "api",
     "apikeys",
     "asking",
+    "calls",
     "composer",
     "config",
     "conversation",

@@ -193,7 +193,7 @@ async def _whole(ids: AnswerIds, message: str) -> HttpResponseBase:
     body = {
         **names,
         "user_message": message,
-        "assistant_reply": answer.said.content,
+        "assistant_reply": answer.content,
         "status": answer.ending.status,
         "finish_reason": answer.ending.finish_reason or None,
         "usage": answer.ending.usage,

@@ -97,6 +97,9 @@ def shown(config: Configuration) -> dict[str, Any]:
                 "llm_api_url": _shown_url(item),
                 "llm_model": item.model,
                 "is_demo": item.is_demo,
+                "takes_images": item.takes_images,
+                "takes_tools": item.takes_tools,
+                "reasons": item.reasons,
             }
             for item in config.presets
         ],

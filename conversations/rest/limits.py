@@ -33,6 +33,13 @@ class TokenLimitSerializer(serializers.Serializer[Any]):
     resets_at = TimeField()
 
 
+class AttachmentLimitSerializer(serializers.Serializer[Any]):
+    limit = serializers.IntegerField(allow_null=True, help_text="In bytes.")
+    bytes = serializers.IntegerField()
+    files_limit = serializers.IntegerField(allow_null=True)
+    files = serializers.IntegerField()
+
+
 class LimitsSerializer(serializers.Serializer[Any]):
     """Null: there is no such limit."""
 
@@ -41,6 +48,7 @@ class LimitsSerializer(serializers.Serializer[Any]):
     tokens = TokenLimitSerializer(
         allow_null=True, help_text="Of the caller's budgets, their own or a group's, the one that has least left."
     )
+    attachments = AttachmentLimitSerializer()
 
 
 class LimitsView(ApiView):

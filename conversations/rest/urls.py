@@ -3,6 +3,7 @@
 from django.urls import path
 
 from ..web.gate import on_pool
+from .attachments import AttachmentsView, AttachmentView
 from .chat import ChatView, GenerationStreamView, RegenerateView
 from .configuration import ConfigView, ModelsView, TrialView
 from .conversations import ConversationViewSet
@@ -48,6 +49,8 @@ urlpatterns = [
     path(
         "generations/<str:generation_id>", on_pool(GenerationViewSet.as_view({"get": "retrieve"})), name="generation"
     ),
+    path("attachments", on_pool(AttachmentsView.as_view()), name="attachments"),
+    path("attachments/<str:attachment_id>", on_pool(AttachmentView.as_view()), name="attachment"),
     path("chat", on_pool(ChatView.as_view()), name="chat"),
     path("messages/<int:message_id>/regenerate", on_pool(RegenerateView.as_view()), name="regenerate"),
     path("generations/<str:generation_id>/stream", on_pool(GenerationStreamView.as_view()), name="stream"),

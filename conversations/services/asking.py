@@ -79,4 +79,7 @@ def prepared(
     config = _config_of.first(user_identifier=identifier)
     prompt = Prompt(conversation, message, leaf_id, config, options)
     endpoint = prompt.endpoint()
-    return endpoint, prompt.request(endpoint), prompt
+    request = prompt.request(endpoint)
+    tools = "tools" if options.tools else "tool_results"
+    completions.check_abilities(endpoint, request, images="attachments", tools=tools)
+    return endpoint, request, prompt

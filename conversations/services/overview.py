@@ -129,6 +129,8 @@ def running() -> Running:
         "error_message",
         "message__content",
         "message__reasoning",
+        "message__arguments",
+        "message__parts",
         "message__conversation__title",
         "message__conversation__system_prompt",
     )

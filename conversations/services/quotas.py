@@ -8,6 +8,7 @@ from .. import conf
 from ..access.credentials import Connection
 from ..access.rules import Action, Caller, authorize
 from ..limits import allowances, budgets
+from ..limits.attachments import used_by
 from ..limits.rates import window_of
 from ..models import Generation
 
@@ -15,15 +16,17 @@ Quotas = dict[str, dict[str, Any] | None]
 
 
 def quotas_of(caller: Caller, connection: Connection) -> Quotas:
-    """Return limits and use of ``caller``, None for what is not limited: on an open server nothing is."""
+    """Return limits and use of ``caller``, None for what is not limited: on an open server all but attachments."""
     authorize(caller, Action.LIST)
+    attachments = _attachments(caller)
     if caller.user is None or not conf.get().REQUIRE_LOGIN:
-        return {"requests": None, "answers": None, "tokens": None}
+        return {"requests": None, "answers": None, "tokens": None, "attachments": attachments}
     limits = allowances.look_up(caller.user)
     return {
         "requests": _requests(caller, connection),
         "answers": _answers(caller, limits.max_answers),
         "tokens": _tokens(budgets.budgets_of(budgets.wanted_by(caller, limits), budgets.today())),
+        "attachments": attachments,
     }
 
 
@@ -38,6 +41,17 @@ def _answers(caller: Caller, limit: int) -> dict[str, Any] | None:
     if not limit:
         return None
     return {"limit": limit, "running": Generation.objects.for_owner(caller).running().count()}
+
+
+def _attachments(caller: Caller) -> dict[str, Any]:
+    settings = conf.get()
+    used, files = used_by(caller.user_identifier)
+    return {
+        "limit": settings.ATTACHMENT_BYTES_PER_OWNER or None,
+        "bytes": used,
+        "files_limit": settings.ATTACHMENTS_PER_OWNER or None,
+        "files": files,
+    }
 
 
 def _tokens(found: list[budgets.OpenBudget]) -> dict[str, Any] | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
@@ -14,7 +17,7 @@ from ..database import db
 from ..engine import completions, engines, prompts
 from ..engine.completions import CUSTOM, CompletionRequest, Endpoint
 from ..engine.relays import RelayPlan
-from ..exceptions import NotFound, UnknownModel
+from ..exceptions import InvalidRequest, NotFound, UnknownModel
 from ..limits import budgets, relays
 from ..limits.relays import Begun
 from ..models import UserConfig
@@ -22,6 +25,8 @@ from .deletion import while_account_lasts
 
 # The name of what would answer without any.
 DEFAULT = "default"
+# Of extra fields together, as JSON.
+MAX_EXTRA_CHARS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +59,27 @@ def model_type_of(*, caller: Caller, model: str) -> str:
     return "" if model == DEFAULT else _endpoint(caller, model).model_type
 
 
-def begin_relay(*, caller: Caller, model: str, request: CompletionRequest, max_tokens: int | None) -> RelayPlan:
+def begin_relay(
+    *,
+    caller: Caller,
+    model: str,
+    request: CompletionRequest,
+    max_tokens: int | None,
+    messages_field: str = "messages",
+) -> RelayPlan:
     """Reserve what an answer may cost and note that it is being passed on. ``max_tokens`` None: as many as fit.
 
-    Raises ``NotFound`` for a model that there is not, ``TooManyAnswers``, ``BudgetExhausted``, ``ServerBusy`` or
-    ``ShuttingDown``.
+    Raises ``NotFound`` for a model that there is not, ``ImagesNotSupported`` or ``ToolsNotSupported`` (with
+    ``messages_field`` for what the caller calls the messages), ``InvalidRequest`` for extra fields that are too long,
+    ``TooManyAnswers``, ``BudgetExhausted``, ``ServerBusy`` or ``ShuttingDown``.
     """
     authorize(caller, Action.CHAT)
     endpoint = _endpoint(caller, model)
+    completions.check_abilities(
+        endpoint, request, images=messages_field, tools="tools" if request.tools else messages_field
+    )
+    fallbacks = [other for other in completions.fallbacks_of(endpoint) if request.lacking(other) is None]
+    request = _with_extra_of(request, [endpoint, *fallbacks])
     account = budgets.account_of(caller)
     engines.register_worker()
     worker_id, _key = engines.worker_for_job()
@@ -74,9 +92,20 @@ def begin_relay(*, caller: Caller, model: str, request: CompletionRequest, max_t
             worker_id=worker_id,
             begun=begun(endpoint),
         )
-    return RelayPlan(
-        relay_id, endpoint, request, completions.fallbacks_of(endpoint), partial(_switched, relay_id, begun)
-    )
+    return RelayPlan(relay_id, endpoint, request, fallbacks, partial(_switched, relay_id, begun))
+
+
+def _with_extra_of(request: CompletionRequest, endpoints: Sequence[Endpoint]) -> CompletionRequest:
+    """Return the request with those extra fields that one of the endpoints takes; each gets its own of them."""
+    listed = {name for endpoint in endpoints for name in endpoint.extra_fields}
+    extra: dict[str, Any] = {name: value for name, value in request.extra.items() if name in listed}
+    left = MAX_EXTRA_CHARS
+    for name, value in extra.items():
+        left -= len(json.dumps(value))
+        if left < 0:
+            reason = _("Fields of the model's own have at most %(limit)d characters together.")
+            raise InvalidRequest(errors={name: [reason % {"limit": MAX_EXTRA_CHARS}]})
+    return replace(request, extra=extra)
 
 
 async def _switched(relay_id: uuid.UUID, begun: partial[Begun], endpoint: Endpoint) -> None:
@@ -84,7 +113,8 @@ async def _switched(relay_id: uuid.UUID, begun: partial[Begun], endpoint: Endpoi
 
 
 def _begun(endpoint: Endpoint, *, request: CompletionRequest, max_tokens: int | None) -> Begun:
-    prompt_tokens = prompts.request_tokens(endpoint, request)
+    asked = replace(request, params=request.params_for(endpoint))
+    prompt_tokens = prompts.request_tokens(endpoint, asked)
     room = max(0, endpoint.context_window - prompt_tokens)
     return Begun(
         model_type=endpoint.model_type,

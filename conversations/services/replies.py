@@ -230,7 +230,7 @@ def _begin(
         ids=AnswerIds(generation_id, conversation.session_id, answer_id),
         endpoint=endpoint,
         request=request,
-        fallbacks=completions.fallbacks_of(endpoint),
+        fallbacks=tuple(other for other in completions.fallbacks_of(endpoint) if not request.lacking(other)),
         switched=partial(prompt.switched, generation_id, answer_id),
         afterwards=partial(titles.improve, replace(naming, spent_from=spent_from)) if naming else None,
         background=prompt.options.background,

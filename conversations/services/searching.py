@@ -30,8 +30,8 @@ def add(messages: Iterable[Message]) -> None:
 
 
 def to_index() -> QuerySet[Message]:
-    """Return the messages whose text is to be found: answers that run get theirs as they end."""
-    rows = Message.objects.filter(conversation__is_temporary=False).exclude(content="")
+    """Return the messages whose text is to be found, not what tools said: answers that run get theirs as they end."""
+    rows = Message.objects.filter(conversation__is_temporary=False).exclude(content="").exclude(role=Message.Role.TOOL)
     return rows.exclude(generation__status=Generation.Status.RUNNING)
 
 

@@ -1,7 +1,6 @@
 """What every ASGI part is written with: the types, what a scope and its messages hold, a request's id and its body.
 
-Bodies are read whole before anybody is asked, and are of at most ``MAX_BODY_BYTES``: no ASGI server limits them, and
-Django reads all of one before any view runs.
+How bodies come in: ``web.bodies``.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def identify(scope: Message, send: Send) -> Send:
 
 # Bodies -------------------------------------------------------------------------------------------------------
 
-# Key of the ASGI scope: the body passed the limit and was not read.
+# Key of the ASGI scope: the body passed the limit of text and was not read.
 TOO_LARGE = "conversations.body_too_large"
 # How long a client that was refused may go on sending.
 LINGER_SECONDS = 2
@@ -89,26 +88,6 @@ async def refuse(_scope: Message, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.content})
 
 
-async def read_body(scope: Message, receive: Receive) -> bytes | None:
-    """Return the body, None for one over the limit: what is left of that is not read. Raises ``ClientLeftError``."""
-    limit = conf.get().MAX_BODY_BYTES
-    body, size, more = bytearray(), _declared_length(scope), True
-    while more and size <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeftError
-        body += message.get("body", b"")
-        size = max(size, len(body))
-        more = message.get("more_body", False)
-    return None if size > limit else bytes(body)
-
-
-def _declared_length(scope: Message) -> int:
-    """Return the request's Content-Length, 0 where there is none or it is no number."""
-    value = header(scope, b"content-length")
-    return int(value) if value.isdigit() and len(value) < 20 else 0
-
-
 def with_body(scope: Message, receive: Receive, body: bytes) -> tuple[Message, Receive]:
     """Return what a request is answered with that came whole: the body in one message, its length in the headers."""
     if body and not header(scope, b"content-length"):
@@ -117,9 +96,9 @@ def with_body(scope: Message, receive: Receive, body: bytes) -> tuple[Message, R
     return scope, _replaying(body, receive)
 
 
-def without_body(scope: Message, receive: Receive, send: Send) -> tuple[Message, Receive, Send]:
-    """Return what a request is refused with whose body is over the limit: ``TOO_LARGE`` in the scope, and no body."""
-    return {**scope, TOO_LARGE: True}, _replaying(b"", nothing_more), reading_on(receive, send)
+def without_body(scope: Message, receive: Receive, send: Send, **said: object) -> tuple[Message, Receive, Send]:
+    """Return what a request is answered with whose body was not read: ``said`` in the scope, and no body."""
+    return {**scope, **said}, _replaying(b"", nothing_more), reading_on(receive, send)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

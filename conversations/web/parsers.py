@@ -16,8 +16,8 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from .. import conf
-from ..exceptions import BodyTooLarge, InvalidRequest
+from ..exceptions import ChatError, InvalidRequest
+from . import bodies
 
 # No call of ours needs more; checks, errors and logs of a document need time and memory for all of it.
 MAX_DEPTH = 20
@@ -35,18 +35,21 @@ class ReceivedRequest(Request):
 
     @property
     def stream(self) -> IO[bytes] | None:
-        """The body, None if there is none; raises ``BodyTooLarge``."""
+        """The body, None if there is none; raises ``BodyTooLarge``, or why it was not read."""
         body = received_body(self._request)
         return BytesIO(body) if body else None
 
 
 def received_body(request: HttpRequest) -> bytes:
-    """Return the body as it came; raises ``BodyTooLarge`` past ``MAX_BODY_BYTES``."""
-    limit = conf.get().MAX_BODY_BYTES
+    """Return the body as it came; raises ``BodyTooLarge`` past the limit of the route, or why it was not read."""
+    unread: ChatError | None = getattr(request, "scope", {}).get(bodies.UNREAD)
+    if unread is not None:
+        raise unread
+    limit = bodies.limit_of(request.resolver_match)
     # Not `request.body`: its limit is another one, a host's, and looks only at what was said of the length.
     body = request.read(limit + 1)
     if len(body) > limit:
-        raise BodyTooLarge(_("The body is larger than %(limit)d bytes.") % {"limit": limit})
+        raise bodies.too_large(limit)
     return body
 
 
@@ -118,6 +121,14 @@ def finite(text: str) -> float:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+class HistoryParser(StrictJSONParser):
+    """Takes longer lists, and what is deeper: whole histories, and schemas of ten levels. All of it is sent on."""
+
+    max_depth = 64
+    max_list = 10_000
+    parse_float = staticmethod(finite)
 
 
 class JSONOnlyNegotiation(BaseContentNegotiation):

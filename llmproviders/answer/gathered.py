@@ -13,11 +13,11 @@ class Gathered:
     """Takes pieces, gives deltas.
 
     With ``finds_thoughts`` a thought is found whose beginning nobody told. ``begun`` with the first piece;
-    ``answered`` and ``thought`` say of which kind there was more than blanks.
+    ``answered`` and ``thought`` say of which kind there was more than blanks, ``unopened`` whether one was found.
     """
 
     def __init__(self, *, max_bytes: int, finds_thoughts: bool = True) -> None:
-        self.begun = self.answered = self.thought = False
+        self.begun = self.answered = self.thought = self.unopened = False
         self._room = max_bytes
         self._deltas: list[Delta] = []
         self._kind: type[ContentDelta] | type[ReasoningDelta] = ContentDelta
@@ -75,6 +75,7 @@ class Gathered:
 
     def _told(self, thought: str | None, answer: str) -> None:
         if thought is not None:
+            self.unopened = True
             if self._given:
                 self._deltas.append(ThoughtSoFar())
                 self.thought, self.answered = self.thought or self.answered, False

@@ -40,7 +40,9 @@ _NO_BLOCKS = frozenset({"redacted_thinking"})
 
 
 class MessagesReader:
-    """The counterpart of ``AnswerReader``; the attributes mean the same."""
+    """The counterpart of ``AnswerReader``; the attributes mean the same. Thoughts are always told apart here."""
+
+    unopened = False
 
     def __init__(self, *, max_bytes: int, key: str = "", takes_tools: bool = False) -> None:
         self.finish_reason: str | None = None

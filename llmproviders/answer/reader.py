@@ -38,9 +38,9 @@ class AnswerReader:
     """Turns the events of one answer into deltas. No I/O.
 
     ``finish_reason`` is set when the upstream has given it, ``whole`` when there is nothing left to wait
-    for, ``begun`` with the first text; ``events`` counts the chunks read, ``unknown_parts`` names those of
-    which nothing is known. ``thinks_first``: see ``Endpoint``. With ``takes_tools`` calls of tools are part of the
-    answer, and may be all of it.
+    for, ``begun`` with the first text, ``unopened`` if it turned out to be thought that nobody had begun; ``events``
+    counts the chunks read, ``unknown_parts`` names those of which nothing is known. ``thinks_first``: see
+    ``Endpoint``. With ``takes_tools`` calls of tools are part of the answer, and may be all of it.
     """
 
     def __init__(
@@ -69,6 +69,10 @@ class AnswerReader:
     @property
     def begun(self) -> bool:
         return self._gathered.begun
+
+    @property
+    def unopened(self) -> bool:
+        return self._gathered.unopened
 
     @property
     def whole(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from .. import conf
 from ..answer import MessagesReader
 from ..base import Provider
+from ..roles import OPENING
 from ..types import ChatMessage, CompletionRequest, Delta, Endpoint, Image, Tool
 from .call import asked
 
@@ -37,7 +38,7 @@ class Anthropic(Provider):
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[Delta, None]:
         reader = partial(MessagesReader, max_bytes=conf.get().MAX_ANSWER_BYTES, takes_tools=bool(request.tools))
         body = request_body(self.endpoint, request)
-        fixed = frozenset(request.params)
+        fixed = frozenset(request.params_for(self.endpoint))
         async with aclosing(asked(self, messages_url, body, reader=reader, headers=_headers, fixed=fixed)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -64,14 +65,17 @@ def request_body(endpoint: Endpoint, request: CompletionRequest) -> dict[str, An
         "max_tokens": request.max_tokens or min(MOST_TOKENS, endpoint.context_window // 2),
         "messages": _merged(request.messages),
         "stream": True,
-        **_params(request.params),
+        **_params(request.params_for(endpoint), endpoint.extra_fields),
     }
     if request.temperature is not None:
         body["temperature"] = min(1.0, request.temperature)
     if system := "\n\n".join(message.content for message in request.messages if message.role == "system"):
-        body["system"] = system
+        _tell(body, system, takes_system=endpoint.takes_system)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
+    elif names := dict.fromkeys(call.name for message in request.messages for call in message.tool_calls):
+        # Calls that were made before are refused without any tools: these are not to be called again.
+        body |= {"tools": [_tool(Tool(name)) for name in names], "tool_choice": dict(_CHOICES["none"])}
     for name, value in endpoint.parameters.items():
         if value is None:
             body.pop(name, None)
@@ -81,9 +85,17 @@ def request_body(endpoint: Endpoint, request: CompletionRequest) -> dict[str, An
     return body
 
 
-def _params(params: Mapping[str, Any]) -> dict[str, Any]:
+def _tell(body: dict[str, Any], system: str, *, takes_system: bool) -> None:
+    """Put the system prompt where it belongs, or before what the user says first."""
+    if takes_system:
+        body["system"] = system
+    elif body["messages"]:
+        body["messages"][0]["content"].insert(0, {"type": "text", "text": system})
+
+
+def _params(params: Mapping[str, Any], extra_fields: Collection[str]) -> dict[str, Any]:
     """Return further parameters as they are called here; those that there are not are left out."""
-    found = {name: value for name, value in params.items() if name in _SAME}
+    found = {name: value for name, value in params.items() if name in _SAME or name in extra_fields}
     for old, new in _RENAMED.items():
         if (value := params.get(old)) is not None:
             found[new] = [value] if isinstance(value, str) else value
@@ -103,7 +115,10 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _merged(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
-    """Return the messages with their roles in turn, as they have to be: what follows in one role is one message."""
+    """Return the messages with their roles in turn, as they have to be: what follows in one role is one message.
+
+    The user's is the first: what says nothing, where the assistant spoke first.
+    """
     merged: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "system":
@@ -114,6 +129,8 @@ def _merged(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
             merged[-1]["content"] += blocks
         elif blocks:
             merged.append({"role": role, "content": blocks})
+    if merged and merged[0]["role"] == "assistant":
+        merged.insert(0, {"role": "user", "content": [{"type": "text", "text": OPENING}]})
     return merged
 
 

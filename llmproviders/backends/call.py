@@ -16,7 +16,7 @@ from django.utils.translation import gettext_noop
 
 from .. import conf, failures
 from ..answer import AnswerFraming
-from ..base import Provider, Turn
+from ..base import Provider
 from ..dialect import Wish
 from ..exceptions import AnswerCut, UpstreamTimeout
 from ..net.deadline import Deadline
@@ -51,6 +51,9 @@ class Reader(Protocol):
     def begun(self) -> bool: ...
 
     @property
+    def unopened(self) -> bool: ...
+
+    @property
     def whole(self) -> bool: ...
 
     def read(self, events: Iterable[Event]) -> Iterator[Delta]: ...
@@ -79,8 +82,8 @@ async def asked(
     url = url_of(check_callable(endpoint.api_url, policy))
     key = read_key(endpoint.api_key, policy)
     with Deadline(conf.get().TOTAL_TIMEOUT) as deadline:
-        wish = Wish((url, body["model"], key), body, fixed=fixed)
-        call = _Call(url, key, policy, wish, deadline, provider.turn, reader=reader, headers=headers(key))
+        wish = Wish((url, body["model"], key), body, fixed=fixed, told=provider.accepted)
+        call = _Call(url, key, policy, wish, deadline, provider, reader=reader, headers=headers(key))
         first, deltas = await with_retries(call.attempt, deadline, provider.loading)
         async with aclosing(deltas):
             yield first
@@ -98,7 +101,7 @@ class _Call:
         policy: Policy,
         wish: Wish,
         deadline: Deadline,
-        turn: Turn,
+        provider: Provider,
         *,
         reader: Callable[..., Reader],
         headers: Mapping[str, str],
@@ -108,7 +111,8 @@ class _Call:
         self._policy = policy
         self._wish = wish
         self._deadline = deadline
-        self._turn = turn
+        self._turn = provider.turn
+        self._unopened = provider.unopened
         self._reader = reader
         self._headers = {**HEADERS, **headers}
         self._settings = conf.get()
@@ -144,6 +148,8 @@ class _Call:
             for delta in answer.flush():
                 yield delta
             self._log_unknown(answer)
+            if answer.unopened:
+                self._unopened()
             last = answer.finished()
             # Before the last delta: nobody asks for more after it, and an unread connection serves no other call.
             await self._rest(reply, DRAIN_SECONDS)

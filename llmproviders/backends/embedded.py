@@ -91,6 +91,7 @@ class Embedded(Provider):
         endpoint = replace(self.endpoint, api_url=address.api_url, api_key=address.api_key, set_by="program")
         server = OpenAICompatible(endpoint)
         server.turn, server.loading = self.turn, self.loading
+        server.accepted, server.unopened = self.accepted, self.unopened
         async with aclosing(server.stream(request)) as deltas:
             async for delta in deltas:
                 # llama.cpp calls its model by the path of the file.

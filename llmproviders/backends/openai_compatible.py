@@ -15,6 +15,7 @@ from .. import conf
 from ..answer import AnswerReader
 from ..base import Provider
 from ..net.guard import completions_url
+from ..roles import in_turns, without_system
 from ..types import ChatMessage, CompletionRequest, Delta, Endpoint, Image, Tool
 from .call import asked
 from .model_list import list_models
@@ -31,7 +32,8 @@ class OpenAICompatible(Provider):
             takes_tools=bool(request.tools),
         )
         body = request_body(self.endpoint, request)
-        deltas = asked(self, completions_url, body, reader=reader, headers=_headers, fixed=frozenset(request.params))
+        fixed = frozenset(request.params_for(self.endpoint))
+        deltas = asked(self, completions_url, body, reader=reader, headers=_headers, fixed=fixed)
         async with aclosing(deltas):
             async for delta in deltas:
                 yield delta
@@ -49,12 +51,12 @@ def request_body(endpoint: Endpoint, request: CompletionRequest) -> dict[str, An
     """The JSON of a call, as Python values: the request's, then as the endpoint's own ``parameters`` want it."""
     body: dict[str, Any] = {
         "model": endpoint.model,
-        "messages": [_message(message) for message in request.messages],
+        "messages": _messages(endpoint, request.messages),
         "temperature": request.temperature,
         "max_tokens": request.max_tokens or None,
         "stream": True,
         "stream_options": {"include_usage": True},
-        **request.params,
+        **request.params_for(endpoint),
     }
     body = {name: value for name, value in body.items() if value is not None}
     if request.tools:
@@ -71,6 +73,13 @@ def request_body(endpoint: Endpoint, request: CompletionRequest) -> dict[str, An
     if not body["stream"]:
         body.pop("stream_options", None)
     return body
+
+
+def _messages(endpoint: Endpoint, messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
+    said = [_message(message) for message in messages]
+    if not endpoint.takes_system:
+        said = without_system(said)
+    return in_turns(said) if endpoint.alternates else said
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from .processes import ROOT, run, variables
 
 # Any text is a value of these; whether HOST is an address shows when the server listens, and whether there is such a
 # file, or such a class, when the checks run.
-FREE = {"HOST", "LLM_MODEL", "LLM_API_KEY", "LOCAL_MODEL_FILE", "SEARCH"}
+FREE = {"ATTACHMENTS_DIR", "HOST", "LLM_MODEL", "LLM_API_KEY", "LOCAL_MODEL_FILE", "SEARCH"}
 MALFORMED = {
     "ALLOWED_HOSTS": "http://example.com",
     "ALLOWED_UPSTREAM_HOSTS": "http://llm.internal",
     "ALLOW_PRIVATE_UPSTREAMS": "perhaps",
+    "ATTACHMENT_BYTES_PER_OWNER": "200MB",
     "CONVERSATIONS_KEEP_LATEST": "many",
     "CORS_ALLOWED_ORIGINS": "https://[",
     "CSRF_TRUSTED_ORIGINS": "chat.example.com",
@@ -52,6 +53,7 @@ MALFORMED = {
     "LOG_LEVEL": "LOUD",
     "MAX_ANSWERS_PER_CALLER": "-1",
     "MAX_ANSWERS_PER_PROCESS": "many",
+    "MAX_LARGE_BODY_BYTES": "1000",
     "ON_DISCONNECT": "panic",
     "PORT": "65536",
     "ROOT_PATH": "chat-api",

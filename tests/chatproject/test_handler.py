@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from asgiref.sync import SyncToAsync
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 
+from chatproject import handler as handler_module
 from chatproject.handler import ApiHandler
 from conversations.asgi import Application
 
@@ -244,6 +246,23 @@ async def test_a_body_in_pieces_is_one(settings: Any) -> None:
     connection = Connection("/body", b"ab", b"", b"cd", b"ef", method="POST")
     await connection.task
     assert connection.body == b"abcdef"
+
+
+async def test_a_stream_does_not_keep_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may have 20 MB, for as long as a model talks."""
+    kept: list[Any] = []
+
+    class Kept(BytesIO):
+        def __init__(self, content: bytes) -> None:
+            super().__init__(content)
+            kept.append(self)
+
+    monkeypatch.setattr(handler_module, "BytesIO", Kept)
+    connection = Connection("/endless", b"abc", method="POST")
+    await connection.begun.wait()
+    assert [body.closed for body in kept] == [True]
+    connection.leave()
+    await connection.task
 
 
 @pytest.mark.parametrize("headers", [{}, {"content-length": "7"}, {"content-length": "2"}, {"content-length": "x"}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -185,6 +186,19 @@ def test_a_byte_now_and_then_gains_no_time(port: int, begin: bytes) -> None:
         send(connection, begin)
         trickle(connection, b"1\r\n1\r\n" if begin is CHUNKED else b"a")
         assert time.monotonic() - began < BODY_SECONDS + 10
+
+
+def test_a_large_body_has_the_time_anew_after_each_megabyte(port: int) -> None:
+    head = b"POST /attachments HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    with connect(port) as connection:
+        began = time.monotonic()
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % (3 * MEGABYTE))
+        for _part in range(3):
+            assert not select.select([connection], [], [], 0.6 * BODY_SECONDS)[0]
+            connection.sendall(b" " * MEGABYTE)
+        answer = rest(connection)
+    assert answer.statuses == [400]
+    assert time.monotonic() - began > BODY_SECONDS
 
 
 def test_a_connection_that_says_nothing_is_closed_without_a_word(port: int) -> None:

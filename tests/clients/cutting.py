@@ -8,20 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-# By these it is seen that there was some text.
-TEXTS = (b'"chunk"', b'"text-delta"')
-
-
 class Cutter:
-    """Passes connections on to ``port``; the first whose request begins with ``request`` is cut after some text."""
+    """Passes connections on to ``port``; the first whose request begins with ``request`` is cut after ``text``."""
 
-    def __init__(self, port: int, request: bytes, on_cut: Callable[[], object]) -> None:
+    def __init__(self, port: int, request: bytes, on_cut: Callable[[], object], text: bytes) -> None:
         self.cuts = 0
         self.requests: list[bytes] = []
         self.port = 0
         self._target = port
         self._request = request
         self._on_cut = on_cut
+        self._text = text
         self._writers: set[asyncio.StreamWriter] = set()
         self._ended = False
 
@@ -78,7 +75,7 @@ class Cutter:
             while data := await source.read(65_536):
                 target.write(data)
                 await target.drain()
-                if cut and any(text in data for text in TEXTS):
+                if cut and self._text in data:
                     self.cuts += 1
                     target.write_eof()
                     self._on_cut()
@@ -88,9 +85,9 @@ class Cutter:
 
 
 @contextmanager
-def cutting(port: int, request: bytes, on_cut: Callable[[], object]) -> Iterator[Cutter]:
+def cutting(port: int, request: bytes, on_cut: Callable[[], object], text: bytes = b'"chunk"') -> Iterator[Cutter]:
     """Run a ``Cutter`` in a thread until the block ends; ``on_cut`` is called there."""
-    cutter = Cutter(port, request, on_cut)
+    cutter = Cutter(port, request, on_cut, text)
     loop, started, ending = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
 
     def run() -> None:

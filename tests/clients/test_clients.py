@@ -30,6 +30,8 @@ globalThis.document = { addEventListener() {}, removeEventListener() {} };
 globalThis.addEventListener = () => {};
 """
 TEXT = ("one\u2028 ", "two\r\n ", "三 😀")
+# What is in the first text that comes, where it is not ours.
+THEIRS = {"AI SDK": b"text-delta", "@ag-ui/client": b"TEXT_MESSAGE_CONTENT"}
 # What is asked first on the connection that is cut.
 CUT = {
     "fetch": b"POST /chat",
@@ -40,6 +42,7 @@ CUT = {
     "sseclient-py": b"POST /chat",
     "websockets": b"GET /ws/chat",
     "AI SDK": b"POST /api/chat",
+    "@ag-ui/client": b"POST /api/agui",
 }
 
 
@@ -99,7 +102,8 @@ def test_a_cut_answer_is_taken_up_exactly(
     gate = f"cut-{client}"
     upstream.script = [answer(*TEXT, reasoning=["hm"], gate=gate, gate_at=2, delay=0.3)]  # pings come in between
     calls = upstream.calls
-    with cutting(process.port, CUT[client], lambda: upstream.gate(gate).open()) as between:
+    text = THEIRS.get(client, b'"chunk"')
+    with cutting(process.port, CUT[client], lambda: upstream.gate(gate).open(), text) as between:
         said = ask(client, f"127.0.0.1:{between.port}", "hi", tmp_path)
     assert said["text"] == "".join(TEXT)
     assert (said["done"]["done"], said["done"]["status"]) == (True, "completed")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.docs.markdown import ROOT
 from tests.processes.server import ServerProcess
 from tests.upstream import Behaviour, Request, answer, events, run_upstream_in_thread
 
 from .programs import PYTHON, need_clients, run, run_node, run_python
 from .serving import serving
-from .test_openai import CALLED, TEXT
+from .test_openai import CALLED, SERVER, TEXT
 
 pytestmark = pytest.mark.server
 
@@ -86,6 +88,20 @@ def test_the_ai_sdk(process: ServerProcess) -> None:
 def test_langchain(process: ServerProcess) -> None:
     said: dict[str, Any] = json.loads(run_python(LANGCHAIN, process.url, NO_PROXY="*"))
     assert said == {key: [WHOLE, WHOLE, {"city": "北京"}] for key in ("chat", "responses")}
+
+
+def test_the_pieces_of_the_page_run(process: ServerProcess, tmp_path: Path) -> None:
+    """Those of docs/front-ends.md whose programs are here."""
+    page = (ROOT / "docs" / "front-ends.md").read_text().replace(SERVER, process.url)
+    found = {name: re.search(rf"## {name}\n.*?```\w+\n(.*?)```", page, re.DOTALL) for name in ("LangChain", "`llm`")}
+    langchain, simons = found["LangChain"], found["`llm`"]
+    assert langchain
+    assert simons
+    assert run_python(langchain[1], NO_PROXY="*").strip() == WHOLE
+    (tmp_path / "extra-openai-models.yaml").write_text(simons[1])
+    (tmp_path / "keys.json").write_text(json.dumps({"chatproject": "any"}))
+    command = [str(PYTHON / "llm"), "-m", "chat", "Name three colours."]
+    assert run(*command, cwd=tmp_path, LLM_USER_PATH=str(tmp_path), NO_PROXY="*").strip() == WHOLE
 
 
 @pytest.mark.parametrize("options", [[], ["--no-stream"]], ids=["streamed", "whole"])

@@ -15,11 +15,26 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from conversations.access import api_keys
-from conversations.models import ApiKey, Conversation, DailyUsage, Feedback, Generation, Message, Scope, UserConfig
+from conversations.access.rules import Caller
+from conversations.models import (
+    ApiKey,
+    Attachment,
+    Conversation,
+    DailyUsage,
+    Feedback,
+    Generation,
+    Message,
+    Scope,
+    UserConfig,
+)
+from conversations.services import attachments
+
+from .pictures import picture
 
 CSRF = "c" * 32
 # Stands in every text of `Belongings`: who must not see them must not see this.
 CANARY = "canary-of-kim"
+NO_ID = uuid.UUID(int=9)
 Headers = dict[str, str]
 
 
@@ -83,12 +98,13 @@ def ended_session_of(user: User) -> Headers:
 
 @dataclass(frozen=True)
 class Belongings:
-    """What somebody has: a conversation with one answer, model settings, a key."""
+    """What somebody has: a conversation with one answer, model settings, a key, an image."""
 
     session_id: uuid.UUID
     message_id: int
     generation_id: uuid.UUID
     key_id: int
+    attachment_id: uuid.UUID = NO_ID
 
 
 def belongings_of(user: User) -> Belongings:
@@ -110,7 +126,8 @@ def belongings_of(user: User) -> Belongings:
         defaults={"owner": user, "custom_api_url": f"https://{CANARY}.example.com/v1", "custom_model": CANARY},
     )
     key, _token = api_keys.make(user=user, name=f"{CANARY} key")
-    return Belongings(conversation.session_id, answer.pk, generation.pk, key.pk)
+    image = attachments.store_attachment(caller=Caller.of(user), upload=picture())
+    return Belongings(conversation.session_id, answer.pk, generation.pk, key.pk, image.pk)
 
 
 def rows_of(user: User) -> dict[str, list[dict[str, Any]]]:
@@ -118,6 +135,7 @@ def rows_of(user: User) -> dict[str, list[dict[str, Any]]]:
     mine = {"user_identifier": f"user:{user.pk}"}
     return {
         "conversations": list(Conversation.objects.filter(**mine).order_by("pk").values()),
+        "attachments": list(Attachment.objects.filter(**mine).order_by("pk").values()),
         "messages": list(Message.objects.filter(conversation__owner=user).order_by("pk").values()),
         "generations": list(Generation.objects.filter(**mine).order_by("pk").values()),
         "feedback": list(Feedback.objects.filter(message__conversation__owner=user).order_by("pk").values()),

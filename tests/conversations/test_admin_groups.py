@@ -147,7 +147,8 @@ def manage(folder: Path, *arguments: str) -> str:
 
 def test_they_are_there_after_a_migration_from_nothing_and_after_one_back_and_forth(tmp_path: Path) -> None:
     manage(tmp_path, "migrate", "-v0")
-    numbers = {name: sum(map(len, wanted.values())) for name, wanted in migration.GROUPS.items()}
+    # And the one of attachments, which a later migration adds.
+    numbers = {name: sum(map(len, wanted.values())) + 1 for name, wanted in migration.GROUPS.items()}
     expected = [*(f"{name} {numbers[name]}" for name in sorted(numbers)), str(NAMES)]
     assert manage(tmp_path, "shell", "-v0", "-c", LOOK).splitlines() == expected
     manage(tmp_path, "migrate", "-v0", "conversations", "0010")

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from conversations import services
 from conversations.admin import transcript
 from conversations.models import BILLION, Conversation, Feedback, Generation, Message
 
@@ -48,6 +49,21 @@ def words(client: Client, url: str) -> list[str]:
     response = client.get(url)
     assert response.status_code == 200
     return re.findall(r"words [0-9a-z]+\.", response.content.decode())
+
+
+def test_calls_of_tools_and_what_came_of_them_are_folded(admin_client: Client) -> None:
+    conversation = Conversation.objects.create()
+    question = say(conversation, None, "How far is it?")
+    asks = services.by_model("I look.", [("one", "distance", '{"to": "<b>moon</b>"}')])
+    reply = say(conversation, question, asks.content, arguments=asks.arguments, parts=asks.parts)
+    told = services.by_tools([services.ToolResult("one", "<i>384,400 km</i>")])
+    Message.objects.create(conversation=conversation, parent=reply, **told._asdict())
+    conversation.active_leaf = Message.objects.latest("pk")
+    conversation.save()
+    page = admin_client.get(url_of(conversation)).content.decode()
+    assert "Call of the tool distance" in page
+    assert "{&quot;to&quot;: &quot;&lt;b&gt;moon&lt;/b&gt;&quot;}" in page
+    assert page.count("&lt;i&gt;384,400 km&lt;/i&gt;") == 1
 
 
 def test_it_shows_who_said_what_with_model_time_status_and_usage(admin_client: Client) -> None:

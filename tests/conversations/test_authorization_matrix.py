@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from conversations.access import api_keys
 from conversations.models import (
     Allowance,
+    Attachment,
     Conversation,
     DailyUsage,
     Feedback,
@@ -57,6 +58,7 @@ from .accounts import (
     session_of,
 )
 from .helpers import stream
+from .pictures import picture
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -75,6 +77,7 @@ class Call:
     body: Callable[[Belongings], dict[str, Any] | None] = lambda _rows: None
     headers: Mapping[str, str] | None = None
     query: str = ""
+    upload: bytes | None = None
     # Of a stream without an end only the beginning is read.
     endless: bool = False
 
@@ -89,6 +92,16 @@ def say_there(**more: Any) -> Callable[[Belongings], dict[str, Any]]:
 
 def complete(model: str = "default", **more: Any) -> Callable[[Belongings], dict[str, Any]]:
     return lambda _rows: {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
+
+
+def items(role: str = "user") -> Callable[[Belongings], dict[str, Any]]:
+    return lambda _rows: {"items": [{"type": "message", "role": role, "content": "hi"}]}
+
+
+def run_in(thread_of: Callable[[Belongings], object]) -> Callable[[Belongings], dict[str, Any]]:
+    """A run of AG-UI; another's thread is a new one of the caller's."""
+    said = [{"id": "u", "role": "user", "content": "hi"}]
+    return lambda rows: {"threadId": str(thread_of(rows)), "runId": uuid.uuid4().hex, "messages": said}
 
 
 def ui_chat(name: str) -> dict[str, Any]:
@@ -113,6 +126,11 @@ CALLS: dict[str, dict[str, list[Call]]] = {
         "DELETE": [Call(Scope.CHAT, mine=True)],
     },
     "conversations/<str:session_id>/restore": {"POST": [Call(Scope.CHAT, 404, mine=True)]},
+    "attachments": {"POST": [Call(Scope.CHAT, 201, upload=picture())]},
+    "attachments/<str:attachment_id>": {
+        "GET": [Call(Scope.READ, mine=True)],
+        "DELETE": [Call(Scope.CHAT, 204, mine=True)],
+    },
     "search": {
         "GET": [
             Call(Scope.READ, query="?q=canary"),
@@ -160,6 +178,12 @@ CALLS: dict[str, dict[str, list[Call]]] = {
             Call(Scope.CHAT, mine=True, body=say_there(), headers={"Idempotency-Key": "key-{generation_id}"}),
         ]
     },
+    "api/agui": {
+        "POST": [
+            Call(Scope.CHAT, body=run_in(lambda _rows: uuid.uuid4())),
+            Call(Scope.CHAT, body=run_in(lambda rows: rows.session_id)),
+        ]
+    },
     "api/chat": {
         "POST": [
             Call(Scope.CHAT, body=lambda _rows: ui_chat("a name")),
@@ -205,6 +229,26 @@ CALLS: dict[str, dict[str, list[Call]]] = {
     },
     "v1/responses/<str:response_id>/cancel": {"POST": [Call(Scope.CHAT, mine=True)]},
     "v1/responses/<str:response_id>/input_items": {"GET": [Call(Scope.READ, mine=True)]},
+    "v1/conversations": {
+        "POST": [
+            Call(Scope.CHAT),
+            Call(Scope.CHAT, body=items()),
+            Call(Scope.CHAT, 400, body=items("robot")),
+        ]
+    },
+    "v1/conversations/<str:conversation_id>": {
+        "GET": [Call(Scope.READ, mine=True)],
+        "POST": [Call(Scope.CHAT, mine=True)],
+        "DELETE": [Call(Scope.CHAT, mine=True)],
+    },
+    "v1/conversations/<str:conversation_id>/items": {
+        "GET": [Call(Scope.READ, mine=True), Call(Scope.READ, mine=True, query="?order=asc&limit=1")],
+        "POST": [Call(Scope.CHAT, mine=True, body=items())],
+    },
+    "v1/conversations/<str:conversation_id>/items/<str:item_id>": {
+        "GET": [Call(Scope.READ, mine=True)],
+        "DELETE": [Call(Scope.CHAT, mine=True)],
+    },
     "api/keys": {
         "GET": [Call(Scope.KEYS)],
         "POST": [Call(Scope.KEYS, 201, body=lambda _rows: {"name": "new"})],
@@ -228,7 +272,12 @@ OTHERS = {"admin", "redoc", "accounts/login", "accounts/logout", "v1", "v1/<path
 # What stands in a path and is nobody's.
 ANYBODYS = {"<str:model>": "default"}
 # What stands in a path and is one of its owner's, by what it is called there.
-NAMED = {"response_id": "generation_id", "path:chat_id": "str:session_id"}
+NAMED = {
+    "response_id": "generation_id",
+    "path:chat_id": "str:session_id",
+    "conversation_id": "session_id",
+    "<str:item_id>": "msg_<int:message_id>",
+}
 
 
 @dataclass(frozen=True)
@@ -340,6 +389,8 @@ def send(client: httpx.Client, route: str, method: str, call: Call, who: Headers
         headers["Content-Type"] = "application/json"
     content = None if body is None else json.dumps(body)
     url = path_of(route, rows) + call.query
+    if call.upload is not None:
+        return client.request(method, url, headers=who, files={"file": call.upload})
     if not call.endless or method != "GET":
         return client.request(method, url, headers={**who, **headers}, content=content)
     with client.stream(method, url, headers={**who, **headers}) as response:
@@ -729,6 +780,10 @@ def a_message() -> Message:
     return Message.objects.filter(conversation=a_conversation()).latest("pk")
 
 
+def an_attachment() -> Attachment:
+    return Attachment.objects.get(pk=belongings_of(make_user("somebody")).attachment_id)
+
+
 # One page, in the place of a list: test_admin_overview.py.
 OF_NO_ROWS = "conversations.overview"
 ADMIN: dict[str, AdminPages] = {
@@ -737,6 +792,7 @@ ADMIN: dict[str, AdminPages] = {
     "llmproviders.preset": AdminPages(
         lambda: Preset.objects.create(type="new", name="New", api_url="https://models.example.com/v1", model="m")
     ),
+    "conversations.attachment": AdminPages(an_attachment, add=403, delete=403),
     "conversations.conversation": AdminPages(a_conversation, add=403),
     "conversations.message": AdminPages(a_message, add=403, delete=403),
     "conversations.generation": AdminPages(lambda: a_message().generation, add=403, delete=403),

@@ -160,6 +160,29 @@ def test_a_missing_channel_layer_is_a_warning(layers: Any, expected: int) -> Non
         assert ids(checks.check_channel_layer(None)) == ["conversations.W005"] * expected
 
 
+FILES = "django.core.files.storage.FileSystemStorage"
+
+
+@pytest.mark.parametrize(
+    ("storage", "expected"),
+    [
+        ({"BACKEND": FILES}, 1),
+        ({"BACKEND": FILES, "OPTIONS": {"base_url": "/x/"}}, 1),
+        ({"BACKEND": FILES, "OPTIONS": {"location": "/var/attachments"}}, 0),
+        ({"BACKEND": "storages.backends.s3.S3Storage"}, 0),
+    ],
+)
+def test_attachments_among_files_that_are_served_are_a_warning(storage: Any, expected: int) -> None:
+    with override_settings(STORAGES={"files": storage}, CONVERSATIONS={"ATTACHMENT_STORAGE": "files"}):
+        assert ids(checks.check_attachment_storage(None)) == ["conversations.W007"] * expected
+
+
+def test_a_storage_that_is_none_of_the_projects_is_an_error() -> None:
+    [message] = check_settings(ATTACHMENT_STORAGE="attachment")
+    assert message.id == "conversations.E016"
+    assert "'attachments'" in message.hint
+
+
 def test_the_other_app_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.check_providers_installed(None) == []
     monkeypatch.setattr(checks.deployment.apps, "is_installed", lambda name: name != "llmproviders")

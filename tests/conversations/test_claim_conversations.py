@@ -13,7 +13,10 @@ from django.core.management.base import CommandError
 
 from conversations import services
 from conversations.access.rules import Caller
-from conversations.models import Conversation, Generation, Message, UserConfig
+from conversations.models import Attachment, Conversation, Generation, Message, UserConfig
+from conversations.services import attachments
+
+from .pictures import picture
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +64,18 @@ def test_everything_of_one_name_becomes_the_account_s(kim: User) -> None:
     caller = Caller(user_identifier=f"user:{kim.pk}", user=kim)
     session_id = mine.message.conversation.session_id
     assert services.get_conversation(caller=caller, session_id=session_id).owner == kim
+
+
+def test_attachments_come_along(kim: User) -> None:
+    def stored(name: str) -> Attachment:
+        return attachments.store_attachment(caller=Caller(user_identifier=name), upload=picture())
+
+    image, others = stored("me"), stored("you")
+    claim("me")
+    image.refresh_from_db()
+    others.refresh_from_db()
+    assert (image.user_identifier, image.owner) == (f"user:{kim.pk}", kim)
+    assert (others.user_identifier, others.owner) == ("you", None)
 
 
 def test_what_was_nobodys_can_be_claimed(kim: User) -> None:

@@ -423,7 +423,12 @@ def test_a_caller_sees_their_limits(kims: httpx.Client, kim: User, settings: Any
 
 
 def test_on_an_open_server_nothing_is_limited(client: httpx.Client) -> None:
-    assert client.get("/api/limits").json() == {"requests": None, "answers": None, "tokens": None}
+    assert client.get("/api/limits").json() == {
+        "requests": None,
+        "answers": None,
+        "tokens": None,
+        "attachments": {"limit": 209_715_200, "bytes": 0, "files_limit": 2_000, "files": 0},
+    }
 
 
 # What is sent -----------------------------------------------------------------------------------------------

@@ -155,6 +155,8 @@ def test_models(client: httpx.Client, model: ScriptedUpstream) -> None:
         "owned_by": "chatproject",
         "name": "Mine",
         "context_window": 5000,
+        "capabilities": {"images": None, "tools": None, "reasoning": None},
+        "extra_fields": [],
     }
     assert client.get("/v1/models/mine").json() == found["mine"]
     missing = client.get("/v1/models/none")

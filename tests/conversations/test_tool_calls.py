@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+from django.core.management import call_command
 from websockets.sync.client import connect
 
 from conversations.models import Conversation, Generation, Message
+from llmproviders.models import Preset
 from tests.conftest import Server
 from tests.reliability.truth import consistent
 from tests.upstream import ScriptedUpstream, answer, call
@@ -183,6 +185,8 @@ def test_results_are_counted_and_not_found(client: httpx.Client, model: Scripted
     go_on(client, first["session_id"], [{"id": "one", "content": "thermometer"}])
     assert client.get(f"/conversations/{first['session_id']}").json()["message_count"] == 4
     assert client.get("/search", params={"q": "thermometer"}).json()["conversations"] == []
+    call_command("rebuild_search", "--all", verbosity=0)
+    assert client.get("/search", params={"q": "thermometer"}).json()["conversations"] == []
 
 
 WRONG = [
@@ -252,6 +256,24 @@ def test_a_key_is_for_one_set_of_tools(client: httpx.Client, model: ScriptedUpst
     assert client.post("/chat", json={**body, "tools": [turned]}, headers=headers).json() == first
     assert client.post("/chat", json={"message": "hi", "stream": False}, headers=headers).status_code == 422
     assert model.calls == 1
+
+
+def test_a_model_that_takes_no_tools_gets_none(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """Not those of before it was chosen either; offered to it, they are refused by name."""
+    Preset.objects.create(type="plain", name="P", api_url=model.url, model="m", takes_tools=False)
+    model.script = [asks("one"), answer("Sunny.")]
+    first = chat(client, "Weather?", tools=[WEATHER]).done
+    done = go_on(client, first["session_id"], [{"id": "one", "content": "sun"}]).done
+    chat(client, "Thanks", session_id=first["session_id"], model_type="plain")
+    assert model.requests[-1].body["messages"] == [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "Let me look.\n\nSunny."},
+        {"role": "user", "content": "Thanks"},
+    ]
+    refused = client.post("/chat", json={"message": "hi", "tools": [WEATHER], "model_type": "plain"})
+    assert (refused.json()["code"], list(refused.json()["errors"])) == ("tools_not_supported", ["tools"])
+    again = client.post(f"/messages/{done['message_id']}/regenerate", json={"model_type": "plain"})
+    assert (again.json()["code"], list(again.json()["errors"])) == ("tools_not_supported", ["tool_results"])
 
 
 def test_without_tools_a_call_is_no_answer(client: httpx.Client, model: ScriptedUpstream) -> None:

@@ -59,7 +59,7 @@ class Reader:
         self._variables = environment(PYTHONPATH=str(ROOT), **given)
         self._folder.mkdir()
         (self._folder / ".venv").symlink_to(sys.prefix)
-        for name in ("manage.py", ".env.example"):
+        for name in ("manage.py", ".env.example", "docs"):
             (self._folder / name).symlink_to(ROOT / name)
         old = folder / "old-service"
         old.mkdir()
@@ -105,6 +105,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
             "DATABASE_URL": databases.url_of(tmp_path),
             "LLM_API_URL": upstream.url,
             "LLM_MODEL": "scripted",
+            "ATTACHMENTS_DIR": str(tmp_path / "attachments"),
             **PASSWORD,
         }
         # The presets that ship are elsewhere, or slow to start.

@@ -25,6 +25,7 @@ class Chat:
         self.box = page.get_by_role("textbox", name="Message", exact=True)
         self.log = page.get_by_role("log", name="Conversation")
         self.answers = self.log.get_by_role("article", name="Answer")
+        self.results = self.log.get_by_role("article", name="Results of tools")
         self.questions = self.log.get_by_role("article", name="You")
         self.list = page.get_by_role("list", name="Conversations")
         self.examples = page.get_by_role("list", name="Examples")

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.processes.server import ServerProcess
-from tests.upstream import ScriptedUpstream
+from tests.upstream import ScriptedUpstream, call
 
 from .breaking import line_to
 from .browser import Visitor
@@ -173,3 +173,22 @@ def test_a_page_outlives_its_server(
         chat.answers.last.get_by_role("button", name="Regenerate").click()
         expect(chat.text()).to_have_text(WHOLE, timeout=ANSWER_MS)
         guest.context.close()
+
+
+def test_calls_of_tools_and_their_results_are_shown_folded(chat: Chat, client: httpx.Client) -> None:
+    """Of a conversation that a program began and the page goes on with."""
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    calls = call(0, '{"city": "<b>Paris</b>"}', id="one", name="weather")
+    message = directive("I look.", deltas=calls)
+    first = client.post("/chat", json={"message": message, "tools": [tool], "stream": False}).json()
+    results = [{"id": "one", "content": "8 degrees <i>"}]
+    client.post("/chat", json={"session_id": first["session_id"], "tool_results": results, "stream": False})
+    chat.open(first["session_id"])
+    asked = chat.answers.first.get_by_text("Asks for the tool weather")
+    asked.click()
+    expect(chat.answers.first.get_by_text('{"city": "<b>Paris</b>"}')).to_be_visible()
+    chat.results.get_by_text("What the tool said").click()
+    expect(chat.results.get_by_text("8 degrees <i>")).to_be_visible()
+    expect(chat.answers).to_have_count(2)
+    chat.ask("And now?")
+    expect(chat.answers).to_have_count(3)

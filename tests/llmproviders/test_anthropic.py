@@ -255,6 +255,18 @@ def test_the_body_of_a_call() -> None:
     }
 
 
+def test_calls_of_before_stand_beside_their_tools_which_are_not_to_be_called_again() -> None:
+    """Without a `tools` of its own a request with calls is refused there."""
+    call = ChatMessage("assistant", tool_calls=(ToolCall("t", "f", "{}"), ToolCall("u", "f", "{}")))
+    results = tuple(ChatMessage("tool", "yes", tool_call_id=key) for key in "tu")
+    asked = CompletionRequest((ChatMessage("user", "one"), call, *results, ChatMessage("user", "and now?")))
+    body = request_body(endpoint("https://x.example"), asked)
+    assert (body["tools"], body["tool_choice"]) == (
+        [{"name": "f", "input_schema": {"type": "object"}}],
+        {"type": "none"},
+    )
+
+
 # Over a real connection ---------------------------------------------------------------------------------------------
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 

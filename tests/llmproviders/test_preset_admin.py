@@ -205,3 +205,25 @@ def test_a_key_that_cannot_be_decrypted_can_be_entered_again(
     assert "cannot be decrypted" in page.content.decode()
     assert posted(api_key="sk-again").status_code == 302
     assert saved_key(preset) == "sk-again"
+
+
+def test_what_a_model_can_do_is_set_and_shown(
+    posted: Callable[..., Any], preset: Preset, admin_client: Client
+) -> None:
+    page = admin_client.get(change_url(preset)).content.decode()
+    assert "callers of /v1 may send through" in page
+    assert posted(takes_images="true", takes_tools="false", extra_fields="top_k min_p").status_code == 302
+    preset.refresh_from_db()
+    assert (preset.takes_images, preset.takes_tools, preset.reasons) == (True, False, None)
+    assert (preset.takes_system, preset.alternates, preset.extra_fields) == (False, False, "top_k min_p")
+    assert '<td class="field-can">images</td>' in admin_client.get(reverse(LIST), {"q": "mine"}).content.decode()
+    filtered = admin_client.get(reverse(LIST), {"takes_images__exact": "0"}).content.decode()
+    assert change_url(preset) not in filtered
+    assert "SmolLM2" in filtered
+
+
+def test_fields_that_are_ours_are_no_extra_fields(posted: Callable[..., Any], preset: Preset) -> None:
+    response = posted(extra_fields="top_k messages")
+    assert "These are no extra fields: messages." in response.content.decode()
+    preset.refresh_from_db()
+    assert preset.extra_fields == ""

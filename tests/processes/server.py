@@ -28,6 +28,7 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
     return {
         **kept,
         "DATABASE_URL": databases.url_of(folder),
+        "ATTACHMENTS_DIR": str(folder / "attachments"),
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "TITLES": "first_words",
         "PYTHONUNBUFFERED": "1",

@@ -15,6 +15,7 @@ WAITING = (
     "conversations/access/",
     "conversations/database/",
     "conversations/engine/",
+    "conversations/files/",
     "conversations/limits/",
     "conversations/rest/",
     "conversations/services/",
@@ -33,8 +34,10 @@ WALL_CLOCK = {
     "timezone.localtime",
 }
 # A `Retry-After` that is a date can only be compared with the date, several processes count requests by it, the day
-# on which a key ends is one, and until when a conversation is kept is stored.
+# on which a key ends is one, and until when something is kept is stored.
 DATES = {
+    ("conversations/files/storage.py", "timezone.now"),
+    ("conversations/services/attachments.py", "timezone.now"),
     ("conversations/services/conversations.py", "timezone.now"),
     ("conversations/services/expiry.py", "timezone.now"),
     ("llmproviders/failures.py", "datetime.now"),

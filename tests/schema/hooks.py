@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import uuid
 from typing import Any
 
 import schemathesis
+
+from tests.conversations.pictures import picture
 
 UPSTREAM = os.environ["SCHEMA_TEST_UPSTREAM"]
 OWN_KEY = os.environ["SCHEMA_TEST_KEY_ID"]
@@ -19,7 +22,7 @@ if os.environ["SCHEMA_TEST_RUN"] == "chains":
     @schemathesis.hook
     def before_load_schema(_context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
         """Hide what looks like the id of a thing that no call makes: no chain of calls would begin with that call."""
-        for name in ("ChatRequest", "ConversationCreateRequest", "ConfigUpdateRequest"):
+        for name in ("AttachmentCreateRequest", "ChatRequest", "ConversationCreateRequest", "ConfigUpdateRequest"):
             for field in ("user_id", "session_id"):
                 raw_schema["components"]["schemas"][name]["properties"].pop(field, None)
 
@@ -51,10 +54,15 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.path_parameters.update({name: "default" for name in case.path_parameters})
         if case.body:
             case.body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+    elif case.operation.path == "/api/agui":
+        said = [{"id": "1", "role": "user", "content": "Hi"}]
+        case.body = {"threadId": uuid.uuid4().hex, "runId": uuid.uuid4().hex, "messages": said}
     elif case.operation.path == "/api/chat":
         case.body = {"id": "chat", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
     elif case.operation.path.startswith("/api/config/"):
         case.body = {"custom_api_url": UPSTREAM, "custom_model": "scripted"}
+    elif case.operation.path == "/attachments":
+        case.body = {"file": picture()}  # a schema cannot say what an image is
     elif case.operation.path == "/search":
         case.query["q"] = "word"  # a pattern cannot say that -word alone is none
     for name in MADE:

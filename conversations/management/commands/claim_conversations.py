@@ -17,7 +17,7 @@ from conversations import conf
 from conversations.access.rules import ACCOUNT_PREFIX, identifier_of
 from conversations.database.transactions import replayed
 from conversations.management.accounts import account_named
-from conversations.models import KEPT_COUNTS, Conversation, DailyUsage, Generation, UserConfig
+from conversations.models import KEPT_COUNTS, Attachment, Conversation, DailyUsage, Generation, UserConfig
 
 BATCH = 500
 
@@ -47,8 +47,8 @@ def identifier(text: str) -> str:
 
 class Command(BaseCommand):
     help = (
-        "Give an account the conversations, answers and model settings that an open server kept under a user_id. "
-        "Run it after login was switched on; to run it again moves what is left. What the account has stays."
+        "Give an account the conversations, answers, attachments and model settings that an open server kept under a "
+        "user_id. Run it after login was switched on; to run it again moves what is left. What the account has stays."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -110,6 +110,7 @@ def move(identifier: str, account: Any) -> Claim:
     claim.generations = Generation.objects.filter(user_identifier=identifier).update(**whose)
     moved = Conversation.objects.filter(user_identifier=identifier)
     claim.conversations = moved.update(**whose, changed_at=timezone.now())
+    Attachment.objects.filter(user_identifier=identifier).update(**whose)
     _move_usage(identifier, whose["user_identifier"])
     configs = UserConfig.objects.filter(user_identifier=identifier)
     if UserConfig.objects.filter(user_identifier=whose["user_identifier"]).exists():

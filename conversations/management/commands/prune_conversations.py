@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from conversations import conf
 from conversations.engine import pruning
+from conversations.files import storage
 
 
 def whole_number(text: str) -> int:
@@ -52,6 +53,8 @@ class Command(BaseCommand):
         total += _expired(dry_run=options["dry_run"])
         if options["dry_run"]:
             self.stderr.write(_("dry run: nothing was deleted"), style_func=str)
+        else:
+            storage.sweep()
         self.stdout.write(str(total))
 
 

@@ -16,10 +16,8 @@ __all__ = ["EVENTS", "FEED", "UI_EVENTS", "ApiSchema", "CallerScheme", "complete
 
 PROBLEM_STATUSES = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 502, 503, 504)
 SHARED_RESPONSES = {401: "Unauthorized", 429: "TryLater", 503: "TryLater"}
-# Where errors look as in OpenAI's API, but for bodies that are too large: those are refused before it is known whose.
-OPENAI_PATHS, BODY_TOO_LARGE = "/v1/", 413
-# Where they are plain text.
-TEXT_PATHS = "/api/chat"
+# Where errors look as in OpenAI's API, and where they are plain text.
+OPENAI_PATHS, TEXT_PATHS = "/v1/", "/api/chat"
 OPTIONAL = {
     "ConversationDeleted": frozenset({"restorable_until"}),
     "Reply": frozenset({"tool_calls"}),
@@ -65,8 +63,7 @@ def complete(result: Schema, generator: Any, request: Any, public: bool) -> Sche
         for operation in operations.values():
             for status in PROBLEM_STATUSES:
                 shared = SHARED_RESPONSES.get(status, "Problem")
-                if status != BODY_TOO_LARGE:
-                    shared = f"{_form_of_errors(path)}{shared}"
+                shared = f"{_form_of_errors(path)}{shared}"
                 operation["responses"].setdefault(str(status), {"$ref": f"#/components/responses/{shared}"})
     add_headers_and_links(result)
     # Relative to where the document is served, so that it holds under any name and path prefix.

@@ -18,6 +18,7 @@ RESPONSE_HEADERS = (
     ("/api/chat", "post", "200", ANSWER_HEADERS),
     ("/api/chat/{chat_id}/stream", "get", "200", ANSWER_HEADERS),
     ("/conversations", "post", "201", LOCATION),
+    ("/attachments", "post", "201", LOCATION),
 )
 
 # The operation, and the parameter that it takes.
@@ -39,10 +40,12 @@ ANSWER_IDS = {
     "generation_id": "$response.header.X-Generation-Id",
     "message_id": "$response.header.X-Message-Id",
 }
+ATTACHMENT_CALLS = {"attachments_retrieve": "attachment_id", "attachments_destroy": "attachment_id"}
 LINKS = (
     ("/conversations", "post", "201", CONVERSATION_CALLS, {"session_id": "$response.body#/session_id"}),
     ("/chat", "post", "200", ANSWER_CALLS, ANSWER_IDS),
     ("/messages/{message_id}/regenerate", "post", "200", ANSWER_CALLS, ANSWER_IDS),
+    ("/attachments", "post", "201", ATTACHMENT_CALLS, {"attachment_id": "$response.body#/id"}),
     ("/api/keys", "post", "201", {"api_keys_destroy": "key_id"}, {"key_id": "$response.body#/id"}),
 )
 

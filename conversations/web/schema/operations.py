@@ -12,13 +12,14 @@ CLAUSE_END = re.compile(r"[.:;](?=\s|$)(?=(?:[^`]*`[^`]*`)*[^`]*$)")
 TAGS = {
     "conversations": "Conversations and their messages.",
     "chat": "Say something; answers as JSON or as a stream of server-sent events.",
+    "attachments": "Images for messages.",
     "answers": "An answer that is being made or was made: its state, its stream, its stop.",
     "settings": "Which model answers, and what the caller may use.",
     "keys": "The caller's own API keys.",
     "search": "What was said, found again.",
     "events": "What is new, to each tab and device.",
     "openai": "OpenAI's API, for clients of it.",
-    "ui": "The AI SDK's UI message stream, for `useChat`.",
+    "ui": "What libraries of front ends speak: the AI SDK's UI message stream, for `useChat`, and AG-UI.",
     "health": "For probes and load balancers.",
 }
 # The group by the first words of a path.
@@ -26,10 +27,12 @@ GROUPS = {
     "/conversations": "conversations",
     "/chat": "chat",
     "/messages": "chat",
+    "/attachments": "attachments",
     "/generations": "answers",
     "/search": "search",
     "/events": "events",
     "/v1": "openai",
+    "/api/agui": "ui",
     "/api/chat": "ui",
     "/api/usage": "settings",
     "/api/config": "settings",

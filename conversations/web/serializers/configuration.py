@@ -26,6 +26,11 @@ class PresetSerializer(serializers.Serializer[Any]):
     llm_api_url = serializers.CharField()
     llm_model = serializers.CharField()
     is_demo = serializers.BooleanField(help_text="A small model to try things out with, for no real work.")
+    takes_images = serializers.BooleanField(allow_null=True, help_text="null: not known.")
+    takes_tools = serializers.BooleanField(allow_null=True, help_text="Whether it can ask for tools; null: not known.")
+    reasons = serializers.BooleanField(
+        allow_null=True, help_text="Whether it thinks before it answers; null: not known."
+    )
 
 
 class ConfigSerializer(serializers.Serializer[Any]):

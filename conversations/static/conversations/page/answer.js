@@ -1,5 +1,6 @@
 /** An answer: what the model thinks, what it says, how that ended, and what can be done with it. */
 
+import { Calls } from "./calls.js";
 import { h, iconButton, refill } from "./dom.js";
 import { formatCost, formatDuration, formatMoment, formatNumber, t } from "./i18n.js";
 import { icon } from "./icons.js";
@@ -36,10 +37,11 @@ export class AnswerView {
       this.thought,
     );
     this.place = h("div", { class: "text", dir: "auto" });
+    this.calls = new Calls();
     this.trouble = h("div", { class: "trouble", hidden: true });
     this.tools = h("div", { class: "tools" });
     this.element = h("article", { class: "message assistant", "aria-label": t("Answer") });
-    this.element.append(this.thoughts, this.place, this.trouble, this.tools);
+    this.element.append(this.thoughts, this.place, this.calls.element, this.trouble, this.tools);
     const labels = { copy: t("Copy"), copied: t("Copied"), loadImage: t("Load the image") };
     this.view = new MarkdownView(this.place, labels);
     if (message.id !== null) this.element.dataset.message = String(message.id);
@@ -68,6 +70,7 @@ export class AnswerView {
     }
     this.text = content;
     this.view.finish(content);
+    this.calls.show(this.message.parts);
     this.showEnd();
   }
 
@@ -84,6 +87,8 @@ export class AnswerView {
       this.thoughts.hidden = false;
       this.newThoughts += data.reasoning;
       this.frame ||= requestAnimationFrame(() => this.render());
+    } else if (data.tool_call) {
+      this.calls.take(data.tool_call);
     } else if (data.error) {
       this.error = data.error;
     }
@@ -149,7 +154,7 @@ export class AnswerView {
     else if (status === "interrupted") this.showTrouble(t("The server was ended in the middle of this answer."));
     else if (status === "stopped") this.note(t("You stopped this answer."));
     else if (finish_reason === "length") this.note(t("It used all the tokens that it may. Raise the limit to get more."));
-    else if (!this.text && status === "completed") this.note(t("The model said nothing."));
+    else if (!this.text && this.calls.isEmpty && status === "completed") this.note(t("The model said nothing."));
     this.showTools();
   }
 

@@ -8,9 +8,10 @@ import { announce, toast } from "./notices.js";
  * A message as the API's history has it; one that is just being sent has no `id`.
  * @typedef {object} Message
  * @property {number | null} id
- * @property {"user" | "assistant" | "system"} role
+ * @property {"user" | "assistant" | "tool"} role
  * @property {string} content
  * @property {string} reasoning
+ * @property {any[] | null} [parts] What content and reasoning cannot say.
  * @property {string} status
  * @property {string} created_at
  * @property {string | null} [ended_at]

@@ -1,6 +1,7 @@
 /** The messages of the branch that is shown, and where the reader is in them. */
 
 import { AnswerView } from "./answer.js";
+import { ResultsMessage } from "./calls.js";
 import { arrange, byId } from "./dom.js";
 import { UserMessage } from "./message.js";
 
@@ -9,6 +10,7 @@ const NEAR = 64;
 
 /** @typedef {import("./message.js").Message} Message */
 /** @typedef {import("./message.js").Actions} Actions */
+/** @typedef {UserMessage | AnswerView | ResultsMessage} View */
 
 export class Transcript {
   /**
@@ -20,7 +22,7 @@ export class Transcript {
     this.log = byId("log");
     this.scroller = byId("scroller");
     this.toEnd = byId("to-end");
-    /** @type {(UserMessage | AnswerView)[]} */
+    /** @type {View[]} */
     this.views = [];
     this.isFollowing = true;
     this.lastTop = 0;
@@ -62,9 +64,10 @@ export class Transcript {
 
   /**
    * @param {Message} message
-   * @returns {UserMessage | AnswerView}
+   * @returns {View}
    */
   viewOf(message) {
+    if (message.role === "tool") return new ResultsMessage(message);
     return message.role === "assistant"
       ? new AnswerView(message, this.actions)
       : new UserMessage(message, this.actions);
@@ -139,7 +142,7 @@ export class Transcript {
     if (at >= 0) this.take(this.views.splice(at, 1)[0]);
   }
 
-  /** @param {UserMessage | AnswerView} view */
+  /** @param {View} view */
   take({ element }) {
     // Who was in it by keyboard stays near.
     if (element.contains(document.activeElement)) this.scroller.focus({ preventScroll: true });

@@ -1,0 +1,215 @@
+"""What a run asks for: a ``RunAgentInput`` as what was said and how to answer it. Unknown fields are passed over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework.exceptions import ValidationError
+from rest_framework.fields import Field
+
+from .. import services
+from ..exceptions import InvalidRequest
+from ..models import CLIENT_ID_LENGTH
+from ..services import runs
+from ..web.calls import validated
+from ..web.fields import LineField, TextField, WordField, max_tokens_field, model_type_field, temperature_field
+from ..web.serializers import options_of
+from ..web.serializers.conversations import SystemPromptField
+from ..web.serializers.replies import MessageField
+from ..web.serializers.tools import ID_LENGTH, ToolsSerializer
+
+RUN_ID = re.compile(r"[\x21-\x7e]{1,200}")
+ROLES = ("developer", "system", "user", "assistant", "tool", "activity", "reasoning")
+INSTRUCTIONS = ("developer", "system")
+# How an answer is to be made; AG-UI has no fields for that.
+OPTIONS: Mapping[str, Field[Any, Any, Any, Any]] = {
+    "model_type": model_type_field(required=False, allow_null=True, allow_blank=True),
+    "temperature": temperature_field(),
+    "max_tokens": max_tokens_field(),
+}
+_text, _message, _system_prompt = TextField(allow_blank=True), MessageField(), SystemPromptField(allow_blank=True)
+_client_id, _call_id = WordField(max_length=CLIENT_ID_LENGTH), LineField(max_length=ID_LENGTH)
+# What a client has of an answer: texts by the ids of their messages, arguments by those of their calls.
+Has = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunAsked:
+    """A run that is asked for, by the names that the client gave it, and what the client has of the answer."""
+
+    run_id: str
+    run: runs.Run
+    options: services.ReplyOptions
+    has: Has
+
+
+def refused(name: str, reason: Any) -> InvalidRequest:
+    """Return the refusal of a field."""
+    return InvalidRequest(errors={name: [reason]})
+
+
+def asked_of(data: Mapping[str, Any]) -> RunAsked:
+    """Return what a body asks for; raises ``InvalidRequest`` that names the field."""
+    thread_id, run_id = _checked(_client_id, data.get("threadId"), "threadId"), data.get("runId")
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
+        raise refused("runId", _("1 to 200 visible ASCII characters."))
+    if data.get("resume"):
+        raise refused("resume", _("No run here waits for an answer."))
+    messages = [_Message(f"messages[{place}]", message) for place, message in enumerate(_list(data, "messages"))]
+    before, results, after = _around_what_is_asked(messages)
+    if not results:
+        before[-1].said_by_user()
+    prompts = [message.text for message in before if message.role in INSTRUCTIONS] + _contexts(data)
+    # The same run is the same answer, whatever the client has of it by now.
+    asked = {"thread": thread_id, "message": before[-1].text, "results": [list(result) for result in results]}
+    key = services.Idempotency.of(f"agui:{run_id}", asked)
+    assert key is not None, "there is one"
+    held = [message.id for message in after if message.role == "assistant" and message.id]
+    prompt = _checked(_system_prompt, "\n\n".join(prompts), "messages") if prompts else None
+    said = _said(before, services.MOST_SAID if results else services.MOST_SAID + 1)
+    run = runs.Run(thread_id, key, said, results, held, prompt)
+    has = {message.id: message.text for message in after if message.id}
+    has |= {call[0]: call[2] for message in after for call in message.calls}
+    return RunAsked(run_id, run, _options(data), has)
+
+
+class _Message:
+    """One of the messages; raises ``InvalidRequest`` where it is none."""
+
+    def __init__(self, where: str, message: Any) -> None:
+        said: Mapping[str, Any] = message if isinstance(message, dict) else {}
+        self.where = where
+        self.role = said.get("role")
+        if self.role not in ROLES:
+            raise refused(where, _("A message has a role: developer, system, user, assistant, tool or reasoning."))
+        name = said.get("id")
+        self.id: str | None = None if name is None else _checked(_client_id, name, f"{where}.id")
+        # What is no text of the conversation is the front end's own.
+        self.text = "" if self.role == "activity" else _text_of(f"{where}.content", said.get("content"))
+        self.calls = _calls(f"{where}.toolCalls", said.get("toolCalls")) if self.role == "assistant" else []
+        self.result: services.ToolResult | None = None
+        if self.role == "tool":
+            key = _checked(_call_id, said.get("toolCallId"), f"{where}.toolCallId")
+            self.result = services.ToolResult(key, self.text or _text_of(f"{where}.error", said.get("error")))
+
+    def said_by_user(self) -> None:
+        """Raise ``InvalidRequest`` unless it can be answered."""
+        _checked(_message, self.text, self.where)
+
+
+def _around_what_is_asked(
+    messages: list[_Message],
+) -> tuple[list[_Message], list[services.ToolResult], list[_Message]]:
+    """Return what was said up to what is asked, the results of tools, if those are what is asked, and what follows."""
+    last = max((place for place, message in enumerate(messages) if message.role in ("user", "tool")), default=None)
+    if last is None:
+        raise refused("messages", _("Send at least one message of the user."))
+    before, after = messages[: last + 1], messages[last + 1 :]
+    results = []
+    while before and before[-1].result is not None:
+        results.append(before.pop().result)
+    if not results:
+        return before, [], after
+    while before and before[-1].role in ("reasoning", "activity"):
+        before.pop()
+    if not before or before[-1].role != "assistant":
+        raise refused("messages", _("Results of tools follow the message of the assistant that called them."))
+    return before, [result for result in reversed(results) if result is not None], after
+
+
+def _text_of(where: str, content: Any) -> str:
+    if content is None:
+        return ""
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    texts = []
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            raise refused(where, _("Only text can be stored."))
+        texts.append(_checked(_text, part.get("text"), where))
+    return "\n".join(texts)
+
+
+def _calls(where: str, calls: Any) -> list[tuple[str, str, str]]:
+    """Return calls of tools as (id, name, arguments)."""
+    if calls is None:
+        return []
+    found = []
+    for call in calls if isinstance(calls, list) else [None]:
+        said: Mapping[str, Any] = call if isinstance(call, dict) else {}
+        function = said.get("function")
+        if not isinstance(function, dict):
+            raise refused(where, _("A call has an id, and a function with a name and arguments."))
+        key, name = (_checked(_call_id, named, where) for named in (said.get("id"), function.get("name")))
+        found.append((key, name, _checked(_text, function.get("arguments"), where)))
+    return found
+
+
+def _said(messages: list[_Message], most: int) -> list[services.Said]:
+    """Return what was said as it is stored; results that come one after the other are one message."""
+    said: list[services.Said] = []
+    kept = [message for message in messages if message.role in ("user", "assistant", "tool")]
+    for is_result, group in groupby(kept, key=lambda message: message.result is not None):
+        if is_result:
+            said.append(services.by_tools([message.result for message in group if message.result is not None]))
+            continue
+        for message in group:
+            if message.role == "user" and message.text:
+                said.append(services.by_user(message.text)._replace(client_id=message.id))
+            elif message.role == "assistant" and (message.text or message.calls):
+                said.append(services.by_model(message.text, message.calls)._replace(client_id=message.id))
+    if len(said) > most:
+        limit = {"limit": services.MOST_SAID}
+        raise refused("messages", _("At most %(limit)d messages can be stored with one call.") % limit)
+    return said
+
+
+def _contexts(data: Mapping[str, Any]) -> list[str]:
+    """Return what the model is to know of the application, a text each."""
+    found = []
+    for place, context in enumerate(_list(data, "context", required=False)):
+        said: Mapping[str, Any] = context if isinstance(context, dict) else {}
+        texts = [_checked(_text, said.get(name), f"context[{place}].{name}") for name in ("description", "value")]
+        found.append(":\n".join(texts))
+    return found
+
+
+def _options(data: Mapping[str, Any]) -> services.ReplyOptions:
+    props = data.get("forwardedProps")
+    given: Mapping[str, Any] = props if isinstance(props, dict) else {}
+    valid = {
+        name: _checked(option, given[name], f"forwardedProps.{name}")
+        for name, option in OPTIONS.items()
+        if name in given
+    }
+    tools = [_function(tool) for tool in _list(data, "tools", required=False)]
+    return options_of(valid | validated(ToolsSerializer, {"tools": tools}))
+
+
+def _function(tool: Any) -> dict[str, Any]:
+    """Return a tool as calls of ours have it."""
+    said: Mapping[str, Any] = tool if isinstance(tool, dict) else {}
+    function = {name: said.get(name) for name in ("name", "description", "parameters")}
+    return {"type": "function", "function": function}
+
+
+def _list(data: Mapping[str, Any], name: str, *, required: bool = True) -> list[Any]:
+    value = data.get(name)
+    if value is None and not required:
+        return []
+    if not isinstance(value, list):
+        raise refused(name, _("A list."))
+    return value
+
+
+def _checked(option: Field[Any, Any, Any, Any], value: Any, where: str) -> Any:
+    """Return a value that may be stored; raises ``InvalidRequest`` that names ``where``."""
+    try:
+        return option.run_validation(value)
+    except ValidationError as error:
+        reasons: Any = error.detail
+        raise refused(where, reasons[0]) from None

@@ -1,0 +1,89 @@
+"""``POST /api/agui``: a run of AG-UI, begun or attached to, and told as its events."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.request import Request
+
+from ..access.rules import Action, Caller, authorize
+from ..engine.events import AnswerIds
+from ..engine.reader import open_reader
+from ..services import runs
+from ..web.base import ApiView
+from ..web.calls import caller_of
+from ..web.gate import Deferred
+from ..web.parsers import HistoryParser
+from ..web.sse import EventEncoding, EventStreamResponse
+from .asked import ROLES, asked_of
+from .told import Telling
+
+BODY: dict[str, Any] = {
+    "type": "object",
+    "description": "A `RunAgentInput` of AG-UI 1.0.",
+    "properties": {
+        "threadId": {"type": "string", "description": "The conversation: a session's id, or one of the client's own."},
+        "runId": {"type": "string", "description": "Sent again, it attaches to the answer that it began."},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "description": "The last of the user's is answered, or what came of calls at the end; those before it "
+            "begin a new conversation.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "id": {"type": "string"},
+                    "role": {"type": "string", "enum": list(ROLES)},
+                    "content": {"description": "A text, or parts of type text."},
+                },
+                "required": ["id", "role"],
+                "additionalProperties": True,
+            },
+        },
+        "tools": {"type": "array", "items": {"type": "object", "additionalProperties": True}},
+        "context": {"type": "array", "items": {"type": "object", "additionalProperties": True}},
+        "forwardedProps": {
+            "type": "object",
+            "description": "`model_type`, `temperature` and `max_tokens` are as in `POST /chat`.",
+            "additionalProperties": True,
+        },
+    },
+    "required": ["threadId", "runId", "messages"],
+    "additionalProperties": True,
+}
+EVENTS = OpenApiResponse(
+    {
+        "type": "object",
+        "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+        "required": ["data"],
+    },
+    description="The events of AG-UI: RUN_STARTED, at last RUN_FINISHED or RUN_ERROR.",
+)
+
+
+class RunsView(ApiView):
+    """Runs."""
+
+    parser_classes = [HistoryParser]
+
+    @extend_schema(
+        operation_id="agui_run", request={"application/json": BODY}, responses={(200, "text/event-stream"): EVENTS}
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        """Answer the last message of an AG-UI run; the answer is stored, and goes on when the client leaves."""
+        caller = caller_of(request)
+        authorize(caller, Action.CHAT)
+        data = request.data
+        assert isinstance(data, dict), "the parser says so"
+        asked = asked_of(data)
+        ids = runs.start_run(caller=caller, run=asked.run, options=asked.options)
+        telling = Telling(asked.run.thread_id, asked.run_id, ids, asked.has)
+        return Deferred(partial(_told, telling, ids, caller))
+
+
+async def _told(telling: Telling, ids: AnswerIds, caller: Caller) -> HttpResponseBase:
+    reader = await open_reader(ids.generation_id)
+    return EventStreamResponse(reader, caller, EventEncoding(telling.opening, telling.encode))

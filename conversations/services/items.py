@@ -1,0 +1,110 @@
+"""The branch of a conversation that is shown as a list of items: looked up, and added to without an answer."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from django.utils import timezone
+
+from ..access.rules import Action, Caller, authorize
+from ..database.transactions import replayed
+from ..exceptions import NotFound, ReplyInProgress
+from ..models import Conversation, Generation, Message
+from ..models.querysets import MOST_LEVELS
+from .beginnings import Beginning, create_with, go_on_with
+from .conversations import get_conversation, tell_change
+from .deletion import while_account_lasts
+from .titles import first_words
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Messages with their generations, in the order that was asked for, and whether more follow."""
+
+    messages: list[Message]
+    has_more: bool = False
+
+
+def create_with_items(*, caller: Caller, beginning: Beginning) -> Conversation:
+    """Create a conversation of what was said elsewhere, named by the first words of it; nothing is asked."""
+    authorize(caller, Action.CREATE)
+    with while_account_lasts(caller):
+        return _create(caller, beginning)
+
+
+@replayed
+def _create(caller: Caller, beginning: Beginning) -> Conversation:
+    conversation = create_with(beginning, caller=caller, temporary=False)
+    words = next((first_words(said.content) for said in beginning.said if said.role == Message.Role.USER), "")
+    if words:
+        conversation.title, conversation.title_source = words, Conversation.TitleSource.FIRST_WORDS
+    conversation.save(update_fields=["active_leaf", "message_count", "title", "title_source"])
+    return conversation
+
+
+@replayed
+def add_items(*, caller: Caller, session_id: uuid.UUID, beginning: Beginning) -> list[Message]:
+    """Add what was said elsewhere at the end of the branch that is shown; returns the new messages.
+
+    Raises ``NotFound``, and ``ReplyInProgress`` while the conversation is being answered.
+    """
+    authorize(caller, Action.CHAT)
+    locked = Conversation.objects.for_owner(caller).select_for_update()
+    conversation = locked.filter(session_id=session_id).first()
+    if conversation is None:
+        raise NotFound()
+    authorize(caller, Action.CHAT, conversation)
+    if Generation.objects.filter(active_for=conversation).exists():
+        raise ReplyInProgress()
+    go_on_with(beginning, conversation)
+    conversation.updated_at = conversation.changed_at = timezone.now()
+    conversation.save(update_fields=["active_leaf", "message_count", "updated_at", "changed_at"])
+    tell_change(conversation)
+    added = _ids(conversation)[: len(beginning.said)]
+    return _messages(conversation, added[::-1])
+
+
+def list_items(
+    *, caller: Caller, session_id: uuid.UUID, since: int | None, limit: int, oldest_first: bool
+) -> Items | None:
+    """Return messages of the branch that is shown, from one of them on; None where that is not in it.
+
+    Raises ``NotFound``. However long the branch is, only these are loaded.
+    """
+    conversation = get_conversation(caller=caller, session_id=session_id)
+    ids = _ids(conversation)
+    if oldest_first:
+        ids.reverse()
+    if since is not None:
+        if since not in ids:
+            return None
+        ids = ids[ids.index(since) :]
+    return Items(_messages(conversation, ids[:limit]), len(ids) > limit)
+
+
+def get_item(
+    *, caller: Caller, session_id: uuid.UUID, message_id: int, action: Action = Action.READ
+) -> tuple[Conversation, Message]:
+    """Return a message of a conversation, on any of its branches; raises ``NotFound``."""
+    conversation = get_conversation(caller=caller, session_id=session_id, action=action)
+    found = _messages(conversation, [message_id])
+    if not found:
+        raise NotFound()
+    return conversation, found[0]
+
+
+def _ids(conversation: Conversation) -> list[int]:
+    """Return the branch that is shown, newest first."""
+    found: list[int] = []
+    leaf_id = conversation.active_leaf_id
+    while leaf_id is not None:
+        page = list(conversation.messages.upwards(leaf_id, MOST_LEVELS).values_list("pk", "parent_id"))
+        found += [pk for pk, _parent_id in page]
+        leaf_id = page[-1][1] if page else None
+    return found
+
+
+def _messages(conversation: Conversation, ids: list[int]) -> list[Message]:
+    found = conversation.messages.filter(pk__in=ids).select_related("generation").in_bulk() if ids else {}
+    return [found[pk] for pk in ids if pk in found]

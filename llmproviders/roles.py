@@ -1,0 +1,63 @@
+"""Messages of OpenAI's format for models that know fewer roles, or want them in turn. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+Message: TypeAlias = dict[str, Any]
+
+# What the user said where the assistant spoke first: something has to stand there, and it should say nothing.
+OPENING = "."
+_TURNS = ("user", "assistant")
+
+
+def without_system(messages: list[Message]) -> list[Message]:
+    """Return the messages with what the system prompt says before the first user's."""
+    system = [message["content"] for message in messages if message["role"] == "system"]
+    others = [message for message in messages if message["role"] != "system"]
+    if not system or not others:
+        return messages
+    if others[0]["role"] != "user":
+        return [{"role": "user", "content": _joined(system)}, *others]
+    return [{**others[0], "content": _joined([*system, others[0]["content"]])}, *others[1:]]
+
+
+def in_turns(messages: list[Message]) -> list[Message]:
+    """Return the messages with user and assistant in turn, the user first, after one system prompt.
+
+    Neighbours of one role are one message. What tools answered stays as it is: each belongs to a call of its own.
+    """
+    system = [message["content"] for message in messages if message["role"] == "system"]
+    turns: list[Message] = []
+    for message in messages:
+        if message["role"] == "system":
+            continue
+        if turns and message["role"] in _TURNS and message["role"] == turns[-1]["role"]:
+            turns[-1] = _one_of(turns[-1], message)
+        else:
+            turns.append(message)
+    if turns and turns[0]["role"] == "assistant":
+        turns.insert(0, {"role": "user", "content": OPENING})
+    return [{"role": "system", "content": _joined(system)}, *turns] if system else turns
+
+
+def _one_of(first: Message, second: Message) -> Message:
+    both = {**first, **second, "content": _joined([first["content"], second["content"]])}
+    if calls := [*first.get("tool_calls", ()), *second.get("tool_calls", ())]:
+        both["tool_calls"] = calls
+    if first.get("name") != second.get("name"):
+        both.pop("name", None)
+    return both
+
+
+def _joined(contents: Iterable[Any]) -> Any:
+    """Texts as one text; parts, where there are any; None where nothing is said."""
+    said = [content for content in contents if content]
+    if all(isinstance(content, str) for content in said):
+        return "\n\n".join(said) or None
+    return [part for content in said for part in _parts(content)]
+
+
+def _parts(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]

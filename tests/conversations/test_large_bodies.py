@@ -1,0 +1,185 @@
+"""Bodies over the limit of text: where they are taken, of whom, and of how many at a time. Over real sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+
+from conversations.models import Attachment, Conversation
+from conversations.web import bodies
+from tests.conftest import Server
+from tests.upstream import ScriptedUpstream, answer
+
+from . import pictures
+from .accounts import bearer, key_of, make_key, make_user, require_login
+from .attaching import send
+
+TEXT, LARGE = 1_048_576, 20_971_520
+BOUNDARY = b"limit"
+
+
+def form(content: bytes) -> bytes:
+    head = b'Content-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    return b"--limit\r\n" + head + content + b"\r\n--limit--\r\n"
+
+
+def padded(size: int) -> bytes:
+    """An image that is so large as a form: what stands behind it is dropped."""
+    image = pictures.picture("JPEG")
+    return form(image + b"\0" * (size - len(form(image))))
+
+
+def pieces(content: bytes) -> Iterator[bytes]:
+    for begin in range(0, len(content), 100_000):
+        yield content[begin : begin + 100_000]
+
+
+HEADERS = {"Content-Type": "multipart/form-data; boundary=limit"}
+
+
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["content-length", "chunked"])
+def test_an_upload_may_have_twenty_megabytes_and_no_byte_more(client: httpx.Client, in_pieces: bool) -> None:
+    def outcome(size: int) -> tuple[int, Any]:
+        body: Any = pieces(padded(size)) if in_pieces else padded(size)
+        answered = client.post("/attachments", content=body, headers=HEADERS)
+        return answered.status_code, answered.json().get("code")
+
+    assert outcome(LARGE) == (201, None)
+    assert outcome(LARGE + 1) == (413, "body_too_large")
+    assert outcome(LARGE + TEXT) == (413, "body_too_large")
+    assert Attachment.objects.count() == 1
+
+
+def test_the_answer_says_which_limit_it_was(client: httpx.Client) -> None:
+    large = client.post("/attachments", content=padded(LARGE + 1), headers=HEADERS)
+    text = client.post("/conversations", content=b" " * (TEXT + 1), headers={"Content-Type": "application/json"})
+    assert str(LARGE) in large.json()["detail"]
+    assert str(TEXT) in text.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/chat", "/conversations", "/conversations/x/attachments", "/xattachments", "/api/config", "/nothing", "/"],
+)
+def test_all_else_takes_text_only(client: httpx.Client, path: str) -> None:
+    answered = client.post(path, content=b" " * (TEXT + 1), headers={"Content-Type": "application/json"})
+    assert (answered.status_code, answered.json()["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/chat/completions/"])
+def test_openai_takes_whole_histories(client: httpx.Client, model: ScriptedUpstream, path: str) -> None:
+    model.script = [answer("ok")]
+    said = {"messages": [{"role": "user", "content": "x"}], "input": "x", "model": "default", "metadata": {"a": "b"}}
+    body = json.dumps({**said, "pad": "x" * 2 * TEXT}).encode()
+    answered = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answered.status_code == 200, answered.text
+
+
+def test_openai_refuses_more_in_its_own_form(client: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json"}
+    answered = client.post("/v1/chat/completions", content=b" " * (LARGE + 1), headers=headers)
+    assert answered.status_code == 413
+    assert answered.json()["error"]["code"] == "body_too_large"
+    assert answered.headers["x-should-retry"] == "false"
+
+
+def test_below_a_path_prefix_too(client: httpx.Client, settings: Any) -> None:
+    settings.FORCE_SCRIPT_NAME = "/chat-api"
+    sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
+    assert sent.status_code == 201
+    assert sent.json()["url"].startswith("/chat-api/attachments/")
+
+
+# Of whom ------------------------------------------------------------------------------------------------------
+def test_of_who_shows_nothing_no_large_body_is_read(server: Server, settings: Any) -> None:
+    require_login(settings)
+    for extra in (b"", b"Authorization: Bearer chatkey_wrong\r\n"):
+        head = (
+            b"POST /attachments HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=limit\r\n"
+        )
+        with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as connection:
+            connection.sendall(head + extra + b"Content-Length: %d\r\n\r\n" % (2 * TEXT))
+            assert connection.recv(12) == b"HTTP/1.1 401", "before a byte of it was sent"
+
+
+def test_what_was_not_read_is_never_taken_for_empty(
+    client: httpx.Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the first look finds nobody, and the view's own finds somebody after all."""
+    require_login(settings)
+    who = key_of(make_user("kim"))
+
+    def nobody(_connection: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(bodies, "identify", nobody)
+    refused = client.post(
+        "/v1/responses", content=b" " * (TEXT + 1), headers={**who, "Content-Type": "application/json"}
+    )
+    assert refused.status_code == 503
+    assert not Conversation.objects.exists()
+
+
+# How many at a time -------------------------------------------------------------------------------------------
+class Slow:
+    """An upload that stops in the middle."""
+
+    def __init__(self, server: Server, token: str | None = None) -> None:
+        self._body = padded(2 * TEXT)
+        head = "POST /attachments HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=limit\r\n"
+        if token:
+            head += f"Authorization: Bearer {token}\r\n"
+        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self._socket.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(self._body))
+        self._socket.sendall(self._body[: TEXT + 100_000])
+
+    def finish(self) -> bytes:
+        self._socket.sendall(self._body[TEXT + 100_000 :])
+        status = self._socket.recv(12)
+        self.leave()
+        return status
+
+    def leave(self) -> None:
+        self._socket.close()
+
+
+def test_so_many_at_a_time_and_the_next_waits_or_is_told_to(
+    server: Server, client: httpx.Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "LARGE_BODIES_AT_ONCE": 2}
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 0.2)
+    slow = [Slow(server), Slow(server)]
+    assert client.get("/conversations").status_code == 200
+    assert send(client, pictures.picture()).status_code == 201, "small ones need no turn"
+    refused = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
+    assert (refused.status_code, refused.json()["code"]) == (503, "server_busy")
+    assert refused.headers["Retry-After"]
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 20)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.post, "/attachments", content=padded(2 * TEXT), headers=HEADERS)
+        assert slow[0].finish() == b"HTTP/1.1 201"
+        assert waiting.result().status_code == 201
+    slow[1].leave()
+    for _number in range(4):
+        sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
+        assert sent.status_code == 201, "the turn of who left is free"
+
+
+def test_nobody_takes_the_turns_of_all(server: Server, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "LARGE_BODIES_PER_CALLER": 1}
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 0.2)
+    require_login(settings)
+    kim, lee = make_key(make_user("kim")), make_key(make_user("lee"))
+    slow = Slow(server, kim)
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=20) as client:
+        for token, status in ((kim, 503), (lee, 201)):
+            sent = client.post("/attachments", content=padded(2 * TEXT), headers={**HEADERS, **bearer(token)})
+            assert sent.status_code == status
+    assert slow.finish() == b"HTTP/1.1 201"
