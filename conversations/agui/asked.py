@@ -26,6 +26,8 @@ from ..web.serializers.tools import ID_LENGTH, ToolsSerializer
 RUN_ID = re.compile(r"[\x21-\x7e]{1,200}")
 ROLES = ("developer", "system", "user", "assistant", "tool", "activity", "reasoning")
 INSTRUCTIONS = ("developer", "system")
+# What is not said again to a model.
+BESIDE = ("activity", "reasoning")
 # How an answer is to be made; AG-UI has no fields for that.
 OPTIONS: Mapping[str, Field[Any, Any, Any, Any]] = {
     "model_type": model_type_field(required=False, allow_null=True, allow_blank=True),
@@ -109,14 +111,13 @@ def _around_what_is_asked(
     last = max((place for place, message in enumerate(messages) if message.role in ("user", "tool")), default=None)
     if last is None:
         raise refused("messages", _("Send at least one message of the user."))
-    before, after = messages[: last + 1], messages[last + 1 :]
+    before = [message for message in messages[: last + 1] if message.role not in BESIDE]
+    after = messages[last + 1 :]
     results = []
     while before and before[-1].result is not None:
         results.append(before.pop().result)
     if not results:
         return before, [], after
-    while before and before[-1].role in ("reasoning", "activity"):
-        before.pop()
     if not before or before[-1].role != "assistant":
         raise refused("messages", _("Results of tools follow the message of the assistant that called them."))
     return before, [result for result in reversed(results) if result is not None], after
@@ -152,7 +153,7 @@ def _calls(where: str, calls: Any) -> list[tuple[str, str, str]]:
 def _said(messages: list[_Message], most: int) -> list[services.Said]:
     """Return what was said as it is stored; results that come one after the other are one message."""
     said: list[services.Said] = []
-    kept = [message for message in messages if message.role in ("user", "assistant", "tool")]
+    kept = [message for message in messages if message.role not in INSTRUCTIONS]
     for is_result, group in groupby(kept, key=lambda message: message.result is not None):
         if is_result:
             said.append(services.by_tools([message.result for message in group if message.result is not None]))

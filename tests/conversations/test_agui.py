@@ -388,6 +388,18 @@ def test_a_new_thread_goes_on_with_calls_that_were_made_elsewhere(
     assert roles == ["user", "assistant", "tool", "user"]
 
 
+def test_what_stands_between_results_is_none_of_them(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one", "two"), answer("Sunny.")]
+    question, beside = user("Weather?", "1"), {"id": "5", "role": "activity", "activityType": "PLAN", "content": {}}
+    first = told(client, run(question, thread="t", tools=[WEATHER]))
+    results = [result("one"), beside, result("two", "rain")]
+    for thread in ("t", "u"):
+        told(client, run(question, assistant(first), *results, thread=thread, tools=[WEATHER]))
+        assert [message["content"] for message in model.requests[-1].body["messages"][2:]] == ["sun", "rain"]
+    told(client, run(question, assistant(first), *results, user("Thanks", "6"), thread="v"))
+    assert Message.objects.filter(conversation__client_id="v", role="tool").count() == 1
+
+
 def test_results_that_nobody_asked_for_are_refused(client: httpx.Client, model: ScriptedUpstream) -> None:
     model.script = [asks("one")]
     first = told(client, run(user("Weather?", "1"), thread="t", tools=[WEATHER]))
