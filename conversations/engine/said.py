@@ -53,14 +53,11 @@ def image_of(attachment_id: str) -> str:
     return f"{ATTACHMENT}{attachment_id}"
 
 
-def images_in(messages: Iterable[ChatMessage]) -> set[str]:
-    """Return the ids of the images that have to be looked up."""
-    return {
-        part.url.removeprefix(ATTACHMENT)
-        for message in messages
-        for part in message.parts
-        if isinstance(part, Image) and part.url.startswith(ATTACHMENT)
-    }
+def images_in(messages: Iterable[ChatMessage]) -> list[str]:
+    """Return the ids of the images that have to be looked up, each once, in their order."""
+    parts = (part for message in messages for part in message.parts)
+    urls = (part.url for part in parts if isinstance(part, Image) and part.url.startswith(ATTACHMENT))
+    return list(dict.fromkeys(url.removeprefix(ATTACHMENT) for url in urls))
 
 
 def with_images(request: CompletionRequest, urls: Mapping[str, str]) -> CompletionRequest:

@@ -10,6 +10,7 @@ from ..engine.answer_errors import describe
 from ..engine.completions import CompletionFinished, Delta
 from ..engine.events import COMPLETED, STOPPED, Ending, pieces_of_row
 from ..models import Message, parts_of
+from ..models.parts import IMAGE, Part
 from ..services import StoredAnswer
 from .response_asked import CONVERSATION, RESPONSE, ResponseAsked
 from .response_told import CANCELLED, FAILED, IN_PROGRESS, Telling
@@ -94,7 +95,7 @@ def input_items(question: Message) -> list[dict[str, Any]]:
                 "type": "message",
                 "role": question.role,
                 "status": "completed",
-                "content": [{"type": "input_text", "text": question.content}],
+                "content": [_input_part(part, text) for part, text in parts_of(question)],
             }
         ]
     return [
@@ -107,6 +108,12 @@ def input_items(question: Message) -> list[dict[str, Any]]:
         }
         for place, (part, text) in enumerate(parts_of(question))
     ]
+
+
+def _input_part(part: Part, text: str) -> dict[str, Any]:
+    if part["type"] == IMAGE:
+        return {"type": "input_image", "file_id": part["attachment_id"], "image_url": None, "detail": "auto"}
+    return {"type": "input_text", "text": text}
 
 
 def ended(telling: Telling, ending: Ending) -> tuple[str, dict[str, Any] | None]:

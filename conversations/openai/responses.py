@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from rest_framework.response import Response
 
 from .. import services
 from ..access.rules import Action, Caller, authorize
+from ..database import db
 from ..engine import engines
 from ..engine.completions import Delta, ProviderError
 from ..engine.events import FAILED, INTERRUPTED, AnswerIds, Ending
@@ -37,7 +38,7 @@ from ..web.sse import (
     stream_headers,
 )
 from . import stored
-from .asked import refused
+from .asked import Asked, refused
 from .base import THEIRS, OpenAIView, headers_of_relay, told_by
 from .errors import openai_error
 from .response_asked import RESPONSE, ResponseAsked, asked_of, referenced
@@ -85,12 +86,10 @@ class ResponsesView(OpenAIView):
             )
             return Deferred(partial(_passed_on, plan, asked, caller))
         key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
-        place = _place(caller, asked)
-        ids = stored.begin(caller, asked.completion, place, key, background=asked.background)
-        answer = services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT)
-        if asked.background and not asked.completion.stream:
-            return json_response(shown(answer, asked), headers=headers_of(ids))
-        return Deferred(partial(_stored, ids, begun(answer, asked), caller, stream=asked.completion.stream))
+        begin = partial(_begin, caller, asked, _place(caller, asked), key)
+        if stored.shows_images(asked.completion):
+            return Deferred(partial(_kept, begin, asked, caller))
+        return Deferred(partial(_answer_to, begin(asked.completion), asked, caller))
 
 
 class ResponseView(OpenAIView):
@@ -194,6 +193,25 @@ def _answer(caller: Caller, response_id: str, action: Action = Action.READ) -> s
     except ValueError:
         raise NotFound() from None
     return services.get_answer(caller=caller, generation_id=key, action=action)
+
+
+def _begin(
+    caller: Caller, asked: ResponseAsked, place: Place, key: services.Idempotency | None, completion: Asked
+) -> services.StoredAnswer:
+    ids = stored.begin(caller, completion, place, key, background=asked.background)
+    return services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT)
+
+
+async def _kept(
+    begin: Callable[[Asked], services.StoredAnswer], asked: ResponseAsked, caller: Caller
+) -> HttpResponseBase:
+    return await _answer_to(await db.write(begin, await stored.kept(caller, asked.completion)), asked, caller)
+
+
+async def _answer_to(answer: services.StoredAnswer, asked: ResponseAsked, caller: Caller) -> HttpResponseBase:
+    if asked.background and not asked.completion.stream:
+        return json_response(shown(answer, asked), headers=headers_of(answer.ids))
+    return await _stored(answer.ids, begun(answer, asked), caller, stream=asked.completion.stream)
 
 
 async def _passed_on(plan: RelayPlan, asked: ResponseAsked, caller: Caller) -> HttpResponseBase:

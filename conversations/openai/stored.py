@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.http import HttpResponse
@@ -14,18 +14,21 @@ from rest_framework.exceptions import ValidationError
 
 from .. import services
 from ..access.rules import Caller
+from ..database import db
+from ..engine import said
 from ..engine.completions import (
     ChatMessage,
     CompletionFinished,
     ContentDelta,
     Delta,
+    Image,
     ReasoningDelta,
     ToolCallDelta,
     Usage,
 )
 from ..engine.events import CONTENT, FAILED, INTERRUPTED, AnswerIds, DoneEvent, Ending, ErrorEvent, Event, Piece
 from ..engine.reader import Reader
-from ..services import relays
+from ..services import attachments, relays
 from ..services.branches import ACTIVE_LEAF, Parent
 from ..web.failures import failure_of
 from ..web.fields import LineField, TextField
@@ -50,8 +53,39 @@ class Place:
 
 
 def hindrance(asked: Asked) -> str | None:
-    """Return the field for which an answer cannot be stored, None where it can."""
-    return asked.messages_field if any(message.parts for message in asked.request.messages) else None
+    """Return the field for which an answer cannot be stored, None where it can: images are what users show."""
+    others = (message for message in asked.request.messages if message.role != "user")
+    return asked.messages_field if any(message.parts for message in others) else None
+
+
+def _check(asked: Asked) -> None:
+    if field := hindrance(asked):
+        raise refused(field, _("An answer with this cannot be stored: leave it out, or send `store: false`."))
+
+
+async def kept(caller: Caller, asked: Asked) -> Asked:
+    """Return what is asked with its images kept, as attachments that ``caller`` has not used yet.
+
+    Raises as ``attachments.store_data_url`` does.
+    """
+    _check(asked)
+    messages = [await _kept(caller, message) for message in asked.request.messages]
+    return replace(asked, request=replace(asked.request, messages=tuple(messages)))
+
+
+async def _kept(caller: Caller, message: ChatMessage) -> ChatMessage:
+    parts: list[str | Image] = []
+    for part in message.parts:
+        if isinstance(part, Image):
+            attachment = await db.files(attachments.store_data_url, caller=caller, url=part.url)
+            part = Image(said.image_of(str(attachment.pk)))
+        parts.append(part)
+    return replace(message, parts=tuple(parts))
+
+
+def shows_images(asked: Asked) -> bool:
+    """Whether there are images to keep, before it is begun."""
+    return any(message.parts for message in asked.request.messages)
 
 
 def begin(
@@ -65,21 +99,23 @@ def begin(
     """Begin a stored answer to the last message; return its ids.
 
     What was said before it is stored too, if it is new there, and instructions are the conversation's system prompt.
-    Raises as ``services.start_reply`` does.
+    Its images are ``kept``. Raises as ``services.start_reply`` does.
     """
-    if field := hindrance(asked):
-        raise refused(field, _("An answer with this cannot be stored: leave it out, or send `store: false`."))
+    _check(asked)
     before, results = _before_results(asked.request.messages)
-    message = ""
+    message, images = "", list[uuid.UUID]()
     if not results:
         *before, last = before
         if last.role != "user":
             raise refused(asked.messages_field, _("The last message has to be the user's, or the results of tools."))
-        message = _checked(_message, last.content, asked.messages_field)
+        images = _images(last)
+        if last.content or not images:
+            message = _checked(_message, last.content, asked.messages_field)
     return services.start_reply(
         caller=caller,
         message=message,
         tool_results=_results(asked, results),
+        attachment_ids=images,
         session_id=place.session_id,
         parent_id=place.parent_id,
         options=services.ReplyOptions(
@@ -93,6 +129,11 @@ def begin(
         beginning=beginning_of(asked, before) if place.is_all_new else None,
         idempotency=idempotency,
     )
+
+
+def _images(message: ChatMessage) -> list[uuid.UUID]:
+    """Return the attachments that a user's message shows."""
+    return [uuid.UUID(key) for key in said.images_in([message])]
 
 
 def _before_results(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
@@ -113,27 +154,27 @@ def _results(asked: Asked, messages: Sequence[ChatMessage]) -> list[services.Too
 
 def beginning_of(asked: Asked, before: list[ChatMessage]) -> services.Beginning:
     """Return what was said before as what a conversation begins with; raises ``InvalidRequest``."""
-    prompts, said = [], []
+    prompts, earlier = [], []
     while before:
         before, results = _before_results(before)
         if results:
-            said.append(services.by_tools(_results(asked, results)))
+            earlier.append(services.by_tools(_results(asked, results)))
             continue
         message = before.pop()
         content = _checked(_text, message.content, asked.messages_field)
         if message.role == "system":
             prompts.append(content)
-        elif message.role == "user" and content:
-            said.append(services.by_user(content))
+        elif message.role == "user" and (content or message.parts):
+            earlier.append(services.by_user(content, _images(message)))
         elif content or message.tool_calls:
-            said.append(services.by_model(content, _calls(asked, message)))
+            earlier.append(services.by_model(content, _calls(asked, message)))
     prompts.reverse()
-    said.reverse()
-    if len(said) > services.MOST_SAID:
+    earlier.reverse()
+    if len(earlier) > services.MOST_SAID:
         limit = {"limit": services.MOST_SAID}
         raise refused(asked.messages_field, _("At most %(limit)d messages can be stored with one call.") % limit)
     prompt = _checked(_system_prompt, "\n\n".join(prompts), asked.messages_field)
-    return services.Beginning(prompt if prompts else None, said)
+    return services.Beginning(prompt if prompts else None, earlier)
 
 
 def _calls(asked: Asked, message: ChatMessage) -> list[tuple[str, str, str]]:

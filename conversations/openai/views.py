@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from .. import services
 from ..access.rules import Action, Caller, authorize
+from ..database import db
 from ..engine import engines
 from ..engine.completions import Delta
 from ..engine.events import AnswerIds
@@ -101,8 +102,10 @@ class ChatCompletionsView(OpenAIView):
         asked = parsed(data)
         if asked.store:
             key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
-            ids = stored.begin(caller, asked, _place(data), key)
-            return Deferred(partial(_stored, ids, asked, caller))
+            begin = partial(stored.begin, caller, place=_place(data), idempotency=key)
+            if stored.shows_images(asked):
+                return Deferred(partial(_kept, begin, asked, caller))
+            return Deferred(partial(_stored, begin(asked), asked, caller))
         plan = relays.begin_relay(
             caller=caller,
             model=asked.model,
@@ -148,6 +151,11 @@ def _place(data: Mapping[str, Any]) -> Place:
     named = metadata.get("session_id") if isinstance(metadata, dict) else None
     session_id = id_of("metadata", CONVERSATION, named)
     return Place(session_id, is_all_new=session_id is None)
+
+
+async def _kept(begin: Callable[[Asked], AnswerIds], asked: Asked, caller: Caller) -> HttpResponseBase:
+    ids = await db.write(begin, await stored.kept(caller, asked))
+    return await _stored(ids, asked, caller)
 
 
 async def _stored(ids: AnswerIds, asked: Asked, caller: Caller) -> HttpResponseBase:

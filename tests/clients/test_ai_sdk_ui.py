@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes.server import ServerProcess
+from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import Behaviour, Request, answer, call, run_upstream_in_thread, status
 
 from .programs import run_node
@@ -44,8 +44,8 @@ const textOf = (message, type = "text") =>
   message.parts.filter((part) => part.type === type).map((part) => part.text).join("");
 const shown = (chat) => chat.messages.map((message) => [message.role, textOf(message)]);
 // Sends, and settles once some of the answer's text is there.
-const begun = (chat, message, text = /./) => new Promise((resolve, reject) => {
-  const ended = chat.sendMessage({ text: message });
+const begun = (chat, message, text = /./, options = {}) => new Promise((resolve, reject) => {
+  const ended = chat.sendMessage({ text: message }, options);
   chat.state.changed = () => {
     const last = chat.lastMessage;
     if (last.role === "assistant" && text.test(textOf(last))) resolve();
@@ -120,6 +120,17 @@ SCENES = """
     await chat.sendMessage({ text: "busy" });
     said.busy = [chat.status, chat.error.message];
   },
+  async speaksWithTheEmbeddedModel() {
+    const chat = new Chat();
+    const asked = "Tell a long story about the colours of the sky.";
+    await begun(chat, asked, /./, { body: { max_tokens: 60, temperature: 0 } }).then(() => chat.stop());
+    said.stopped = textOf(chat.lastMessage);
+    await chat.resumeStream();
+    said.text = textOf(chat.lastMessage);
+    said.metadata = chat.lastMessage.metadata;
+    await chat.regenerate({ body: { max_tokens: 5 } });
+    said.again = [chat.status, chat.messages.length, textOf(chat.lastMessage) !== ""];
+  },
   async usesTools() {
     const schema = { type: "object", properties: { city: { type: "string" } } };
     const tools = [{ name: "weather", description: "Tell the weather", inputSchema: schema }];
@@ -185,6 +196,16 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         run_upstream_in_thread(default=behave) as upstream,
         serving(upstream, tmp_path_factory.mktemp("aisdk")) as server,
     ):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with nothing configured: its embedded model answers."""
+    folder = tmp_path_factory.mktemp("embedded")
+    env = environment(folder)
+    manage(env, "migrate", "--verbosity=0")
+    with ServerProcess("uvicorn", env, folder / "server.log") as server:
         yield server
 
 
@@ -279,3 +300,14 @@ def test_it_runs_tools_and_the_answer_goes_on(process: ServerProcess, version: s
     assert said["resumed"] == [*asked, *went_on]
     assert said["text"] == f"Let me look.{TEXT}"
     assert said["count"] == [6, 6]
+
+
+@pytest.mark.local_model
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_speaks_with_the_embedded_model(embedded: ServerProcess, version: str) -> None:
+    said = play(embedded, version, "speaksWithTheEmbeddedModel")
+    assert said["text"].startswith(said["stopped"])
+    assert said["text"] != said["stopped"]
+    metadata = said["metadata"]
+    assert said["text"] == answer_of(embedded, str(metadata["message_id"]), metadata["session_id"])
+    assert said["again"] == ["ready", 2, True]

@@ -31,7 +31,7 @@ globalThis.addEventListener = () => {};
 """
 TEXT = ("one\u2028 ", "two\r\n ", "三 😀")
 # What is in the first text that comes, where it is not ours.
-THEIRS = {"@ag-ui/client": b"TEXT_MESSAGE_CONTENT"}
+THEIRS = {"AI SDK": b"text-delta", "@ag-ui/client": b"TEXT_MESSAGE_CONTENT"}
 # What is asked first on the connection that is cut.
 CUT = {
     "fetch": b"POST /chat",
@@ -41,6 +41,7 @@ CUT = {
     "httpx-sse": b"POST /chat",
     "sseclient-py": b"POST /chat",
     "websockets": b"GET /ws/chat",
+    "AI SDK": b"POST /api/chat",
     "@ag-ui/client": b"POST /api/agui",
 }
 

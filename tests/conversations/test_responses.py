@@ -289,9 +289,14 @@ def test_the_head_of_a_stream(client: httpx.Client, model: ScriptedUpstream) -> 
 
 # Passed on -----------------------------------------------------------------------------------------------------------
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+SHOWN_BY_A_TOOL = [
+    {"role": "user", "content": "hi"},
+    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c", "output": [IMAGE]},
+]
 
 
-@pytest.mark.parametrize("body", [{"store": False}, {"input": [{"role": "user", "content": [IMAGE]}]}])
+@pytest.mark.parametrize("body", [{"store": False}, {"input": SHOWN_BY_A_TOOL}])
 def test_what_is_passed_on_is_not_stored(client: httpx.Client, model: ScriptedUpstream, body: Event) -> None:
     model.script = [answer("a", "b"), answer("a", "b")]
     whole = ask(client, **body).json()

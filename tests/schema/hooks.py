@@ -8,8 +8,6 @@ from typing import Any
 
 import schemathesis
 
-from tests.conversations.pictures import picture
-
 UPSTREAM = os.environ["SCHEMA_TEST_UPSTREAM"]
 OWN_KEY = os.environ["SCHEMA_TEST_KEY_ID"]
 # What a schema cannot say: which values this server was configured with, or has made itself.
@@ -62,8 +60,6 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.body = {"id": "chat", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
     elif case.operation.path.startswith("/api/config/"):
         case.body = {"custom_api_url": UPSTREAM, "custom_model": "scripted"}
-    elif case.operation.path == "/attachments":
-        case.body = {"file": picture()}  # a schema cannot say what an image is
     elif case.operation.path == "/search":
         case.query["q"] = "word"  # a pattern cannot say that -word alone is none
     for name in MADE:

@@ -1,0 +1,205 @@
+"""Images in chats: attached to a message, shown to the model, kept with the conversation, over every door."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from typing import Any
+
+import httpx
+import pytest
+from django.core.files.storage import storages
+from PIL import Image
+from websockets.sync.client import connect
+
+from conversations.models import Attachment, Conversation, Message
+from llmproviders.models import Preset
+from tests.conftest import Server
+from tests.reliability.truth import consistent
+from tests.upstream import ScriptedUpstream, answer, status
+
+from . import pictures
+from .accounts import key_of, make_user, require_login
+from .attaching import send
+from .helpers import Socket, Stream, chat, stream
+
+
+def attached(client: httpx.Client, size: tuple[int, int] = (8, 6), **options: Any) -> str:
+    sent = send(client, pictures.picture("PNG", size), **options)
+    assert sent.status_code == 201
+    key: str = sent.json()["id"]
+    return key
+
+
+def show(client: httpx.Client, *keys: str, **body: Any) -> Stream:
+    return stream(client, "POST", "/chat", json={"attachments": list(keys), **body})
+
+
+def seen(model: ScriptedUpstream, number: int = -1) -> list[tuple[int, int]]:
+    """The sizes of the images that the model got with a message."""
+    content = model.requests[-1].body["messages"][number]["content"]
+    urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    return [Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))).size for url in urls]
+
+
+def history(client: httpx.Client, session_id: str) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = client.get(f"/conversations/{session_id}/history").json()["messages"]
+    return messages
+
+
+def test_a_message_shows_images_to_the_model_and_keeps_them(client: httpx.Client, model: ScriptedUpstream) -> None:
+    first, second = attached(client, (8, 6)), attached(client, (5, 4))
+    live = show(client, first, second, message="What is this?")
+    consistent(client, live)
+    assert seen(model) == [(8, 6), (5, 4)]
+    assert model.requests[-1].body["messages"][-1]["content"][-1] == {"type": "text", "text": "What is this?"}
+    question = history(client, live.done["session_id"])[0]
+    images = [{"type": "image", "attachment_id": key} for key in (first, second)]
+    assert question["parts"] == [*images, {"type": "text", "text": "What is this?"}]
+    assert question["content"] == "What is this?"
+    chat(client, "And now?", session_id=live.done["session_id"])
+    assert seen(model, 0) == [(8, 6), (5, 4)]
+    assert client.delete(f"/attachments/{first}").json()["code"] == "attachment_in_use"
+
+
+def test_an_image_alone_is_a_message(client: httpx.Client, model: ScriptedUpstream) -> None:
+    done = show(client, attached(client)).done
+    assert seen(model) == [(8, 6)]
+    question = history(client, done["session_id"])[0]
+    assert (question["content"], len(question["parts"])) == ("", 1)
+    chat(client, "A word", session_id=done["session_id"])
+    assert client.get(f"/conversations/{done['session_id']}").json()["title"] == "A word"
+
+
+def test_what_is_edited_and_answered_again_has_them_still(client: httpx.Client, model: ScriptedUpstream) -> None:
+    key = attached(client)
+    done = show(client, key, message="one").done
+    stream(client, "POST", f"/messages/{done['message_id']}/regenerate", json={})
+    assert seen(model) == [(8, 6)]
+    show(client, key, message="two", session_id=done["session_id"], parent_id=None)
+    assert seen(model) == [(8, 6)]
+    other = client.post("/chat", json={"message": "hi", "attachments": [key]})
+    assert (other.status_code, other.json()["code"]) == (404, "unknown_attachment")
+    client.delete(f"/conversations/{done['session_id']}")
+    assert not Attachment.objects.exists()
+
+
+def test_over_the_socket_as_over_rest(server: Server, client: httpx.Client, model: ScriptedUpstream) -> None:
+    with connect(server.ws_url, proxy=None) as connection:
+        socket = Socket(connection)
+        socket.send(type="chat", id="x", attachments=[attached(client)])
+        consistent(client, socket.reply("x")[1:])
+    assert seen(model) == [(8, 6)]
+
+
+@pytest.mark.parametrize("key", ["x", "00000000-0000-4000-8000-000000000000"])
+def test_what_is_not_there_is_refused_and_nothing_is_stored(
+    client: httpx.Client, model: ScriptedUpstream, key: str
+) -> None:
+    refused = client.post("/chat", json={"message": "hi", "attachments": [attached(client), key]})
+    assert (refused.status_code, refused.json()["code"]) == (404, "unknown_attachment")
+    assert not Message.objects.exists()
+    assert Attachment.objects.get().conversation is None
+    assert model.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"attachments": []}, "message"),
+        ({"attachments": "x"}, "attachments"),
+        ({"attachments": ["00000000-0000-4000-8000-000000000000"] * 11}, "attachments"),
+        ({"attachments": ["x"], "tool_results": [{"id": "a", "content": "b"}]}, "tool_results"),
+    ],
+)
+def test_what_is_wrong_is_named(client: httpx.Client, body: dict[str, Any], field: str) -> None:
+    if "tool_results" in body:
+        body = {**body, "attachments": [attached(client)]}
+    refused = client.post("/chat", json=body)
+    assert (refused.status_code, list(refused.json()["errors"])) == (400, [field])
+
+
+def test_anothers_image_is_not_there(client: httpx.Client, model: ScriptedUpstream, settings: Any) -> None:
+    require_login(settings)
+    kim, lee = (key_of(make_user(name)) for name in ("kim", "lee"))
+    key = attached(client, headers=kim)
+    refused = client.post("/chat", json={"attachments": [key]}, headers=lee)
+    assert (refused.status_code, refused.json()["code"]) == (404, "unknown_attachment")
+    assert stream(client, "POST", "/chat", json={"attachments": [key]}, headers=kim).done["status"] == "completed"
+
+
+def test_a_model_that_takes_none_is_not_shown_any(client: httpx.Client, model: ScriptedUpstream) -> None:
+    Preset.objects.create(type="blind", name="B", api_url=model.url, model="m", takes_images=False)
+    key = attached(client)
+    refused = client.post("/chat", json={"attachments": [key], "model_type": "blind"})
+    assert (refused.json()["code"], list(refused.json()["errors"])) == ("images_not_supported", ["attachments"])
+    assert not Conversation.objects.exists()
+    done = show(client, key, message="What is this?").done
+    chat(client, "And now?", session_id=done["session_id"], model_type="blind")
+    assert model.requests[-1].body["messages"][0] == {"role": "user", "content": "What is this?"}
+
+
+def test_who_answers_instead_sees_them_or_is_not_asked(client: httpx.Client, model: ScriptedUpstream) -> None:
+    Preset.objects.create(type="blind", name="B", api_url=model.url, model="blind", takes_images=False)
+    Preset.objects.create(type="sees", name="S", api_url=model.url, model="sees")
+    Preset.objects.create(type="first", name="F", api_url=model.url, model="m", fallbacks="blind sees")
+    model.script = [status(401, {"error": {"message": "no"}}), answer("a cat")]
+    live = show(client, attached(client), message="What is this?", model_type="first")
+    assert (live.text, model.requests[-1].body["model"], seen(model)) == ("a cat", "sees", [(8, 6)])
+
+
+def test_one_whose_file_is_lost_is_left_out(client: httpx.Client, model: ScriptedUpstream) -> None:
+    key = attached(client)
+    storages["attachments"].delete(Attachment.objects.get().file)
+    live = show(client, key, message="What is this?")
+    assert live.done["status"] == "completed"
+    assert seen(model) == []
+
+
+def test_an_image_takes_of_the_window(client: httpx.Client, model: ScriptedUpstream) -> None:
+    Preset.objects.create(type="small", name="S", api_url=model.url, model="m", context_window=900)
+    refused = client.post("/chat", json={"attachments": [attached(client)], "model_type": "small"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "context_length")
+
+
+# Of OpenAI's API ----------------------------------------------------------------------------------------------------
+def data_url(size: tuple[int, int] = (8, 6)) -> str:
+    return f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', size)).decode()}"
+
+
+def test_a_stored_completion_keeps_its_images(client: httpx.Client, model: ScriptedUpstream) -> None:
+    def user(text: str, size: tuple[int, int]) -> dict[str, Any]:
+        image = {"type": "image_url", "image_url": {"url": data_url(size)}}
+        return {"role": "user", "content": [{"type": "text", "text": text}, image]}
+
+    messages = [user("one", (8, 6)), {"role": "assistant", "content": "yes"}, user("two", (5, 4))]
+    body = {"model": "default", "messages": messages, "store": True}
+    told = client.post("/v1/chat/completions", json=body)
+    assert told.status_code == 200, told.text
+    assert (seen(model, 0), seen(model)) == ([(8, 6)], [(5, 4)])
+    said = history(client, told.headers["X-Session-Id"])
+    assert [len(message["parts"] or ()) for message in said] == [2, 0, 2, 0]
+    assert Attachment.objects.filter(conversation__isnull=False).count() == 2
+
+
+def test_a_response_keeps_its_images(client: httpx.Client, model: ScriptedUpstream) -> None:
+    parts = [{"type": "input_text", "text": "What is this?"}, {"type": "input_image", "image_url": data_url()}]
+    body = {"model": "default", "input": [{"role": "user", "content": parts}]}
+    first = client.post("/v1/responses", json=body).json()
+    assert (first["store"], seen(model)) == (True, [(8, 6)])
+    client.post("/v1/responses", json={"model": "default", "input": "And?", "previous_response_id": first["id"]})
+    assert seen(model, 0) == [(8, 6)]
+    (item,) = client.get(f"/v1/responses/{first['id']}/input_items").json()["data"]
+    attachment = Attachment.objects.get()
+    assert item["content"] == [
+        {"type": "input_image", "file_id": str(attachment.pk), "image_url": None, "detail": "auto"},
+        {"type": "input_text", "text": "What is this?"},
+    ]
+
+
+def test_what_is_no_image_is_refused(client: httpx.Client, model: ScriptedUpstream) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUFB"}}
+    body = {"model": "default", "messages": [{"role": "user", "content": [image]}], "store": True}
+    refused = client.post("/v1/chat/completions", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_image")
+    assert not Conversation.objects.exists()
