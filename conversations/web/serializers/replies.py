@@ -32,6 +32,8 @@ from .tools import MOST_RESULTS, ToolCallSerializer, ToolResultSerializer, Tools
 
 # Of one message.
 MOST_ATTACHMENTS = 10
+# What a chat says, in one of these.
+SAID = frozenset({"message", "tool_results", "attachments"})
 
 
 @extend_schema_field(
@@ -115,8 +117,18 @@ class ChatSerializer(ReplyOptionsSerializer):
         help_text="The answer after which it is said; null: at the begin. Left out: at the end of the active branch.",
     )
 
+    def to_internal_value(self, data: Any) -> Any:
+        try:
+            return super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            # What is missing is told together with what is wrong.
+            wrong: Any = error.detail
+            if SAID.intersection(data) or not self.fields.keys() >= wrong.keys():
+                raise
+            raise serializers.ValidationError({**wrong, "message": [self.error_messages["required"]]}) from None
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if not (attrs.get("attachments") or "message" in attrs or "tool_results" in attrs):
+        if not any(attrs.get(name) for name in SAID):
             raise serializers.ValidationError({"message": [self.error_messages["required"]]})
         if (attrs.get("attachments") or "message" in attrs) and "tool_results" in attrs:
             raise serializers.ValidationError({"tool_results": [_("Send a message or results of tools, not both.")]})
