@@ -24,6 +24,7 @@ WHERE_DATABASES_DIFFER = [
         f"tests/conversations/test_{kind}.py"
         for kind in (
             "admin_*",
+            "aisdk",
             "attachment*",
             "branches",
             "budgets",

@@ -8,5 +8,6 @@
     told      an answer's events as the parts of a message
     shown     stored messages as the client has them
     tools     what a model may call, and what came of it
+    images    what a user sends as files
     errors    every refusal as a sentence, which the client shows as it is
 """

@@ -18,6 +18,7 @@ from ..web.fields import TextField, WordField, max_tokens_field, model_type_fiel
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField, temporary_field
 from ..web.serializers.replies import MessageField
+from .images import sent_in
 from .tools import offered, results_in
 
 SUBMIT, REGENERATE = "submit-message", "regenerate-message"
@@ -40,11 +41,12 @@ class ChatSerializer(serializers.Serializer[Any]):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A chat, and how it is to be answered. ``temporary`` is for a new one."""
+    """A chat, and how it is to be answered. ``temporary`` is for a new one; ``images`` are URLs, to be kept before."""
 
     chat: ClientChat
     options: ReplyOptions
     temporary: bool
+    images: list[str]
 
 
 def parsed(data: Mapping[str, Any]) -> Asked:
@@ -57,7 +59,8 @@ def parsed(data: Mapping[str, Any]) -> Asked:
     if last < 0 and not again:
         raise refused("messages", _("Send a message of the user's."))
     said = [message for message in messages[: last + 1] if message.role != "system"]
-    if said:
+    images = sent_in(_parts(data, last), f"messages[{last}].parts")
+    if said and (said[-1].content or not images):
         _check(_message, said[-1].content, f"messages[{last}]")
     prompts = [message.content for message in messages if message.role == "system"]
     prompt = "\n\n".join(prompts) if prompts else None
@@ -73,8 +76,9 @@ def parsed(data: Mapping[str, Any]) -> Asked:
         _results(data, place),
         messages[place].client_id if place >= 0 else None,
         goes_on,
+        len(images),
     )
-    return Asked(chat, options, fields.get("temporary", False))
+    return Asked(chat, options, fields.get("temporary", False), images)
 
 
 def _last_results(messages: list[Said], last: int) -> tuple[int, bool]:
@@ -85,14 +89,18 @@ def _last_results(messages: list[Said], last: int) -> tuple[int, bool]:
 
 
 def _results(data: Mapping[str, Any], place: int) -> list[ToolResult]:
-    messages = data.get("messages")
-    parts = messages[place].get("parts") if isinstance(messages, list) and place >= 0 else None
-    if not isinstance(parts, list):
-        return []
     try:
-        return results_in(parts)
+        return results_in(_parts(data, place))
     except serializers.ValidationError as error:
         raise InvalidRequest(errors={f"messages[{place}].parts": error.detail}) from None
+
+
+def _parts(data: Mapping[str, Any], place: int) -> list[Any]:
+    """Return the parts of one of the messages; none where it is nowhere, or has a text instead."""
+    messages = data.get("messages")
+    message = (messages[place] if isinstance(messages, list) else data["message"]) if place >= 0 else {}
+    parts = message.get("parts")
+    return parts if isinstance(parts, list) else []
 
 
 def refused(where: str, reason: Any) -> InvalidRequest:
@@ -115,14 +123,14 @@ def _said(where: str, message: Any) -> Said:
     role, name = message["role"], message.get("id")
     if name is not None:
         _check(_name, name, f"{where}.id")
-    texts = list(_texts(f"{where}.parts", message.get("parts", message.get("content")), role))
+    texts = list(_texts(f"{where}.parts", message.get("parts", message.get("content"))))
     text, reasoning = ("\n".join(text for kind, text in texts if kind == wanted) for wanted in ("text", "reasoning"))
     _check(_text, text, where)
     _check(_text, reasoning, where)
     return Said(role, text, reasoning=reasoning if role == "assistant" else "", client_id=name)
 
 
-def _texts(where: str, parts: Any, role: str) -> Iterator[tuple[str, str]]:
+def _texts(where: str, parts: Any) -> Iterator[tuple[str, str]]:
     """Yield the texts of a message and their kinds; of what else it holds, nothing is said to a model."""
     if isinstance(parts, str):  # as clients before version 5 have it
         yield "text", parts
@@ -133,8 +141,6 @@ def _texts(where: str, parts: Any, role: str) -> Iterator[tuple[str, str]]:
         kind = part.get("type") if isinstance(part, dict) else None
         if not isinstance(kind, str):
             raise refused(f"{where}[{place}]", _("A part has a type."))
-        if kind == "file" and role == "user":
-            raise refused(f"{where}[{place}]", _("Files cannot be sent here: send text."))
         if kind in ("text", "reasoning"):
             if not isinstance(text := part.get("text"), str):
                 raise refused(f"{where}[{place}]", _("This is no text."))

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..models import Generation, Message, parts_of
-from ..models.parts import REASONING, TEXT, TOOL_CALL, whole_parts
+from ..models.parts import IMAGE, REASONING, TEXT, TOOL_CALL, whole_parts
+from . import images
 from .tools import AVAILABLE, PREFIX, input_of, output_of
 
 STEP = {"type": "step-start"}
@@ -45,6 +46,8 @@ def _parts(message: Message) -> list[dict[str, Any]]:
     for part in whole_parts(message):
         if part["type"] in (TEXT, REASONING):
             parts.append({**part, "state": "done"})
+        elif part["type"] == IMAGE:
+            parts.append(images.shown(part["attachment_id"]))
         elif part["type"] == TOOL_CALL:
             called = {"toolCallId": part["id"], "state": "input-available", "input": input_of(part["arguments"])}
             parts.append({"type": f"{PREFIX}{part['name']}", **called})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,8 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 
 from .. import services
-from ..access.rules import Action, Caller
+from ..access.rules import Action, Caller, authorize
+from ..database import db
 from ..engine.reader import open_reader
 from ..models import CLIENT_ID_LENGTH
 from ..services import StoredAnswer
@@ -21,7 +23,8 @@ from ..web.gate import Deferred, json_response
 from ..web.parsers import StrictJSONParser, finite
 from ..web.schema import UI_EVENTS
 from ..web.sse import EventStreamResponse, HeadResponse
-from .asked import REGENERATE, SUBMIT, parsed
+from . import images
+from .asked import REGENERATE, SUBMIT, Asked, parsed
 from .errors import text_error
 from .shown import shown
 from .told import Telling
@@ -104,11 +107,13 @@ class ChatView(AISDKView):
     def post(self, request: Request) -> HttpResponseBase:
         """Answer a chat of the AI SDK's `useChat`: its last message, edited or new, or once more."""
         caller = caller_of(request)
+        authorize(caller, Action.CHAT)
         data = request.data
         assert isinstance(data, dict), "the parser says so"
         asked = parsed(data)
-        ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options, temporary=asked.temporary)
-        return _told(caller, services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT))
+        if asked.images and not services.was_asked(caller=caller, chat=asked.chat):
+            return Deferred(partial(_kept, caller, asked))
+        return _told(caller, *_begun(caller, asked))
 
 
 class ChatStreamView(AISDKView):
@@ -126,7 +131,7 @@ class ChatStreamView(AISDKView):
         if generation_id is None:
             return HttpResponse(status=204)
         answer = services.get_answer(caller=caller, generation_id=generation_id)
-        return HeadResponse(answer.ids) if request.method == "HEAD" else _told(caller, answer, replays=True)
+        return HeadResponse(answer.ids) if request.method == "HEAD" else _told(caller, *_telling(answer, replays=True))
 
 
 class ChatMessagesView(AISDKView):
@@ -139,8 +144,21 @@ class ChatMessagesView(AISDKView):
         return json_response([] if conversation is None else shown(services.history(conversation)))
 
 
-def _told(caller: Caller, answer: StoredAnswer, *, replays: bool = False) -> HttpResponse:
-    telling = Telling(answer, services.turn_before(answer), replays=replays)
+def _begun(caller: Caller, asked: Asked) -> tuple[StoredAnswer, Telling]:
+    ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options, temporary=asked.temporary)
+    return _telling(services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT))
+
+
+async def _kept(caller: Caller, asked: Asked) -> HttpResponseBase:
+    chat = replace(asked.chat, attachment_ids=await images.kept(caller, asked.images))
+    return await _streamed(caller, *await db.write(_begun, caller, replace(asked, chat=chat)))
+
+
+def _telling(answer: StoredAnswer, *, replays: bool = False) -> tuple[StoredAnswer, Telling]:
+    return answer, Telling(answer, services.turn_before(answer), replays=replays)
+
+
+def _told(caller: Caller, answer: StoredAnswer, telling: Telling) -> HttpResponse:
     return Deferred(partial(_streamed, caller, answer, telling))
 
 

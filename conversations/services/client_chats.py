@@ -17,6 +17,7 @@ from ..engine.events import FAILED, INTERRUPTED, AnswerIds, ids_of
 from ..engine.producer import ReplyOptions
 from ..exceptions import InvalidRequest, NotFound, ReplyInProgress
 from ..models import Conversation, Generation, Message, ToolResult
+from ..models.parts import IMAGE
 from .beginnings import MOST_SAID, Beginning, Said, by_tools
 from .branches import ACTIVE_LEAF, Parent
 from .client_names import MessageName, message_named
@@ -34,7 +35,8 @@ class ClientChat:
 
     ``said`` ends in the user's last message. ``named`` is the message that the client means: one that it edits or,
     with ``again``, one that is to be answered again. ``results`` are what came of calls that the last answer which it
-    has asked for: before that message, or if it ``goes_on``, after.
+    has asked for: before that message, or if it ``goes_on``, after. The message shows so many ``images``, which are
+    ``attachment_ids`` when it is to be stored.
     """
 
     chat_id: str
@@ -45,6 +47,8 @@ class ClientChat:
     results: Sequence[ToolResult] = ()
     results_in: str | None = None
     goes_on: bool = False
+    images: int = 0
+    attachment_ids: Sequence[uuid.UUID] = ()
 
 
 def answer_chat(
@@ -63,6 +67,14 @@ def answer_chat(
         except ReplyInProgress:
             _make_way(caller, chat)
     return _answered(caller, chat, options, temporary)
+
+
+def was_asked(*, caller: Caller, chat: ClientChat) -> bool:
+    """Whether what a client asks is stored already, so that it brings nothing new."""
+    conversation = find_chat(caller=caller, chat_id=chat.chat_id, action=Action.CHAT)
+    if conversation is None or not chat.said:
+        return False
+    return (chat.again and _meant(conversation, chat) is not None) or _asked_before(conversation, chat) is not None
 
 
 def find_chat(*, caller: Caller, chat_id: str, action: Action = Action.READ) -> Conversation | None:
@@ -123,6 +135,7 @@ def _said(caller: Caller, conversation: Conversation, chat: ClientChat, options:
     return start_reply(
         caller=caller,
         message=said.content,
+        attachment_ids=chat.attachment_ids,
         session_id=conversation.session_id,
         parent_id=place,
         options=options,
@@ -139,6 +152,7 @@ def _begun(caller: Caller, chat: ClientChat, options: ReplyOptions | None, tempo
     return start_reply(
         caller=caller,
         message=asked.content,
+        attachment_ids=chat.attachment_ids,
         options=options,
         temporary=temporary,
         beginning=Beginning(chat.system_prompt, _before(chat), chat.chat_id),
@@ -168,7 +182,9 @@ def _asked_before(conversation: Conversation, chat: ClientChat) -> Message | Non
         stored = answer.children.filter(role=Message.Role.TOOL, content=parts.content).order_by("-pk")
         return next((message for message in stored if message.parts == parts.parts), None)
     known = _known_question(conversation, chat)
-    return known if known is not None and known.content == chat.said[-1].content else None
+    if known is None or known.content != chat.said[-1].content:
+        return None
+    return known if sum(part["type"] == IMAGE for part in known.parts or ()) == chat.images else None
 
 
 def _known_question(conversation: Conversation, chat: ClientChat) -> Message | None:

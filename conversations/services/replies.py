@@ -72,34 +72,21 @@ def start_reply(
     """Store a user's message and begin its answer, in one transaction: what this returns is stored.
 
     With or without text it shows the images ``attachment_ids``, all different. Instead of a message it takes
-    ``tool_results``, of calls that the answer before asked for: the model goes on.
-    Without ``session_id`` a conversation is created, perhaps a ``temporary`` one, perhaps with a ``beginning``. It
-    goes on from ``parent_id``, an answer (None: the root), and the new branch is the one that is shown. With
-    ``idempotency``, a request that was stored before returns its answer again, whatever became of it; with a ``name``
-    that another message has, that one was quicker, which is ``ReplyInProgress``. Raises
-    ``NotFound``, ``InvalidRequest``, ``ReplyInProgress``, ``UnknownModel``, ``PromptTooLong``, ``TooManyAnswers``,
-    ``IdempotencyMismatch``, ``BudgetExhausted``, ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
+    ``tool_results``, of calls that the answer before asked for: the model goes on. Without ``session_id`` a
+    conversation is created, perhaps a ``temporary`` one, perhaps with a ``beginning``. It goes on from ``parent_id``,
+    an answer (None: the root), and the new branch is the one that is shown. With ``idempotency``, a request that was
+    stored before returns its answer again, whatever became of it; with a ``name`` that another message has, that one
+    was quicker, which is ``ReplyInProgress``. Raises ``NotFound``, ``InvalidRequest``, ``ReplyInProgress``,
+    ``UnknownModel``, ``PromptTooLong``, ``TooManyAnswers``, ``IdempotencyMismatch``, ``BudgetExhausted``,
+    ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
     """
     authorize(caller, Action.CHAT)
     if temporary and session_id is not None:
         raise InvalidRequest(errors={"temporary": [_("Only a new conversation can be temporary.")]})
-    if ids := stored_reply(caller, session_id, user_id, idempotency):
-        return ids
-    try:
-        account = budgets.account_of(caller)
-        engines.register_worker()
-        with while_account_lasts(caller):
-            where = (session_id, parent_id, user_id)
-            said = by_tools(tool_results) if tool_results else by_user(message, attachment_ids)
-            chat = _Chat(said, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency, name)
-            return _start(caller, chat, account)
-    except (IntegrityError, ReplyInProgress, TooManyAnswers, BudgetExhausted) as error:
-        # Another was quicker: with the same key, or in the same conversation, or with what was left.
-        if ids := stored_reply(caller, session_id, user_id, idempotency):
-            return ids
-        if isinstance(error, IntegrityError):
-            raise ReplyInProgress() from error
-        raise
+    where = (session_id, parent_id, user_id)
+    said = by_tools(tool_results) if tool_results else by_user(message, attachment_ids)
+    chat = _Chat(said, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency, name)
+    return stored_reply(caller, session_id, user_id, idempotency) or _started(caller, chat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +102,21 @@ class _Chat:
     beginning: Beginning
     idempotency: Idempotency | None
     name: MessageName | None
+
+
+def _started(caller: Caller, chat: _Chat) -> AnswerIds:
+    try:
+        account = budgets.account_of(caller)
+        engines.register_worker()
+        with while_account_lasts(caller):
+            return _start(caller, chat, account)
+    except (IntegrityError, ReplyInProgress, TooManyAnswers, BudgetExhausted) as error:
+        # Another was quicker: with the same key, or in the same conversation, or with what was left.
+        if ids := stored_reply(caller, chat.session_id, chat.user_id, chat.idempotency):
+            return ids
+        if isinstance(error, IntegrityError):
+            raise ReplyInProgress() from error
+        raise
 
 
 @replayed

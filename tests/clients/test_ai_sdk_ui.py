@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conversations import pictures
 from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import Behaviour, Request, answer, call, run_upstream_in_thread, status
 
@@ -160,6 +162,14 @@ SCENES = """
     said.text = textOf(again.lastMessage);
     said.count = [messages.length, again.messages.length];
   },
+  async showsAnImage() {
+    const chat = new Chat();
+    await chat.sendMessage({ text: "look", files: [{ type: "file", mediaType: "image/png", url: process.argv[5] }] });
+    await chat.sendMessage({ text: "hi" });
+    said.talk = shown(chat);
+    const messages = await (await fetch(`/api/chat/${chat.id}/messages`)).json();
+    said.loaded = messages[0].parts.map(({ type }) => type);
+  },
   async hasAHistory() {
     const texts = [["user", "one"], ["assistant", "uno"]];
     const messages = texts.map(([role, text], place) => ({ id: `m${place}`, role, parts: [{ type: "text", text }] }));
@@ -176,6 +186,8 @@ SCENES = """
 def behave(request: Request) -> Behaviour:
     """Answer as the last message says, or repeat it."""
     last = request.body["messages"][-1]["content"]
+    if isinstance(last, list):
+        return answer(f"saw {' and '.join(part['type'] for part in last)}")
     if request.body["messages"][-1]["role"] == "tool":
         slowly = any("slowly" in str(message["content"]) for message in request.body["messages"])
         return answer(*PIECES, delay=0.2) if slowly else answer(f"came: {last}")
@@ -300,6 +312,15 @@ def test_it_runs_tools_and_the_answer_goes_on(process: ServerProcess, version: s
     assert said["resumed"] == [*asked, *went_on]
     assert said["text"] == f"Let me look.{TEXT}"
     assert said["count"] == [6, 6]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_shows_an_image(process: ServerProcess, version: str) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', (4, 3))).decode()}"
+    said = play(process, version, "showsAnImage", url)
+    assert said["talk"][1] == ["assistant", "saw image_url and text"]
+    assert said["talk"][3] == ["assistant", "to hi"]
+    assert said["loaded"] == ["file", "text"]
 
 
 @pytest.mark.local_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import uuid
@@ -12,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from conversations.models import Conversation, Generation, Message
+from conversations.models import Attachment, Conversation, Generation, Message
 from tests.upstream import ScriptedUpstream, answer, call, status
 
+from . import pictures
 from .accounts import key_of, make_user, require_login
 from .calling import until
 
@@ -42,6 +44,13 @@ def ran(name: str, **outputs: Any) -> dict[str, Any]:
 def said(text: str, name: str | None = None, role: str = "user") -> dict[str, Any]:
     message: dict[str, Any] = {"role": role, "parts": [{"type": "text", "text": text}]}
     return message if name is None else {"id": name, **message}
+
+
+def showing(*urls: str, text: str = "", name: str | None = None) -> dict[str, Any]:
+    """A message with images, as the client sends files."""
+    message = said(text, name)
+    files = [{"type": "file", "mediaType": "image/png", "url": url} for url in urls]
+    return {**message, "parts": [*files, *(message["parts"] if text else [])]}
 
 
 def body_of(*messages: dict[str, Any], chat: str = "chat-1", **more: Any) -> dict[str, Any]:
@@ -579,6 +588,32 @@ def test_a_call_of_a_stopped_answer_is_not_to_be_run(
     model.gate("g").open()
 
 
+# Images --------------------------------------------------------------------------------------------------------------
+def test_images_are_kept_once_shown_and_sent_again(client: httpx.Client, model: ScriptedUpstream) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', (4, 3))).decode()}"
+    first = ask(client, showing(url, text="What is it?", name="u1"))
+    sent = model.requests[0].body["messages"][-1]["content"]
+    assert [part["type"] for part in sent] == ["image_url", "text"]
+    assert sent[0]["image_url"]["url"].startswith("data:image/png;base64,")
+    again = ask(client, showing(url, text="What is it?", name="u1"))
+    assert (start_of(again), text_of(again)) == (start_of(first), text_of(first))
+    assert (model.calls, Attachment.objects.count()) == (1, 1)
+    shown = client.get(f"{PATH}/chat-1/messages").json()[0]["parts"]
+    assert [part["type"] for part in shown] == ["file", "text"]
+    assert client.get(shown[0]["url"]).headers["content-type"] == "image/png"
+    edited = ask(client, showing(shown[0]["url"], text="And now?", name="u1"), messageId="u1")
+    assert conversation_of(edited).message_count == 2
+    assert model.requests[-1].body["messages"][-1]["content"][0] == sent[0]
+    assert Attachment.objects.count() == 1
+    ask(client, showing(url, name="u2"))
+    assert Attachment.objects.count() == 2, "an image alone will do"
+
+
+def test_images_in_what_was_said_before_are_passed_over(client: httpx.Client, model: ScriptedUpstream) -> None:
+    ask(client, showing("data:image/png;base64,QUFB", text="one", name="u1"), said("two", "u2"))
+    assert [text for _role, text in prompts(model)[0]] == ["one\n\ntwo"]
+
+
 # Refused -------------------------------------------------------------------------------------------------------------
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no id": ({"messages": [said("hi")]}, "id: "),
@@ -600,10 +635,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"id": "a", "messages": [{"role": "user", "parts": [{"type": "text", "text": 5}]}]},
         "messages[0].parts[0]: ",
     ),
-    "a file": (
-        {"id": "a", "messages": [{"role": "user", "parts": [{"type": "file", "url": "data:,x"}]}]},
-        "messages[0].parts[0]: ",
-    ),
+    "a file": (body_of(showing("data:application/pdf;base64,x", text="look")), "messages[0].parts[0]: "),
+    "an image elsewhere": (body_of(showing("https://example.com/a.png", text="look")), "messages[0].parts[0]: "),
+    "an image that is none": (body_of(showing("data:image/png;base64,QUFB", text="look")), ""),
+    "too many images": (body_of(showing(*(f"data:image/png;base64,{n}" for n in range(11)))), "messages[0].parts: "),
     "NUL in the history": (body_of(said("a\0", role="assistant"), said("hi")), "messages[0]: "),
     "half a character": (body_of(said("a\ud800")), "messages[0]: "),
     "a long name": (body_of(said("hi", "x" * 129)), "messages[0].id: "),
@@ -632,7 +667,7 @@ def test_bad_input_is_refused_in_words_and_changes_nothing(
     response = client.post(PATH, content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert response.status_code == 400, response.text
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
-    assert response.headers["x-error-code"] in ("invalid", "unknown_model_type")
+    assert response.headers["x-error-code"] in ("invalid", "unknown_model_type", "unsupported_image")
     assert f" {where}" in response.text
     assert (model.calls, Conversation.objects.count()) == (0, 0)
 

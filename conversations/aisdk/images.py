@@ -1,0 +1,56 @@
+"""Images in messages: what a user sends as files, and how those are shown."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from ..access.rules import Caller
+from ..database import db
+from ..exceptions import InvalidRequest
+from ..services import attachments
+from ..web.serializers.replies import MOST_ATTACHMENTS
+
+FILE = "file"
+# How an attachment of ours is shown, and sent again.
+OURS = re.compile(r"(?:^|/)attachments/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
+
+
+def sent_in(parts: Iterable[Any], where: str) -> list[str]:
+    """Return the URLs of the images among the parts of a message; raises ``InvalidRequest`` for what is none."""
+    urls = []
+    for place, part in enumerate(parts):
+        if not isinstance(part, dict) or part.get("type") != FILE:
+            continue
+        url = part.get("url")
+        if not isinstance(url, str) or not (url.startswith("data:image/") or OURS.search(url)):
+            reason = _("Of files, images can be sent: as data: URLs, or as the URL of an attachment.")
+            raise InvalidRequest(errors={f"{where}[{place}]": [reason]})
+        urls.append(url)
+    if len(urls) > MOST_ATTACHMENTS:
+        raise InvalidRequest(errors={where: [_("At most %(limit)d images.") % {"limit": MOST_ATTACHMENTS}]})
+    return list(dict.fromkeys(urls))
+
+
+async def kept(caller: Caller, urls: Iterable[str]) -> list[uuid.UUID]:
+    """Return the attachments that images are, each once; those that are new are stored.
+
+    Raises as ``attachments.store_data_url`` does.
+    """
+    keys: dict[uuid.UUID, None] = {}
+    for url in urls:
+        if known := OURS.search(url):
+            keys[uuid.UUID(known[1])] = None
+        else:
+            keys[(await db.files(attachments.store_data_url, caller=caller, url=url)).pk] = None
+    return list(keys)
+
+
+def shown(attachment_id: str) -> dict[str, Any]:
+    """Return the part of a message that shows an attachment."""
+    return {"type": FILE, "mediaType": "image/*", "url": reverse("conversations:attachment", args=[attachment_id])}
