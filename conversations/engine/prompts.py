@@ -18,7 +18,7 @@ from ..limits.estimates import estimate
 from ..models import Message
 from ..models.parts import Texts
 from .completions import ChatMessage, CompletionRequest, ContextLengthExceeded, Endpoint, Tool
-from .said import called, messages_of, results_of, understood, user_message
+from .said import called, few_images, messages_of, paired, results_of, understood, user_message
 
 T = TypeVar("T")
 
@@ -84,7 +84,9 @@ def correction(endpoint: Endpoint) -> float:
 def learn(
     endpoint: Endpoint, messages: Sequence[ChatMessage], prompt_tokens: int, *, tools: Iterable[Tool] = ()
 ) -> None:
-    """Correct later estimates by what the upstream counted."""
+    """Correct later estimates by what the upstream counted; how it counts images says nothing of texts."""
+    if any(message.parts for message in messages):
+        return
     estimated = estimate_prompt(messages) + estimate_tools(tools)
     if estimated < MIN_LESSON or prompt_tokens <= 0:
         return
@@ -128,38 +130,40 @@ def fit(
     window = window_of(endpoint)
     system = [ChatMessage("system", system_prompt)] if system_prompt.strip() else []
     newest = results_of(message) or [user_message(message)]
-    turns = (understood(endpoint, turn) for turn in _turns(history, called(newest)))
+    turns = _turns(history, called(newest))
     if newest[0].role == "tool":
-        newest = [*next(turns, []), *newest]
+        newest = paired([*next(turns, []), *newest])
     used = (estimate_prompt([*system, *newest]) + estimate_tools(tools)) * factor
     if used + MIN_ANSWER > window:
         raise PromptTooLong()
     # An answer that may be as long as the window must not cost the whole history.
     budget = window - min(max_tokens, window // 2)
     kept: list[ChatMessage] = []
-    for turn in turns:
+    for turn in (understood(endpoint, turn) for turn in turns):
         used_with_turn = used + sum(map(estimate_message, turn)) * factor
         if used_with_turn > budget:
             break
         used = used_with_turn
         kept = [*turn, *kept]
-    return _merged([*system, *kept, *newest]), min(max_tokens, int(window - used))
+    return _merged(few_images([*system, *kept, *newest])), min(max_tokens, int(window - used))
 
 
 def _turns(history: Iterator[Message], answered: frozenset[str]) -> Iterator[list[ChatMessage]]:
     """Group messages, newest first, into turns: a user's message and what answers it, oldest first.
 
     ``answered`` are the calls that what follows has results of: others are left out, since models' servers want a
-    result of each.
+    result of each. What an assistant said before anybody asked is no turn, unless it called tools.
     """
     turn: list[ChatMessage] = []
     for message in history:
         said = messages_of(message, answered)
         turn = [*said, *turn]
-        answered = called(said)
+        answered = answered | called(said) if message.role == Message.Role.TOOL else called(said)
         if message.role == Message.Role.USER:
-            yield turn
+            yield paired(turn)
             turn = []
+    if any(said.tool_calls for said in turn):
+        yield paired(turn)
 
 
 def _merged(messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:
@@ -194,7 +198,7 @@ def refit(endpoint: Endpoint, request: CompletionRequest, refusal: ContextLength
         messages = _without_oldest(messages)
     # What would fit by our count did not: the count was wrong.
     messages = shorten(request.messages) if messages == request.messages and not counted else messages
-    return _bounded(request, messages or _newest(request.messages), limit, factor)
+    return _bounded(request, messages or newest_of(request.messages), limit, factor)
 
 
 def _bounded(
@@ -207,7 +211,7 @@ def _bounded(
     return None if bounded == request else bounded
 
 
-def _newest(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+def newest_of(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
     """Return the instructions, and the newest user's message with what follows it: results of tools need it."""
     system = messages[:1] if messages[0].role == "system" else ()
     return (*system, *messages[max(len(system), _last_question(messages)) :])

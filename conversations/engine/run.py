@@ -53,8 +53,6 @@ class Run:
 
     def add(self, kind: str, text: str) -> None:
         """Take text in."""
-        if self._opening:
-            self.close_call()
         self._add(_Said(kind, text))
 
     def add_call(self, delta: ToolCallDelta) -> None:
@@ -69,7 +67,10 @@ class Run:
             self._add(_Said(TOOL_CALL, delta.arguments, call))
 
     def close_call(self) -> None:
-        """No more comes of a call: one without arguments has none in JSON, so that it has a place in the text."""
+        """No more comes of a call: one without arguments has none in JSON, so that it has a place in the text.
+
+        To be called as another begins, which this does by itself, and at the end.
+        """
         if self._opening:
             call, self._opening = self._opening, None
             self._add(_Said(TOOL_CALL, "{}", call))

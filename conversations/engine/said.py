@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..models import Message, calls_of, parts_of
@@ -11,6 +11,9 @@ from .completions import ChatMessage, CompletionRequest, Endpoint, Image, ToolCa
 
 # Before the id of an image that is kept here.
 ATTACHMENT = "attachment:"
+# They are large, and some servers take no more with one call.
+MOST_IMAGES = 20
+NOT_SHOWN = "[an image that is not shown]"
 
 
 def understood(endpoint: Endpoint, turn: list[ChatMessage]) -> list[ChatMessage]:
@@ -25,6 +28,39 @@ def understood(endpoint: Endpoint, turn: list[ChatMessage]) -> list[ChatMessage]
 def called(messages: Iterable[ChatMessage]) -> frozenset[str]:
     """Return the calls of which these messages have results."""
     return frozenset(message.tool_call_id for message in messages if message.role == "tool")
+
+
+def paired(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
+    """Return the messages without results of calls that the answer right before them did not ask for.
+
+    Models' servers refuse those, and a second result of one call.
+    """
+    kept: list[ChatMessage] = []
+    waiting: set[str] = set()
+    for message in messages:
+        if message.role == "tool":
+            if message.tool_call_id not in waiting:
+                continue
+            waiting.discard(message.tool_call_id)
+        else:
+            waiting = {call.id for call in message.tool_calls}
+        kept.append(message)
+    return kept
+
+
+def few_images(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return the messages with the newest ``MOST_IMAGES`` of their images: others are told of in words."""
+    left = MOST_IMAGES
+    found: list[ChatMessage] = []
+    for message in reversed(messages):
+        pictures = sum(isinstance(part, Image) for part in message.parts)
+        if pictures > left:
+            parts = (NOT_SHOWN if isinstance(part, Image) else part for part in message.parts)
+            message = replace(message, parts=tuple(parts))
+        else:
+            left -= pictures
+        found.append(message)
+    return found[::-1]
 
 
 def messages_of(message: Message, answered: frozenset[str]) -> list[ChatMessage]:
@@ -61,12 +97,12 @@ def images_in(messages: Iterable[ChatMessage]) -> list[str]:
 
 
 def with_images(request: CompletionRequest, urls: Mapping[str, str]) -> CompletionRequest:
-    """Return the request with these images in their places, by their ids; those that are not there are left out."""
+    """Return the request with these images in their places, by their ids; those that are not there are told of."""
     looked_up = {image_of(attachment_id): Image(url) for attachment_id, url in urls.items()}
 
     def seen(message: ChatMessage) -> ChatMessage:
-        parts = (looked_up.get(part.url) if isinstance(part, Image) else part for part in message.parts)
-        return replace(message, parts=tuple(part for part in parts if part is not None)) if message.parts else message
+        parts = (looked_up.get(part.url, NOT_SHOWN) if isinstance(part, Image) else part for part in message.parts)
+        return replace(message, parts=tuple(parts)) if message.parts else message
 
     return replace(request, messages=tuple(map(seen, request.messages)))
 

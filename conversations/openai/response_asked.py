@@ -171,6 +171,8 @@ def _add(found: list[dict[str, Any]], where: str, item: Any, known: Mapping[int,
 def _items_of(message: Said, place: int | None) -> list[dict[str, Any]]:
     """Return a stored message, or one part of it, as items."""
     if message.role == "user":
+        if message.parts:
+            raise refused("input", _("Of a message with images only the whole can be sent: refer to none."))
         return [{"role": "user", "content": message.content}]
     items = []
     for part in whole_parts(message)[slice(None) if place is None else slice(place, place + 1)]:

@@ -7,7 +7,7 @@ where they happen. So a stream goes on after any of them with nothing stored but
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..engine.completions import CompletionFinished, ContentDelta, Delta, ReasoningDelta, ThoughtSoFar, ToolCallDelta
@@ -134,14 +134,18 @@ class Telling:
 
     def rethink(self, reasoning_chars: int) -> None:
         """Take so much of all that was said, from its beginning, for reasoning: a model may say so late."""
-        thought = sum(len(item.text) for item in self.items if item.kind == REASONING)
-        if reasoning_chars <= thought:
-            return
-        text = "".join(item.text for item in self.items)
-        self.items = []
-        for kind, said in ((REASONING, text[:reasoning_chars]), (MESSAGE, text[reasoning_chars:])):
-            if said:
-                self.items.append(Item(kind, self._new_id(kind), said=[said]))
+        items, self.items, position = self.items, [], 0
+        for item in items:
+            thought = item.text[: max(0, reasoning_chars - position)] if item.kind == MESSAGE else ""
+            position += len(item.text)
+            last = self.items[-1] if self.items else None
+            if thought and last is not None and last.kind == REASONING:
+                last.said.append(thought)
+            elif thought:
+                self.items.append(Item(REASONING, self._new_id(REASONING), said=[thought]))
+            if not thought or len(thought) < len(item.text):
+                kept = replace(item, id=self._new_id(item.kind), place=len(self.items))
+                self.items.append(replace(kept, said=[item.text[len(thought) :]]) if thought else kept)
 
     def _reason(self) -> str:
         reason = self.finished.finish_reason if self.finished else ""

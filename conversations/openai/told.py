@@ -45,25 +45,22 @@ class Told:
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
     finished: CompletionFinished | None = None
-    content: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
+    # Texts in their order, and what each is.
+    said: list[tuple[type[Delta], str]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     # Places among ``calls``, by the index that the provider gave.
     places: dict[int, int] = field(default_factory=dict)
 
     def take(self, delta: Delta) -> dict[str, Any] | None:
         """Take a delta in; return what a chunk says of it, None for nothing."""
-        if isinstance(delta, ContentDelta):
-            self.content.append(delta.text)
-            return {"content": delta.text}
-        if isinstance(delta, ReasoningDelta):
-            self.reasoning.append(delta.text)
-            return {"reasoning_content": delta.text}
+        if isinstance(delta, ContentDelta | ReasoningDelta):
+            self.said.append((type(delta), delta.text))
+            return {"content" if isinstance(delta, ContentDelta) else "reasoning_content": delta.text}
         if isinstance(delta, ToolCallDelta):
             return {"tool_calls": [self._call(delta)]}
         if isinstance(delta, ThoughtSoFar):
             # Whoever reads a stream has it as content already.
-            self.reasoning, self.content = [*self.reasoning, *self.content], []
+            self.said = [(ReasoningDelta, text) for _kind, text in self.said]
         if isinstance(delta, CompletionFinished):
             self.finished = delta
         return None
@@ -80,9 +77,11 @@ class Told:
 
     def rethink(self, reasoning_chars: int) -> None:
         """Take so much of all that was said, from its beginning, for reasoning: a model may say so late."""
-        text = "".join([*self.reasoning, *self.content])
-        if reasoning_chars > sum(map(len, self.reasoning)):
-            self.reasoning, self.content = [text[:reasoning_chars]], [text[reasoning_chars:]]
+        said, self.said = self.said, []
+        for kind, text in said:
+            thought = text if kind is ReasoningDelta else text[:reasoning_chars]
+            self.said += [(ReasoningDelta, thought), (ContentDelta, text[len(thought) :])]
+            reasoning_chars = max(0, reasoning_chars - len(text))
 
     def chunk(self, said: dict[str, Any]) -> bytes:
         """Return the event that tells what a message gained."""
@@ -111,9 +110,9 @@ class Told:
 
     def whole(self) -> dict[str, Any]:
         """Return the completion, once it is whole."""
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.content) or None, "refusal": None}
-        if self.reasoning:
-            message["reasoning_content"] = "".join(self.reasoning)
+        message: dict[str, Any] = {"role": "assistant", "content": self._all(ContentDelta) or None, "refusal": None}
+        if reasoning := self._all(ReasoningDelta):
+            message["reasoning_content"] = reasoning
         if self.calls:
             message["tool_calls"] = [call.whole() for call in self.calls]
         elif message["content"] is None:
@@ -123,6 +122,9 @@ class Told:
         if usage := self.usage:
             body["usage"] = usage
         return body
+
+    def _all(self, kind: type[Delta]) -> str:
+        return "".join(text for each, text in self.said if each is kind)
 
     @property
     def finish_reason(self) -> str:

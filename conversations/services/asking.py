@@ -78,7 +78,7 @@ def _switch(generation_id: uuid.UUID, answer_id: int, endpoint: Endpoint, prompt
 
 
 async def with_images(conversation_id: int, request: CompletionRequest) -> CompletionRequest:
-    """Return the request with its images as models take them; one whose file is lost is left out."""
+    """Return the request with its images as models take them; of one whose file is lost the model is told."""
     ids = said.images_in(request.messages)
     urls = await db.files(_data_urls, conversation_id, ids) if ids else {}
     return said.with_images(request, urls) if ids else request
@@ -89,8 +89,9 @@ def _data_urls(conversation_id: int, ids: Collection[str]) -> dict[str, str]:
     for attachment in Attachment.objects.filter(conversation=conversation_id, pk__in=ids):
         try:
             found[str(attachment.pk)] = attachments.data_url(attachment)
-        except NotFound:
-            logger.error("the file of attachment %s is lost: it is not shown to the model", attachment.pk)
+        except Exception as error:  # of whatever storage; an answer without it is better than none
+            reason = "is lost" if isinstance(error, NotFound) else f"cannot be read ({type(error).__name__})"
+            logger.error("the file of attachment %s %s: it is not shown to the model", attachment.pk, reason)
     return found
 
 

@@ -180,7 +180,9 @@ def _asked_before(conversation: Conversation, chat: ClientChat) -> Message | Non
     if answer := _asking(conversation, chat):
         parts = by_tools(results_to(answer, chat.results))
         stored = answer.children.filter(role=Message.Role.TOOL, content=parts.content).order_by("-pk")
-        return next((message for message in stored if message.parts == parts.parts), None)
+        # Compared here as well: databases may take two texts for one.
+        said = (message for message in stored if (message.content, message.parts) == (parts.content, parts.parts))
+        return next(said, None)
     known = _known_question(conversation, chat)
     if known is None or known.content != chat.said[-1].content:
         return None

@@ -230,11 +230,13 @@ def _begin(
     generation_id = _add_generation(conversation, answer_id, worker, endpoint, prompt_tokens, idempotency)
     spent_from = account.reserve(generation_id, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
     _make_active(conversation, answer_id)
+    # Who answers instead gets a prompt of its own, without what it does not take of earlier turns.
+    asked = replace(request, messages=prompts.newest_of(request.messages))
     plan = Plan(
         ids=AnswerIds(generation_id, conversation.session_id, answer_id),
         endpoint=endpoint,
         request=request,
-        fallbacks=tuple(other for other in completions.fallbacks_of(endpoint) if not request.lacking(other)),
+        fallbacks=tuple(other for other in completions.fallbacks_of(endpoint) if not asked.lacking(other)),
         switched=partial(prompt.switched, generation_id, answer_id),
         with_images=partial(with_images, conversation.pk),
         afterwards=partial(titles.improve, replace(naming, spent_from=spent_from)) if naming else None,

@@ -22,6 +22,7 @@ from .documents import parsed
 from .ending import broken_off, judged
 from .framing import LAST, PLAIN, WHOLE
 from .gathered import Gathered
+from .tool_calls import new_id, word
 
 MAX_WORD_CHARS = 200
 MAX_UNKNOWN_PARTS = 8
@@ -150,11 +151,11 @@ class MessagesReader:
             self._text(ContentDelta, block.get("text"))
         elif kind == "thinking":
             self._text(ReasoningDelta, block.get("thinking"))
-        elif kind == "tool_use" and self._takes_tools:
+        elif kind == "tool_use" and self._takes_tools and self._word(block.get("name")):
             self._end_text()
             given = block.get("input")
             arguments = json.dumps(given, ensure_ascii=False) if given else ""
-            name, identifier = self._word(block.get("name")), self._word(block.get("id"))
+            name, identifier = self._word(block.get("name")), self._word(block.get("id")) or new_id()
             self._gathered.call(ToolCallDelta(self._calls, identifier, name, arguments))
             self._in_call, self._in_pieces = True, bool(arguments)
         elif kind not in _NO_BLOCKS and kind != "tool_use" and len(self.unknown_parts) < MAX_UNKNOWN_PARTS:
@@ -203,7 +204,7 @@ class MessagesReader:
             self._completion_tokens = max(tokens, self._completion_tokens or 0)
 
     def _word(self, value: object) -> str:
-        return without_key(clean(value), self._key)[:MAX_WORD_CHARS] if isinstance(value, str) else ""
+        return without_key(word(value), self._key)[:MAX_WORD_CHARS] if isinstance(value, str) else ""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

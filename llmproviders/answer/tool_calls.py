@@ -7,6 +7,7 @@ characters of all that was before. A call that another overtakes is held for it 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from ..exceptions import AnswerTooLarge
 from ..text import clean
 from ..types import ToolCallDelta
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 MAX_CALLS = 128
 MAX_NAME_CHARS = 200
 
@@ -33,10 +35,9 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its arguments are JSON as they are; none at all may be whole, too."""
-        text = "".join([*self.given, self.pending])
+        """Whether its arguments are JSON as they are. Of a call without any they may still come."""
         try:
-            json.loads(text or "{}")
+            json.loads("".join([*self.given, self.pending]))
         except (ValueError, RecursionError):
             return False
         return bool(self.name)
@@ -116,8 +117,21 @@ class ToolCalls:
         if call.is_begun:
             return ToolCallDelta(index, arguments=arguments)
         call.is_begun = True
-        return ToolCallDelta(index, call.id or f"call_{secrets.token_hex(12)}", call.name, arguments)
+        # Some have no ids, and some the name of the tool for one: results have to name one call.
+        if not call.id or any(other is not call and other.id == call.id for other in self._calls[:index]):
+            call.id = new_id()
+        return ToolCallDelta(index, call.id, call.name, arguments)
+
+
+def new_id() -> str:
+    """Return an id for a call that its server gave none."""
+    return f"call_{secrets.token_hex(12)}"
 
 
 def _word(value: object) -> str:
-    return clean(value)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
+    return word(value)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
+
+
+def word(text: str) -> str:
+    """Return a name or an id without what is no character of one."""
+    return _CONTROL.sub("", clean(text))

@@ -81,8 +81,15 @@ def request_body(endpoint: Endpoint, request: CompletionRequest) -> dict[str, An
             body.pop(name, None)
         elif name != "max_tokens":  # which goes by one name here
             body[name] = value
+    if _goes_on_after_calls(request.messages):
+        # It would have to begin with what was thought before the calls, as it was signed, which is kept nowhere.
+        body.pop("thinking", None)
     body["stream"] = bool(body.get("stream"))
     return body
+
+
+def _goes_on_after_calls(messages: tuple[ChatMessage, ...]) -> bool:
+    return bool(messages) and messages[-1].role == "tool"
 
 
 def _tell(body: dict[str, Any], system: str, *, takes_system: bool) -> None:

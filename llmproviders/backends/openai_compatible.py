@@ -6,6 +6,7 @@ role or to stream is asked once more as it wants (``llmproviders.dialect``).
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -16,7 +17,7 @@ from ..answer import AnswerReader
 from ..base import Provider
 from ..net.guard import completions_url
 from ..roles import in_turns, without_system
-from ..types import ChatMessage, CompletionRequest, Delta, Endpoint, Image, Tool
+from ..types import ChatMessage, CompletionRequest, Delta, Endpoint, Image, Tool, ToolCall
 from .call import asked
 from .model_list import list_models
 
@@ -91,12 +92,21 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     if message.tool_calls:
         said["content"] = said["content"] or None
         said["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _arguments(call)}}
             for call in message.tool_calls
         ]
     if message.tool_call_id:
         said["tool_call_id"] = message.tool_call_id
     return said
+
+
+def _arguments(call: ToolCall) -> str:
+    """Return arguments that a server can parse: some refuse what a model wrote, or what was cut."""
+    try:
+        is_object = isinstance(json.loads(call.arguments), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    return call.arguments if is_object else "{}"
 
 
 def _part(part: str | Image) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 from conversations import services
 from conversations.engine import prompts
-from conversations.engine.completions import ChatMessage, CompletionRequest, ContextLengthExceeded, Endpoint
+from conversations.engine.completions import ChatMessage, CompletionRequest, ContextLengthExceeded, Endpoint, Image
+from conversations.engine.said import MOST_IMAGES, NOT_SHOWN, images_in
 from conversations.exceptions import PromptTooLong
 from conversations.limits.budgets import HIGHEST, LOWEST
 from conversations.limits.estimates import estimate
@@ -242,6 +244,55 @@ def test_the_turn_that_results_belong_to_is_kept_whole_and_older_ones_go_first()
         "assistant",
         "tool",
     ]
+
+
+def asks(*keys: str) -> Message:
+    return Message(**services.by_model("", [(key, "look_up", '{"a": 1}') for key in keys])._asdict())
+
+
+def told(*keys: str) -> Message:
+    return Message(**services.by_tools([services.ToolResult(key, "x") for key in keys])._asdict())
+
+
+@pytest.mark.parametrize(
+    ("turn", "roles"),
+    [
+        ([asks("a", "b"), told("a"), told("b")], ["assistant", "tool", "tool"]),
+        ([asks("a"), told("a"), told("a")], ["assistant", "tool"]),
+        ([asks("a"), told("a", "other")], ["assistant", "tool"]),
+        ([told("a")], []),
+        ([asks("a"), *said("never mind")[:1], told("a")], []),
+    ],
+    ids=["in two messages", "twice", "of another", "of none", "too late"],
+)
+def test_each_result_stands_after_its_call(turn: list[Message], roles: list[str]) -> None:
+    """Whatever was stored: models' servers refuse a prompt in which it does not."""
+    prompt, _max_tokens = fit(history=[*said("look"), *turn])
+    found = [message.role for message in prompt if message.role in ("assistant", "tool")]
+    assert found == roles
+    calls = {call.id for message in prompt for call in message.tool_calls}
+    assert calls == {message.tool_call_id for message in prompt if message.role == "tool"}
+
+
+def test_results_of_what_nobody_asked_for_stand_after_their_calls() -> None:
+    history = [asks("a")]
+    prompt, _max_tokens = prompts.fit(
+        endpoint=endpoint(), system_prompt="", message=told("a"), history=reversed(history), max_tokens=100
+    )
+    assert [message.role for message in prompt] == ["assistant", "tool"]
+
+
+def test_of_many_images_the_newest_are_shown() -> None:
+    shown = [services.by_user(str(number), [uuid.UUID(int=number)]) for number in range(MOST_IMAGES + 3)]
+    prompt, _max_tokens = fit(window=100_000, history=[Message(**each._asdict()) for each in shown])
+    parts = [part for message in prompt for part in message.parts]
+    assert [str(uuid.UUID(int=number)) for number in range(3, MOST_IMAGES + 3)] == images_in(prompt)
+    assert parts.count(NOT_SHOWN) == 3
+
+
+def test_how_images_are_counted_says_nothing_of_texts() -> None:
+    prompts.learn(endpoint(), [*LONG, ChatMessage("user", parts=(Image("data:x"),))], 2 * COUNTED)
+    assert prompts.correction(endpoint()) == 1.0
 
 
 # Corrections ----------------------------------------------------------------------------------------------------

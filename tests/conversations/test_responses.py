@@ -362,6 +362,27 @@ def test_what_came_of_calls_goes_on_from_a_stored_response(client: httpx.Client,
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tool_results")
 
 
+def test_what_was_thought_before_a_call_leaves_the_call_as_it_is(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    """Where the model's server says so late, and the model thinks once more after it."""
+    calls = call(0, '{"city": "Bonn"}', id="c1", name="weather")
+    after = [{"reasoning_content": "hm, hm, hm, hm"}, {"content": "so"}]
+    model.script = [answer("let me see", "</think>", "I look. ", deltas=[*calls, *after])]
+    found = streamed(client, tools=[TOOL])
+    last = found[-1]["response"]
+    assert [item["type"] for item in last["output"]] == [
+        "reasoning",
+        "message",
+        "function_call",
+        "reasoning",
+        "message",
+    ]
+    assert last["output"][2]["arguments"] == '{"city": "Bonn"}'
+    assert output_text(last) == "I look. so"
+    assert client.get(f"{PATH}/{last['id']}").json()["output"] == last["output"]
+
+
 def test_a_call_and_a_text_do_not_mix(client: httpx.Client, model: ScriptedUpstream) -> None:
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"x":'}}
     deltas: list[Event] = [

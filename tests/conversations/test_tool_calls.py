@@ -14,7 +14,7 @@ from conversations.models import Conversation, Generation, Message
 from llmproviders.models import Preset
 from tests.conftest import Server
 from tests.reliability.truth import consistent
-from tests.upstream import ScriptedUpstream, answer, call
+from tests.upstream import ScriptedUpstream, answer, call, status
 
 from .helpers import Socket, Stream, chat, stream, streaming, whole_chat
 
@@ -127,8 +127,55 @@ def test_a_call_without_arguments_has_a_place_in_the_text(client: httpx.Client, 
     live = chat(client, "hi", tools=[WEATHER])
     assert live.calls == [{"index": 0, "id": "x", "name": "look_up", "arguments": "{}"}]
     url = f"/generations/{live.done['generation_id']}/stream"
-    assert [len(stream(client, "GET", f"{url}?after={after}").calls) for after in (0, 1, 3)] == [1, 1, 0]
+    assert [len(stream(client, "GET", f"{url}?after={after}").calls) for after in (0, 2, 4)] == [1, 1, 0]
     consistent(client, live)
+
+
+def test_text_between_a_call_and_its_arguments_is_no_end_of_it(client: httpx.Client, model: ScriptedUpstream) -> None:
+    begin, more = call(0, ARGUMENTS, id="x")
+    model.script = [answer(deltas=[begin, {"content": "\n"}, more])]
+    live = chat(client, "hi", tools=[WEATHER])
+    assert (live.text, [each["arguments"] for each in live.calls]) == ("\n", [ARGUMENTS])
+    consistent(client, live)
+
+
+def test_calls_that_all_begin_before_their_arguments_come(client: httpx.Client, model: ScriptedUpstream) -> None:
+    (first, *one), (second, *two) = call(0, '{"a": 1}', id="x"), call(1, '{"b": 2}', id="y")
+    model.script = [answer(deltas=[first, second, *one, *two])]
+    live = chat(client, "hi", tools=[WEATHER])
+    assert [(each["id"], each["arguments"]) for each in live.calls] == [("x", '{"a": 1}'), ("y", '{"b": 2}')]
+    consistent(client, live)
+
+
+def test_calls_of_one_id_get_ids_of_their_own(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """As of servers that give the name of the tool for one: results have to name one call."""
+    model.script = [answer(deltas=[*call(0, "{}", id="look_up"), *call(1, "{}", id="look_up")]), answer("done")]
+    live = chat(client, "hi", tools=[WEATHER])
+    ids = [each["id"] for each in live.calls]
+    assert (len(set(ids)), ids[0]) == (2, "look_up")
+    results = [{"id": each, "content": "x"} for each in ids]
+    assert go_on(client, live.done["session_id"], results).text == "done"
+
+
+def test_arguments_that_are_no_json_are_not_sent_on(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [answer(deltas=call(0, '{"city', id="x"), finish="length"), answer("done")]
+    live = chat(client, "hi", tools=[WEATHER])
+    go_on(client, live.done["session_id"], [{"id": "x", "content": "cut"}])
+    (sent,) = model.requests[-1].body["messages"][1]["tool_calls"]
+    assert sent["function"]["arguments"] == "{}"
+    assert live.calls[0]["arguments"] == '{"city'
+
+
+def test_who_takes_no_tools_answers_instead_once_they_are_of_earlier_turns(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    Preset.objects.create(type="plain", name="P", api_url=model.url, model="plain", takes_tools=False)
+    Preset.objects.create(type="first", name="F", api_url=model.url, model="m", fallbacks="plain")
+    model.script = [asks("one"), answer("Sunny."), status(401, {"error": {"message": "no"}}), answer("Bye.")]
+    first = chat(client, "Weather?", tools=[WEATHER], model_type="first").done
+    go_on(client, first["session_id"], [{"id": "one", "content": "sun"}], model_type="first")
+    assert chat(client, "Thanks", session_id=first["session_id"], model_type="first").text == "Bye."
+    assert [message["role"] for message in model.requests[-1].body["messages"]] == ["user", "assistant", "user"]
 
 
 def test_reasoning_after_text_is_kept_in_its_place(client: httpx.Client, model: ScriptedUpstream) -> None:
