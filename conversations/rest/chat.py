@@ -45,6 +45,8 @@ RESUME = [
 class ChatView(ApiView):
     """Say something and get an answer."""
 
+    joins = True
+
     @extend_schema(
         parameters=[
             OpenApiParameter(
@@ -87,6 +89,8 @@ class ChatView(ApiView):
 
 class RegenerateView(ApiView):
     """Get another answer."""
+
+    joins = True
 
     @extend_schema(
         parameters=[OpenApiParameter("message_id", int, OpenApiParameter.PATH)],

@@ -24,6 +24,8 @@ MAX_DEPTH = 20
 MAX_LIST = 1000
 # That of JSON: bytes have two more.
 WHITE_SPACE = b" \t\r\n"
+# The key in a request's `META` under which its body is kept: a job may run twice (`db.write_together`).
+_BODY = "conversations.body"
 TOO_DEEP = _("The JSON is nested too deeply.")
 
 
@@ -41,10 +43,12 @@ class ReceivedRequest(Request):
 
 
 def received_body(request: HttpRequest) -> bytes:
-    """Return the body as it came; raises ``BodyTooLarge`` past ``MAX_BODY_BYTES``."""
+    """Return the body as it came, each time; raises ``BodyTooLarge`` past ``MAX_BODY_BYTES``."""
     limit = conf.get().MAX_BODY_BYTES
-    # Not `request.body`: its limit is another one, a host's, and looks only at what was said of the length.
-    body = request.read(limit + 1)
+    if _BODY not in request.META:
+        # Not `request.body`: its limit is another one, a host's, and looks only at what was said of the length.
+        request.META[_BODY] = request.read(limit + 1)
+    body: bytes = request.META[_BODY]
     if len(body) > limit:
         raise BodyTooLarge(_("The body is larger than %(limit)d bytes.") % {"limit": limit})
     return body

@@ -32,7 +32,7 @@ def as_they_are(field: models.Field[Any, Any], connection: BaseDatabaseWrapper) 
 
     Exact classes on both sides: what inherits may do otherwise, and is asked each time.
     """
-    if type(field) in _RELATIONS:
+    if isinstance(field, models.ForeignKey) and type(field) in _RELATIONS:
         # Text is another matter: Django stores none where an empty one refers to nothing.
         return as_they_are(field.target_field, connection) - {str}
     if type(field) in _TEXT:
