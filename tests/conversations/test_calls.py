@@ -44,6 +44,7 @@ def test_nobody_is_given_anothers_nothing() -> None:
 
 
 def test_what_is_no_object_is_refused() -> None:
+    nothing: Any
     for nothing in ([], ""):
         with pytest.raises(ValidationError):
             validated(Content, nothing)
