@@ -10,7 +10,8 @@ Few threads that keep their connections, instead of one thread and one connectio
 - ``beat``: one thread that shows that this process lives, whatever all others wait for; nothing else ever runs there;
 - ``background``: one thread for what no chat waits for.
 
-What belongs together is one function and one call. Nothing here sends Django's request signals, so
+What belongs together is one function and one call. On SQLite, jobs of ``write_together`` and of the log that wait at
+the same time are one transaction (``together``). Nothing here sends Django's request signals, so
 ``CONN_MAX_AGE`` does not end these connections; a connection that an error broke is closed after the job, and
 where the server was away, or could only be read, the other threads close theirs before they go on. A job that takes
 longer than ``DB_JOB_TIMEOUT`` waits for a server that says nothing: its connection is cut.
