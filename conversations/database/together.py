@@ -112,7 +112,7 @@ def run(batch: list[Job], waiting: deque[Job]) -> bool:
 def _is_sound(job: Job) -> bool:
     """Whether the transaction is as if the job had not been there, or had done all that it says."""
     wrapper = connections[DEFAULT_DB_ALIAS]
-    if isinstance(job.error, Error) or wrapper.needs_rollback or wrapper.connection is None:
+    if isinstance(job.error, Error) or transaction.get_rollback() or wrapper.connection is None:
         return False
     # SQLite itself ends a transaction for some errors, as of a full disk, whoever caught them.
     return bool(wrapper.connection.in_transaction)
