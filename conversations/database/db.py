@@ -12,7 +12,8 @@ Few threads that keep their connections, instead of one thread and one connectio
 - ``files``: two threads that make files of what was sent. Apart from all else, as that may need a processor for
   seconds, and two, as it may need memory for an image's pixels.
 
-What belongs together is one function and one call. Nothing here sends Django's request signals, so
+What belongs together is one function and one call. On SQLite, jobs of ``write_together`` and of the log that wait at
+the same time are one transaction (``together``). Nothing here sends Django's request signals, so
 ``CONN_MAX_AGE`` does not end these connections; a connection that an error broke is closed after the job, and
 where the server was away, or could only be read, the other threads close theirs before they go on. A job that takes
 longer than ``DB_JOB_TIMEOUT`` waits for a server that says nothing: its connection is cut.
@@ -27,6 +28,7 @@ import contextvars
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -39,7 +41,7 @@ from django.urls import get_script_prefix, set_script_prefix
 from django.utils import translation
 
 from .. import conf
-from . import in_tests, outages, sessions
+from . import in_tests, outages, sessions, together
 from .threads import Threads
 
 P = ParamSpec("P")
@@ -70,9 +72,11 @@ def _context_of_job(loop: asyncio.AbstractEventLoop) -> contextvars.Context:
 
 
 class Pool:
-    """Threads that keep their database connections."""
+    """Threads that keep their database connections. Where it ``joins``, jobs may share a transaction."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, *, joins: bool = False) -> None:
+        self._joins = joins
+        self._waiting: deque[together.Job] = deque()
         self._threads = Threads(f"db-{name}", threads, begin=sessions.in_this_thread)
         self._connections: set[BaseDatabaseWrapper] = set()
         # What runs, by its connection: when it has to have ended.
@@ -83,6 +87,32 @@ class Pool:
         loop = asyncio.get_running_loop()
         context = _context_of_job(loop)
         return await loop.run_in_executor(self._threads, context.run, self._perform, job, again)
+
+    async def run_together(self, job: Callable[[], R]) -> R:
+        """Run ``job``, with others that wait: see ``together``."""
+        if not self._joins:
+            return await self.run(job, again=False)
+        waiting = together.Job(job, _context_of_job(asyncio.get_running_loop()))
+        self._waiting.append(waiting)
+        # For each: one that finds nothing to do is cheap, and none is left waiting.
+        self._threads.call(self._serve)
+        result: R = await waiting.future
+        return result
+
+    def _serve(self) -> None:
+        """Do the next of the jobs that wait, and those behind it."""
+        if (first := together.take(self._waiting)) is None:
+            return
+        batch = [first]
+        try:
+            is_done = bool(self._waiting) and self._perform(partial(together.run, batch, self._waiting), False)
+            if not is_done:
+                for job in batch:
+                    job.run(partial(job.context.run, self._perform, job.function, False))
+        except BaseException as error:  # a fault of ours: nobody may wait for ever
+            for job in batch:
+                job.error = error
+        together.tell(batch)
 
     def _perform(self, job: Callable[[], R], again: bool) -> R:
         _close_outlived_connections()
@@ -176,7 +206,7 @@ def _pool(name: str) -> Pool:
             single_writer = connection.vendor == "sqlite"
             threads = conf.get().DB_THREADS
             _pools["read"] = Pool("read", threads)
-            _pools["write"] = Pool("write", 1 if single_writer else threads)
+            _pools["write"] = Pool("write", 1 if single_writer else threads, joins=single_writer)
             _pools["log"] = _pools["write"] if single_writer else Pool("log", 1)
             _pools["probe"] = _pools["write"] if single_writer else Pool("probe", 1)
             _pools["beat"] = Pool("beat", 1)
@@ -200,10 +230,12 @@ def _in_language(language: str | None, prefix: str, job: Callable[[], R]) -> R:
         return job()
 
 
-async def _run(name: str, job: Callable[[], R], *, again: bool) -> R:
+async def _run(name: str, job: Callable[[], R], *, again: bool = False, joins: bool = False) -> R:
     job = partial(_in_language, translation.get_language(), get_script_prefix(), job)
     under_test = conf.is_under_test() and not conf.get().THREADS_IN_TESTS
     if conf.get().DB_THREADS and not under_test:
+        if joins:
+            return await _pool(name).run_together(job)
         return await _pool(name).run(job, again=again)
     context = _context_of_job(asyncio.get_running_loop())
     if under_test:
@@ -218,22 +250,30 @@ async def read(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -
 
 async def write(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a function that writes. Cancelling the call does not undo the job: it may have run."""
-    return await _run("write", partial(function, *args, **kwargs), again=False)
+    return await _run("write", partial(function, *args, **kwargs))
+
+
+async def write_together(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function that writes, perhaps in one transaction with others that wait, and perhaps a second time.
+
+    It must change nothing but the database. Cancelling the call does not undo the job: it may have run.
+    """
+    return await _run("write", partial(function, *args, **kwargs), joins=True)
 
 
 async def log(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function of the chunk log."""
-    return await _run("log", partial(function, *args, **kwargs), again=False)
+    """Run a function of the chunk log, as ``write_together`` does."""
+    return await _run("log", partial(function, *args, **kwargs), joins=True)
 
 
 async def beat(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a function that shows that this process lives. It must not wait for anybody's lock."""
-    return await _run("beat", partial(function, *args, **kwargs), again=False)
+    return await _run("beat", partial(function, *args, **kwargs))
 
 
 async def background(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a short function that no chat waits for."""
-    return await _run("background", partial(function, *args, **kwargs), again=False)
+    return await _run("background", partial(function, *args, **kwargs))
 
 
 async def files(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -12,7 +12,6 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_Work = tuple[Future[Any], Callable[[], Any]]
 
 
 class Threads(Executor):
@@ -26,7 +25,7 @@ class Threads(Executor):
         self._name = name
         self._size = size
         self._begin = begin
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -35,16 +34,20 @@ class Threads(Executor):
     def submit(self, job: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run the job in a thread, as soon as one is free."""
         future: Future[R] = Future()
+        self.call(partial(perform, future, partial(job, *args, **kwargs)))
+        return future
+
+    def call(self, job: Callable[[], object]) -> None:
+        """Run what raises nothing in a thread, as soon as one is free; nobody is told what it returns."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("these threads were closed")
-            self._queue.put((future, partial(job, *args, **kwargs)))
+            self._queue.put(job)
             if not self._idle.acquire(blocking=False) and len(self._threads) < self._size:
                 name = f"{self._name}_{len(self._threads)}"
                 thread = threading.Thread(target=self._work, name=name, daemon=True)
                 self._threads.append(thread)
                 thread.start()
-        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs; what was given is done, unless its future is cancelled."""
@@ -65,10 +68,10 @@ class Threads(Executor):
 
     def _work(self) -> None:
         self._begin()
-        while (work := self._queue.get()) is not None:
-            perform(*work)
+        while (job := self._queue.get()) is not None:
+            job()
             # A reference that stays would keep the job's result until the next one comes.
-            del work
+            del job
             self._idle.release()
 
 

@@ -73,6 +73,7 @@ __all__ = [
     "Usage",
     "breaker",
     "check_abilities",
+    "default_endpoint",
     "endpoint_for",
     "fallbacks_of",
     "is_endpoints_own",
@@ -103,6 +104,11 @@ def validate_url(url: str) -> str:
 def _set_by() -> SetBy:
     """Whose a user's own URL is: the one person of an open server is its operator."""
     return "user" if conf.get().REQUIRE_LOGIN else "operator"
+
+
+def default_endpoint() -> Endpoint | None:
+    """Return the environment's model, None where there is none."""
+    return catalog.default_endpoint()
 
 
 def list_endpoints() -> list[Endpoint]:

@@ -258,7 +258,7 @@ class Relays:
     async def _stored(self, relaying: Relaying) -> None:
         relay_id = relaying.plan.relay_id
         self._unsettled[relay_id] = relaying
-        settling = db.write(
+        settling = db.write_together(
             relays.settle, relay_id, status=relaying.status, text=relaying.text, counted=relaying.counted
         )
         if await guarded(settling):

@@ -245,6 +245,11 @@ def settle(outcomes: Sequence[Outcome]) -> None:
 @replayed
 def add(budget_ids: Iterable[int], tokens: int) -> None:
     """Add what was spent beside an answer, as for a title."""
+    spend(budget_ids, tokens)
+
+
+def spend(budget_ids: Iterable[int], tokens: int) -> None:
+    """Add what was spent, in a transaction that does more."""
     for pk in sorted(budget_ids):
         _add.run(id=pk, tokens=tokens)
 

@@ -8,11 +8,16 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
+from ..database.compiled import Delete, Insert, Select, given
 from ..database.transactions import replayed
 from ..models import Generation, Relay, Worker
 from . import budgets, usage
 from .budgets import Account, Outcome
 from .usage import Spender
+
+_relays = Insert(Relay)
+_locked = Select(lambda: Relay.objects.select_for_update().filter(pk=given(Relay, "id")))
+_delete = Delete(lambda: Relay.objects.filter(pk=given(Relay, "id")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +46,14 @@ def begin(account: Account, *, owner: Any, user_identifier: str, worker_id: uuid
     """Reserve what a relay may cost, and note that it runs; raises ``TooManyAnswers`` or ``BudgetExhausted``."""
     account.lock()
     account.check_answers()
-    relay = Relay.objects.create(
-        owner=owner,
+    relay_id: uuid.UUID = _relays.add(
+        owner_id=None if owner is None else owner.pk,
         user_identifier=user_identifier,
         worker_id=worker_id,
         **asdict(begun),
         charges=account.take(begun.estimated_prompt_tokens + begun.max_tokens),
     )
-    return relay.pk
+    return relay_id
 
 
 @replayed
@@ -117,15 +122,13 @@ def orphans() -> list[uuid.UUID]:
 
 def _taken(relay_id: uuid.UUID) -> Relay | None:
     """Delete a relay and return what it was; None where another was quicker."""
-    relay = Relay.objects.select_for_update().filter(pk=relay_id).first()
-    if relay is None or not Relay.objects.filter(pk=relay_id).delete()[0]:
-        return None
-    return relay
+    relay = _locked.first(id=relay_id)
+    return relay if relay is not None and _delete.run(id=relay_id) else None
 
 
 def _charge(relay: Relay, cost: int) -> None:
     for budget_id, tokens in sorted(relay.charges):
-        budgets.add([budget_id], cost - tokens)
+        budgets.spend([budget_id], cost - tokens)
 
 
 def _spender(relay: Relay) -> Spender:

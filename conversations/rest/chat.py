@@ -46,6 +46,8 @@ RESUME = [
 class ChatView(ApiView):
     """Say something and get an answer."""
 
+    joins = True
+
     @extend_schema(
         parameters=[
             OpenApiParameter(
@@ -90,6 +92,8 @@ class ChatView(ApiView):
 
 class RegenerateView(ApiView):
     """Get another answer."""
+
+    joins = True
 
     @extend_schema(
         parameters=[OpenApiParameter("message_id", int, OpenApiParameter.PATH)],

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..access.rules import Action, Caller, authorize
 from ..database import db
+from ..database.compiled import Select, given
 from ..engine import completions, engines, prompts
 from ..engine.completions import CUSTOM, CompletionRequest, Endpoint
 from ..engine.relays import RelayPlan
@@ -27,6 +28,8 @@ from .deletion import while_account_lasts
 DEFAULT = "default"
 # Of extra fields together, as JSON.
 MAX_EXTRA_CHARS = 20_000
+
+_config_of = Select(lambda: UserConfig.objects.owned_by(given(UserConfig, "user_identifier")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,8 @@ def _begun(endpoint: Endpoint, *, request: CompletionRequest, max_tokens: int | 
 
 def _endpoint(caller: Caller, model: str) -> Endpoint:
     """Return the endpoint that is named by its type, or by what exactly one server calls its model."""
+    if model == DEFAULT and (endpoint := completions.default_endpoint()):
+        return endpoint  # as in `_models`, and reads nothing
     models = _models(caller)
     if found := next((each.endpoint for each in models if each.id == model), None):
         return found
@@ -137,4 +142,4 @@ def _endpoint(caller: Caller, model: str) -> Endpoint:
 
 
 def _config(caller: Caller) -> UserConfig | None:
-    return UserConfig.objects.owned_by(caller.user_identifier).first()
+    return _config_of.first(user_identifier=caller.user_identifier)

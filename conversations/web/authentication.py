@@ -37,10 +37,10 @@ class CallerAuthentication(BaseAuthentication):
         try:
             caller = identify(connection)
         except NotAuthenticated:
-            request.META[RATE] = check_rate(connection)
+            _count(request, connection)
             raise
         mark_known(request)
-        request.META[RATE] = check_rate(connection, caller)
+        _count(request, connection, caller)
         if request.method not in SAFE_METHODS:
             if caller.credential.kind == "session":
                 check_csrf(request._request)
@@ -53,7 +53,13 @@ class CountedByAddress(BaseAuthentication):
     """For what everybody may see: asks for nothing, and counts the call as one of the address's."""
 
     def authenticate(self, request: Request) -> None:
-        request.META[RATE] = check_rate(Connection.from_request(request))
+        _count(request, Connection.from_request(request))
+
+
+def _count(request: Request, connection: Connection, caller: Caller | None = None) -> None:
+    """Count a call: once, though its job may run a second time (`db.write_together`). Raises ``RateLimited``."""
+    if RATE not in request.META:
+        request.META[RATE] = check_rate(connection, caller)
 
 
 def check_csrf(request: HttpRequest) -> None:

@@ -36,6 +36,8 @@ class ApiView(APIView):
     renderer_classes = [Renderer]
     content_negotiation_class = JSONOnlyNegotiation
     schema = ApiSchema()
+    # Whether unsafe calls that come at the same time may share a transaction (`db.write_together`).
+    joins = False
     # How errors look here; another door's views have their own.
     render_error = staticmethod(error_from)
 

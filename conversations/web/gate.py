@@ -22,6 +22,7 @@ from ..database.in_tests import UnreachableTransaction
 from ..engine import engines
 from ..limits.rates import Window
 from .errors import problem_from, problem_response
+from .parsers import BODY
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 View = Callable[..., HttpResponseBase]
@@ -66,17 +67,20 @@ def needs_asgi() -> HttpResponse:
 def on_pool(view: View) -> AsyncView:
     """Return the async view that runs ``view`` on our threads: safe methods on `read`, others on `write`.
 
-    An exception becomes what the view's class renders, if it says: each door has its own form of errors.
+    An exception becomes what the view's class renders, if it says: each door has its own form of errors. What a class
+    that ``joins`` writes may be one transaction with what others do.
     """
+    write = db.write_together if getattr(getattr(view, "cls", None), "joins", False) else db.write
     render_error: ErrorRenderer = getattr(getattr(view, "cls", None), "render_error", problem_from)
 
     @wraps(view)
     async def gate(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if is_wsgi(request):
             return needs_asgi()
-        run = db.read if request.method in SAFE_METHODS else db.write
+        run = db.read if request.method in SAFE_METHODS else write
         try:
             response = await run(_rendered, view, request, *args, **kwargs)
+            request.META.pop(BODY, None)  # a stream may take minutes
             response = await response.resolve() if isinstance(response, Deferred) else response
         except UnreachableTransaction:
             raise

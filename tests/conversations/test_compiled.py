@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import User
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, models, transaction
 from django.db.models import F
 from django.db.models.signals import post_save, pre_save
 
 from conversations.access import api_keys
 from conversations.database.compiled import Count, Delete, Insert, InsertMany, Select, Update, given
+from conversations.database.compiled.values import as_they_are
 from conversations.models import ApiKey, Conversation, Generation, GenerationChunk, Message, UserConfig
+from llmproviders.models import Preset
 
 from .log_rows import chunk
 
@@ -217,3 +220,39 @@ def test_an_encrypted_field_is_stored_encrypted(make: Callable[[], None]) -> Non
     assert stored
     assert SECRET not in stored
     assert UserConfig.objects.get().custom_api_key == SECRET
+
+
+EXAMPLES: dict[type, list[Any]] = {
+    type(None): [None],
+    bool: [True, False],
+    int: [0, 1, -7, 2**31],
+    str: ["", TEXT],
+    uuid.UUID: [uuid.UUID(int=7)],
+}
+
+
+@pytest.mark.parametrize("label", ["conversations", "llmproviders", "auth"])
+def test_what_is_given_as_it_is_django_would_give_as_it_is(label: str) -> None:
+    asked = 0
+    for model in apps.get_app_config(label).get_models():
+        for field in model._meta.concrete_fields:
+            for kind in as_they_are(field, connection):
+                for value in EXAMPLES[kind]:
+                    prepared = [
+                        prepare(value, connection=connection)
+                        for prepare in (field.get_db_prep_save, field.get_db_prep_value)
+                        # Only a key that the database gives has none, and that is not asked for.
+                        if not (field.primary_key and value in (None, 0))
+                    ]
+                    assert all(type(each) is kind and each == value for each in prepared), (field, value)
+                    asked += len(prepared)
+    assert asked > 50
+
+
+def test_what_a_field_of_anothers_making_changes_is_asked_each_time() -> None:
+    class Shouting(models.CharField):  # type: ignore[type-arg]
+        def get_prep_value(self, value: Any) -> Any:
+            return str(value).upper()
+
+    for field in (Shouting(), models.JSONField(), Preset._meta.get_field("api_key")):
+        assert as_they_are(field, connection) == frozenset()

@@ -18,7 +18,7 @@ from django.utils import translation
 from conversations.database import db
 from conversations.models import Conversation
 
-POOLS = [db.read, db.write, db.log]
+POOLS = [db.read, db.write, db.write_together, db.log]
 
 
 @pytest_asyncio.fixture

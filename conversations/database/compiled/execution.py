@@ -36,7 +36,8 @@ def run(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any], re
             return result(cursor)
     connection.validate_no_broken_transaction()
     connection.close_if_health_check_failed()
-    connection.ensure_connection()
+    if connection.connection is None:
+        connection.ensure_connection()
     if connection.vendor == "sqlite":
         sql = _question_marks(sql)
     with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:

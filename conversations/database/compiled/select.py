@@ -13,6 +13,7 @@ from django.db.models.query import FlatValuesListIterable, ModelIterable, QueryS
 from django.db.models.sql.compiler import SQLCompiler
 
 from . import execution
+from .values import as_they_are
 
 Row = TypeVar("Row")
 
@@ -49,7 +50,7 @@ class Statement:
     """What all kinds share: by kind of database its SQL, and the parameters, which are constants and places."""
 
     def __init__(self) -> None:
-        self._texts: dict[str, tuple[str, list[tuple[str, Any, Any]]]] = {}
+        self._texts: dict[str, tuple[str, list[_Part]]] = {}
 
     def _compile(self, connection: BaseDatabaseWrapper) -> tuple[str, Iterable[Any]]:
         raise NotImplementedError
@@ -60,17 +61,26 @@ class Statement:
         if text is None:
             sql, parameters = self._compile(connection)
             # Two threads may do it at once, and come to the same.
-            text = self._texts[connection.vendor] = sql, [_part(parameter) for parameter in parameters]
+            text = self._texts[connection.vendor] = sql, [_part(parameter, connection) for parameter in parameters]
         sql, parts = text
         return sql, [
-            constant if prepare is None else prepare(values[name], connection=connection)
-            for name, prepare, constant in parts
+            constant
+            if prepare is None
+            else value
+            if type(value := values[name]) in simple
+            else prepare(value, connection=connection)
+            for name, prepare, simple, constant in parts
         ]
 
 
-def _part(parameter: Any) -> tuple[str, Any, Any]:
-    """Return the name and the preparation of a place, or a constant."""
-    return (parameter.name, parameter.prepare, None) if isinstance(parameter, Given) else ("", None, parameter)
+# The name and the preparation of a place, and the types of values that need none; or a constant.
+_Part = tuple[str, Callable[..., Any] | None, frozenset[type], Any]
+
+
+def _part(parameter: Any, connection: BaseDatabaseWrapper) -> _Part:
+    if isinstance(parameter, Given):
+        return parameter.name, parameter.prepare, as_they_are(parameter.output_field, connection), None
+    return "", None, frozenset(), parameter
 
 
 class Select(Statement, Generic[Row]):

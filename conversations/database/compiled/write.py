@@ -116,17 +116,24 @@ class Insert(_Insertion[M]):
         if pre_save.has_listeners(self._model) or post_save.has_listeners(self._model):
             return self.create(**values).pk
         connection = connections[DEFAULT_DB_ALIAS]
-        for name, default in self._defaults:
-            if name not in values:
-                values[name] = default()
-        if len(values) > len(self._defaults):
+        columns = {**self._constants, **values}
+        for name, default in self._made:
+            if name not in columns:
+                columns[name] = default()
+        if len(columns) > len(self._fields):
             raise TypeError(f"{self._model.__name__} has no such columns among {sorted(values)}")
-        key = self._insert(connection, values)
-        return values[self._key_name] if self._automatic is None else key
+        key = self._insert(connection, columns)
+        return columns[self._key_name] if self._automatic is None else key
 
     @cached_property
-    def _defaults(self) -> list[tuple[str, Callable[[], Any]]]:
-        return [(field.attname, field.get_default) for field in self._fields]
+    def _constants(self) -> dict[str, Any]:
+        """The defaults that are the same for each row, by column."""
+        return {field.attname: field.get_default() for field in self._fields if not _makes(field)}
+
+    @cached_property
+    def _made(self) -> list[tuple[str, Callable[[], Any]]]:
+        """What makes the other defaults."""
+        return [(field.attname, field.get_default) for field in self._fields if _makes(field)]
 
     @cached_property
     def _key_name(self) -> str:
@@ -144,6 +151,11 @@ class Insert(_Insertion[M]):
         if self._returns_key(connection):
             return cursor.fetchone()[0]
         return connection.ops.last_insert_id(cursor, self._model._meta.db_table, str(self._automatic.column))
+
+
+def _makes(field: models.Field[Any, Any]) -> bool:
+    """Whether the field's default is made anew for each row."""
+    return field.has_default() and callable(field.default)
 
 
 class InsertMany(_Insertion[M]):
