@@ -43,7 +43,7 @@ class ReceivedRequest(Request):
 
 
 def received_body(request: HttpRequest) -> bytes:
-    """Return the body as it came, each time; raises ``BodyTooLarge`` past its route's limit, or why it was not read."""
+    """Return the body as it came; raises ``BodyTooLarge`` past the route's limit, or why it was not read."""
     unread: ChatError | None = getattr(request, "scope", {}).get(bodies.UNREAD)
     if unread is not None:
         raise unread
