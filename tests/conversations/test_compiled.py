@@ -172,7 +172,7 @@ def test_a_projects_own_receivers_hear_of_new_rows(heard: list[Any], conversatio
 @pytest.mark.parametrize("number", [0, 1, 300])
 def test_many_rows_are_made_at_once(generation: Generation, number: int) -> None:
     rows = [
-        {"id": place, "generation_id": generation.pk, "position": place, "kind": "content", "text": TEXT}
+        {"id": place, "generation_id": generation.pk, "position": place, "kind": "content", "text": TEXT, "call": ""}
         for place in range(1, number + 1)
     ]
     InsertMany(GenerationChunk).run(rows)
