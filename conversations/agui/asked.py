@@ -130,7 +130,7 @@ def _text_of(where: str, content: Any) -> str:
     texts = []
     for part in parts:
         if not isinstance(part, dict) or part.get("type") != "text":
-            raise refused(where, _("Only text can be stored."))
+            raise refused(where, _("Files cannot be sent here: send text."))
         texts.append(_checked(_text, part.get("text"), where))
     return "\n".join(texts)
 

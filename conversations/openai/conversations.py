@@ -31,7 +31,7 @@ from .base import THEIRS, OpenAIView
 from .response_asked import CONVERSATION, ResponseAsked, asked_of, referenced
 from .response_shown import conversation_id, input_items
 from .response_told import COMPLETED, IN_PROGRESS, INCOMPLETE, Telling
-from .stored import beginning_of, delta_of, hindrance
+from .stored import beginning_of, delta_of
 
 MAX_ITEMS, DEFAULT_ITEMS = 100, 20
 NOTHING = {"role": "user", "content": "-"}
@@ -77,8 +77,9 @@ class ConversationsView(OpenAIView):
         caller = caller_of(request)
         authorize(caller, Action.CREATE)
         data = _body_of(request)
-        asked = _asked(caller, {**data, "items": data.get("items") or [NOTHING]})
-        beginning = _beginning(asked) if data.get("items") else services.Beginning()
+        is_empty = data.get("items") in (None, [])
+        asked = _asked(caller, {**data, "items": [NOTHING]} if is_empty else data)
+        beginning = services.Beginning() if is_empty else _beginning(asked)
         conversation = items.create_with_items(caller=caller, beginning=beginning)
         return Response({**_shown(conversation), "metadata": asked.metadata})
 
@@ -200,7 +201,7 @@ def _asked(caller: Caller, data: Mapping[str, Any]) -> ResponseAsked:
 
 
 def _beginning(asked: ResponseAsked) -> services.Beginning:
-    if hindrance(asked.completion):
+    if any(message.parts for message in asked.completion.request.messages):
         raise refused("items", _("Images cannot be stored with this call."))
     with _items_for_input():
         return beginning_of(asked.completion, list(asked.completion.request.messages))

@@ -83,6 +83,7 @@ class ResponsesView(OpenAIView):
                 model=completion.model,
                 request=completion.request,
                 max_tokens=completion.max_tokens,
+                messages_field=completion.messages_field,
             )
             return Deferred(partial(_passed_on, plan, asked, caller))
         key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)

@@ -188,7 +188,8 @@ class StrictSerializer(serializers.Serializer[Any]):
     """Refuses fields that it does not know."""
 
     def to_internal_value(self, data: Any) -> Any:
-        unknown = [name for name in data if name not in self.fields or self.fields[name].read_only]
+        given = data if isinstance(data, dict) else ()  # what is no object, the framework refuses
+        unknown = [name for name in given if name not in self.fields or self.fields[name].read_only]
         if unknown:
             names = [name[:100].encode("ascii", "backslashreplace").decode() for name in unknown[:20]]
             raise serializers.ValidationError({name: [_("There is no such field.")] for name in names})

@@ -6,15 +6,18 @@ import base64
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from threading import Barrier
 from typing import Any
 
 import httpx
 import pytest
 from django.core.files.storage import storages
+from django.db import connections
 from PIL import Image
 
 from conversations.access.rules import Caller
-from conversations.exceptions import UnknownAttachment, UnsupportedImage
+from conversations.exceptions import AttachmentQuota, UnknownAttachment, UnsupportedImage
+from conversations.files import storage
 from conversations.models import Attachment, Conversation, Message
 from conversations.services import attachments
 from tests.conftest import Server
@@ -214,6 +217,36 @@ def test_a_quota_holds_under_fifty_at_once(server: Server, settings: Any, login:
     refused = {answer.json()["code"] for answer in answers if answer.status_code == 413}
     assert refused == {"attachment_quota"}
     until(lambda: len(file_names() - before) == 7)
+
+
+@pytest.mark.parametrize("login", [False, True], ids=["open", "login"])
+def test_a_quota_holds_among_processes(
+    presets: None, settings: Any, monkeypatch: pytest.MonkeyPatch, login: bool
+) -> None:
+    """As many threads as processes, each past its first look when the first is counted."""
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "ATTACHMENTS_PER_OWNER": 3}
+    caller = Caller.of(make_user("kim")) if login else Caller(user_identifier="kim")
+    together, write = Barrier(8), storage.write
+
+    def write_together(picture: Any) -> Any:
+        note = write(picture)
+        together.wait(20)
+        return note
+
+    def store(_number: int) -> bool:
+        try:
+            attachments.store_attachment(caller=caller, upload=pictures.picture())
+        except AttachmentQuota:
+            return False
+        finally:
+            connections.close_all()
+        return True
+
+    monkeypatch.setattr(storage, "write", write_together)
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(store, range(8))) == [False] * 5 + [True] * 3
+    assert Attachment.objects.count() == 3
+    storage.sweep()
 
 
 def test_a_quota_is_each_owners_own_and_there_is_room_again_after_a_deletion(

@@ -44,6 +44,10 @@ def pieces(content: bytes) -> Iterator[bytes]:
 HEADERS = {"Content-Type": "multipart/form-data; boundary=limit"}
 
 
+def test_a_slash_at_the_end_does_no_harm(client: httpx.Client) -> None:
+    assert client.post("/attachments/", content=padded(2 * TEXT), headers=HEADERS).status_code == 201
+
+
 @pytest.mark.parametrize("in_pieces", [False, True], ids=["content-length", "chunked"])
 def test_an_upload_may_have_twenty_megabytes_and_no_byte_more(client: httpx.Client, in_pieces: bool) -> None:
     def outcome(size: int) -> tuple[int, Any]:
@@ -166,10 +170,10 @@ def test_so_many_at_a_time_and_the_next_waits_or_is_told_to(
         waiting = pool.submit(client.post, "/attachments", content=padded(2 * TEXT), headers=HEADERS)
         assert slow[0].finish() == b"HTTP/1.1 201"
         assert waiting.result().status_code == 201
-    slow[1].leave()
-    for _number in range(4):
-        sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
-        assert sent.status_code == 201, "the turn of who left is free"
+    for leaving in (slow[1], Slow(server)):
+        leaving.leave()
+    sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
+    assert sent.status_code == 201, "the turns of those who left are free"
 
 
 def test_nobody_takes_the_turns_of_all(server: Server, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

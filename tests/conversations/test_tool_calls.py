@@ -287,3 +287,18 @@ def test_what_tools_take_of_the_window_is_reckoned(client: httpx.Client, model: 
     tools = [json.loads(json.dumps(big).replace('"weather"', f'"weather{number}"')) for number in range(6)]
     refused = client.post("/chat", json={"message": "hi", "tools": tools})
     assert (refused.status_code, refused.json()["code"]) == (400, "context_length")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [[None, None]]},
+        {"tools": ["x"]},
+        {"tools": [{"type": "function", "function": [None]}]},
+        {"tools": [WEATHER], "tool_choice": {"type": "function", "function": [None, None]}},
+    ],
+    ids=["a list", "a text", "a list for a function", "a list for the one that is chosen"],
+)
+def test_what_is_no_tool_is_refused(client: httpx.Client, model: ScriptedUpstream, fields: dict[str, Any]) -> None:
+    refusal = client.post("/chat", json={"message": "hi", **fields})
+    assert (refusal.status_code, list(refusal.json()["errors"])) == (400, [list(fields)[-1]])

@@ -215,6 +215,7 @@ def test_metadata_are_not_kept_and_it_says_so(client: httpx.Client) -> None:
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
 BAD: dict[str, tuple[Any, str]] = {
     "no list": ("hi", "items"),
+    "no list, and nothing in it": ({}, "items"),
     "no item": ([5], "items[0]"),
     "a role that there is not": ([item("x"), item("x", "robot")], "items[1]"),
     "no text": ([{**item(""), "content": 5}], "items[0].content"),
