@@ -163,11 +163,21 @@ UI_PARTS: dict[str, Schema] = {
     "UIStreamEvent": {
         "type": "object",
         "description": "A server-sent event; the last one's data is `[DONE]`.",
-        "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+        "properties": {
+            "data": {
+                "anyOf": [
+                    {"type": "string", "enum": ["[DONE]"]},
+                    {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": reference("UIPart"),
+                    },
+                ]
+            }
+        },
         "required": ["data"],
     },
 }
-UI_PARTS["UIStreamEvent"]["properties"]["data"]["contentSchema"] = reference("UIPart")
 COMPONENTS: dict[str, Schema] = {
     "Problem": PROBLEM,
     "OpenAIError": _object(
