@@ -140,6 +140,10 @@ def judge(block: Block, output: str, following: Block | None) -> None:
         *chunks, end = [line[6:] for line in output.splitlines() if line.startswith("data: ")]
         assert end == "[DONE]", block
         assert json.loads(chunks[-1])["choices"][0]["finish_reason"] in ("stop", "length"), block
+    elif "/api/chat" in block.text:
+        *parts, end = [line[6:] for line in output.splitlines() if line.startswith("data: ")]
+        assert end == "[DONE]", block
+        assert json.loads(parts[-1])["type"] == "finish", block
     elif "curl -N" in block.text:
         data = [json.loads(line[6:]) for line in output.splitlines() if line.startswith("data: ")]
         assert data[-1]["done"], block
