@@ -79,7 +79,8 @@ export function gallery(pictures) {
  */
 function shown(picture, alt) {
   const lost = (/** @type {boolean} */ isGoneForGood) => link.replaceWith(isGoneForGood ? gone() : unloaded(picture, alt));
-  const image = imageOf(picture, alt, lost, { loading: "lazy" });
+  const onload = () => image.classList.add("loaded");
+  const image = imageOf(picture, alt, lost, { loading: "lazy", onload });
   const title = t("Open the image in a new tab");
   const link = h("a", { href: addressOf(picture), target: "_blank", rel: "noopener", title, draggable: "false" }, image);
   return link;

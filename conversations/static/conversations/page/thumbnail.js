@@ -69,7 +69,8 @@ export class Thumbnail {
   showTrouble(error) {
     const wait = h("span", { class: "wait" });
     const again = h("button", { type: "button", class: "button", onclick: () => this.upload.send() }, t("Retry"));
-    this.trouble.replaceChildren(h("span", {}, error.message), ...(this.upload.mayRetry ? [wait, again] : []));
+    const name = h("strong", {}, this.name);
+    this.trouble.replaceChildren(name, h("span", {}, error.message), ...(this.upload.mayRetry ? [wait, again] : []));
     countDown(wait, error.retryAfter ?? 0, again);
   }
 }
