@@ -41,7 +41,7 @@ TEXTS = (
     _("Explain how rainbows form, in simple words."),
     _("Give me three ideas for a rainy afternoon."),
     _("Good answer"),
-    _("Image"),
+    _("image"),
     _("Image {n}"),
     _("Images"),
     _("It ends after"),

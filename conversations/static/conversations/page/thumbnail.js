@@ -27,7 +27,7 @@ export class Thumbnail {
   }
 
   get name() {
-    return this.upload.name || t("Image");
+    return this.upload.name || t("image");
   }
 
   /** Show what has become of it. */

@@ -94,7 +94,7 @@ export class Tray {
     upload.remove();
     const at = this.uploads.indexOf(upload);
     this.set(this.uploads.filter((other) => other !== upload));
-    announce(t("{name} removed.", { name: upload.name || t("Image") }));
+    announce(t("{name} removed.", { name: upload.name || t("image") }));
     const next = this.uploads[at] ?? this.uploads.at(-1);
     const button = next && this.thumbnails.get(next)?.button;
     if (button) button.focus();
