@@ -37,18 +37,20 @@ export function csrfToken() {
  * Call the API and return its answer, whatever it holds.
  * @param {string} method
  * @param {string} path Below the API's begin, such as `conversations`.
- * @param {{body?: any, headers?: Record<string, string>, signal?: AbortSignal}} [options]
+ * @param {{body?: any, headers?: Record<string, string>, signal?: AbortSignal}} [options] The body: a form, or what
+ *   becomes JSON.
  * @returns {Promise<Response>}
  */
 export async function call(method, path, { body, headers = {}, signal } = {}) {
   /** @type {Record<string, string>} */
   const sent = { ...headers };
-  if (body !== undefined) sent["Content-Type"] = "application/json";
+  const isForm = body instanceof FormData; // the browser names its type
+  if (body !== undefined && !isForm) sent["Content-Type"] = "application/json";
   if (method !== "GET") sent["X-CSRFToken"] = csrfToken();
   let response;
   try {
-    const text = body === undefined ? undefined : JSON.stringify(body);
-    response = await fetch(config.api + path, { method, headers: sent, body: text, signal });
+    const content = body === undefined || isForm ? body : JSON.stringify(body);
+    response = await fetch(config.api + path, { method, headers: sent, body: content, signal });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Unreachable();

@@ -3,14 +3,17 @@
 import { ApiError, ask, call, Unreachable } from "./api.js";
 import { randomId } from "./dom.js";
 import { t } from "./i18n.js";
+import { partsWith, picturesIn } from "./images.js";
 import { toast } from "./notices.js";
 import { keep, recall, thisTab } from "./storage.js";
 
 /** @typedef {import("./message.js").Message} Message */
+/** @typedef {import("./images.js").Picture} Picture */
 /**
  * A message on its way: its key, the fields of `POST /chat`, and the conversation, which a new one does not have yet;
- * and which tab sends it, since when.
- * @typedef {{id: string, key: string, body: any, where: string | null, tab: string, since: number}} Unsent
+ * which tab sends it, since when; and what is known of its images.
+ * @typedef {{id: string, key: string, body: any, where: string | null, tab: string, since: number,
+ *   pictures?: Picture[]}} Unsent
  */
 
 /** Milliseconds after which another tab has not sent its message. */
@@ -40,42 +43,48 @@ export class Asking {
   /**
    * Say something at the end of the branch that is shown.
    * @param {string} text
+   * @param {Picture[]} [pictures]
    */
-  send(text) {
+  send(text, pictures) {
     const leaf = this.of.transcript.leaf;
-    this.say({ message: text, ...(leaf === null ? {} : { parent_id: leaf }) });
+    this.say({ message: text, ...(leaf === null ? {} : { parent_id: leaf }) }, pictures);
   }
 
   /**
-   * Say a message of the user's anew, in other words: beside it.
+   * Say a message of the user's anew, in other words and with the same images: beside it.
    * @param {Message} message
    * @param {string} text
    */
   edit(message, text) {
     if (this.of.isBusy || this.hasUnsent()) return;
     this.of.transcript.cutFrom(message);
-    this.say({ message: text, parent_id: message.parent_id });
+    this.say({ message: text, parent_id: message.parent_id }, picturesIn(message.parts));
   }
 
   /**
    * @param {Record<string, any>} said
+   * @param {Picture[]} [pictures]
    */
-  say(said) {
-    if (this.of.isBusy || this.hasUnsent(said.message)) return;
+  say(said, pictures = []) {
+    if (this.of.isBusy || this.hasUnsent(said.message, pictures)) return;
     /** @type {Record<string, any>} */
     const body = { ...said, ...this.of.around.options(), stream: true };
+    if (pictures.length) body.attachments = pictures.map(({ id }) => id);
+    if (!body.message) delete body.message;
     if (this.of.isTemporary && this.of.id === null) body.temporary = true;
-    this.post({ id: randomId(), key: randomId(), body, where: this.of.id, tab: thisTab(), since: Date.now() });
+    const where = this.of.id;
+    this.post({ id: randomId(), key: randomId(), body, where, tab: thisTab(), since: Date.now(), pictures });
   }
 
   /**
    * Whether a message that was not sent stands at the end: what comes after it would be said before it.
    * @param {string} [text] Is given back.
+   * @param {Picture[]} [pictures] As these are.
    */
-  hasUnsent(text) {
+  hasUnsent(text = "", pictures = []) {
     if (!this.of.transcript.unsent.length) return false;
     toast(t("Send or discard the message that was not sent first."));
-    if (text) this.of.around.giveBack(text);
+    if (text || pictures.length) this.of.around.giveBack(text, pictures);
     return true;
   }
 
@@ -85,7 +94,7 @@ export class Asking {
    */
   async post(unsent) {
     const { signal } = this.of.leaving;
-    const view = this.of.transcript.append(asMessage("user", unsent.body.message));
+    const view = this.of.transcript.append(asQuestion(unsent));
     this.of.isSending = true;
     onTheirWay.add(unsent.id);
     keepUnsent(unsent);
@@ -171,7 +180,7 @@ export class Asking {
     const discard = () => {
       forgetUnsent(unsent);
       this.of.transcript.drop(view);
-      this.of.around.giveBack(unsent.body.message);
+      this.of.around.giveBack(unsent.body.message ?? "", unsent.pictures ?? []);
       // What an edit took away is shown again.
       if (this.of.id !== null) this.of.reload().catch(() => {});
       this.of.changed();
@@ -199,7 +208,7 @@ export class Asking {
       if (left > 0) setTimeout(() => this.of.id === id && this.showUnsent(), left);
       else if (isThere(unsent, transcript.views)) forgetUnsent(unsent);
       else {
-        const view = transcript.append(asMessage("user", unsent.body.message));
+        const view = transcript.append(asQuestion(unsent));
         this.showRefusal(view, unsent, new Error(t("The page was left before the server had it.")));
       }
     }
@@ -260,9 +269,11 @@ function forgetUnsent(unsent) {
  */
 function isThere({ body }, views) {
   return views.some(({ message }) => {
-    const { role, id, content, parent_id } = message;
+    const { role, id, content, parent_id, parts } = message;
+    const shown = picturesIn(parts).map((picture) => picture.id);
     const isChild = body.parent_id === undefined ? parent_id === null : parent_id === body.parent_id;
-    return role === "user" && id !== null && isChild && content === body.message;
+    const isEqual = content === (body.message ?? "") && String(shown) === String(body.attachments ?? []);
+    return role === "user" && id !== null && isChild && isEqual;
   });
 }
 
@@ -274,3 +285,6 @@ function isThere({ body }, views) {
 function asMessage(role, content) {
   return { ...BLANK, id: null, role, content, status: "completed", created_at: new Date().toISOString() };
 }
+
+/** @param {Unsent} unsent */
+const asQuestion = ({ body, pictures }) => ({ ...asMessage("user", body.message ?? ""), parts: partsWith(pictures ?? []) });

@@ -1,11 +1,15 @@
 /** Where messages are written: it grows, keeps drafts, and never sends while an input method composes. */
 
 import { byId, isComposing } from "./dom.js";
+import { toast } from "./notices.js";
 import { keepDraft, recallDraft } from "./storage.js";
+import { Tray } from "./tray.js";
+
+/** @typedef {import("./images.js").Picture} Picture */
 
 export class Composer {
   /**
-   * @param {{send: (text: string) => void, stop: () => void}} does
+   * @param {{send: (text: string, pictures: Picture[]) => void, stop: () => void}} does
    */
   constructor({ send, stop }) {
     this.form = byId("composer");
@@ -16,6 +20,9 @@ export class Composer {
     this.onSend = send;
     this.where = "new";
     this.isBusy = false;
+    /** Whether the message goes as soon as its images are there. */
+    this.isWaiting = false;
+    this.tray = new Tray({ changed: () => this.onImages(), focus: () => this.focus() });
     /** What was written before the scripts were there. */
     this.early = this.area.value.trimEnd();
     this.form.addEventListener("submit", (/** @type {Event} */ event) => {
@@ -40,6 +47,7 @@ export class Composer {
   }
 
   onInput() {
+    this.isWaiting = false;
     this.grow();
     this.update();
     keepDraft(this.where, this.area.value);
@@ -47,9 +55,30 @@ export class Composer {
 
   submit() {
     const text = this.area.value;
-    if (this.isBusy || !text.trim()) return;
+    if (this.isBusy || this.isEmpty) return;
+    if (this.tray.obstacle) return toast(this.tray.obstacle);
+    if (this.tray.isOnItsWay) return this.wait();
+    const pictures = this.tray.handOver();
     this.setText("");
-    this.onSend(text.trim());
+    this.onSend(text.trim(), pictures);
+  }
+
+  get isEmpty() {
+    return !this.area.value.trim() && this.tray.isEmpty;
+  }
+
+  wait() {
+    this.isWaiting = true;
+    this.update();
+    this.focus();
+  }
+
+  /** Images came, were sent, failed or went. */
+  onImages() {
+    const isDue = this.isWaiting && !this.tray.isOnItsWay;
+    if (isDue) this.isWaiting = false;
+    this.update();
+    if (isDue) this.submit();
   }
 
   /** @param {string} text */
@@ -58,9 +87,16 @@ export class Composer {
     this.onInput();
   }
 
-  /** A text that was not sent comes back, unless another was begun. @param {string} text */
-  giveBack(text) {
-    if (!this.area.value) this.setText(text);
+  /**
+   * What was not sent comes back, unless something else was begun.
+   * @param {string} text
+   * @param {Picture[]} pictures
+   */
+  giveBack(text, pictures) {
+    if (!this.area.value && this.tray.isEmpty) {
+      this.setText(text);
+      this.tray.giveBack(pictures);
+    }
     this.area.focus();
   }
 
@@ -74,6 +110,7 @@ export class Composer {
     const early = this.early === draft ? "" : this.early;
     this.early = "";
     this.setText([draft, early].filter(Boolean).join("\n"));
+    this.tray.moveTo(this.where);
   }
 
   /**
@@ -84,6 +121,7 @@ export class Composer {
     keepDraft(this.where, "");
     this.where = id;
     keepDraft(id, this.area.value);
+    this.tray.rename(id);
   }
 
   /**
@@ -99,7 +137,8 @@ export class Composer {
   }
 
   update() {
-    this.sendButton.disabled = this.isBusy || !this.area.value.trim();
+    this.sendButton.disabled = this.isBusy || this.isWaiting || this.isEmpty;
+    this.tray.explain(this.isWaiting);
   }
 
   grow() {

@@ -25,7 +25,8 @@ const AGAIN = 5000;
  * @property {() => Record<string, any> | null} creation Fields of `POST /conversations`, where a new one needs any.
  * @property {() => [string, string][]} models
  * @property {(sessionId: string) => void} begun A new conversation got its id.
- * @property {(text: string) => void} giveBack A text that was not sent goes back to the composer.
+ * @property {(text: string, pictures: import("./images.js").Picture[]) => void} giveBack What was not sent goes back to
+ *   the composer.
  */
 
 export class Conversation {

@@ -45,15 +45,17 @@ export function iconButton(drawing, label, onclick, attributes = {}) {
 }
 
 /**
- * Have these in an element instead of what is there; a button that had the focus has it again, by its name.
+ * Have these in an element instead of what is there; what had the focus has it again: itself, or a button of its name.
  * @param {HTMLElement} element
  * @param {...(Node | string)} children
  */
 export function refill(element, ...children) {
   const { activeElement } = document;
-  const name = element.contains(activeElement) ? activeElement?.getAttribute("aria-label") : null;
+  const focused = element.contains(activeElement) ? /** @type {HTMLElement} */ (activeElement) : null;
+  const name = focused?.getAttribute("aria-label");
   element.replaceChildren(...children);
-  if (name) [...element.querySelectorAll("button")].find((button) => button.getAttribute("aria-label") === name)?.focus();
+  if (element.contains(focused)) focused?.focus();
+  else if (name) [...element.querySelectorAll("button")].find((button) => button.getAttribute("aria-label") === name)?.focus();
 }
 
 /**

@@ -9,6 +9,7 @@ const PATHS = {
   dots: "M5 12h.01M12 12h.01M19 12h.01",
   down: "M12 5v14M6 13l6 6 6-6",
   gear: "M4 7h9M17 7h3M4 12h3M11 12h9M4 17h11M19 17h1M15 5v4M9 10v4M17 15v4",
+  image: "M4 5h16v14H4zM4 16l4.5-4.500 3.500 3.500 3-3 5 5M15.500 9h.01",
   left: "M15 6l-6 6 6 6",
   pencil: "M4 20l1-4.5L16.5 4l3.5 3.5L8.5 19zM14 6.5l3.5 3.5",
   pin: "M9 4h6l-1 7 3 3H7l3-3zM12 14v6",

@@ -6,6 +6,7 @@ import { config } from "./config.js";
 import { Conversation } from "./conversation.js";
 import { showKeys } from "./dialogs.js";
 import { byId, drawIcons, h } from "./dom.js";
+import { bindDropping } from "./dropping.js";
 import { showExamples } from "./empty.js";
 import { watch } from "./feed.js";
 import { t } from "./i18n.js";
@@ -29,9 +30,12 @@ const conversation = new Conversation({
   creation: () => (panel.systemPrompt ? { system_prompt: panel.systemPrompt } : null),
   models: () => models.choices,
   begun: (id) => onBegun(id),
-  giveBack: (text) => composer.giveBack(text),
+  giveBack: (text, pictures) => composer.giveBack(text, pictures),
 });
-const composer = new Composer({ send: (text) => conversation.asking.send(text), stop: () => conversation.answering.stop() });
+const composer = new Composer({
+  send: (text, pictures) => conversation.asking.send(text, pictures),
+  stop: () => conversation.answering.stop(),
+});
 const sidebar = new Sidebar({ open: (id) => go(id), gone: (id) => id === conversation.id && go(null) });
 const search = new Search(sidebar, (id, messageId) => go(id, messageId));
 
@@ -121,6 +125,7 @@ function show() {
 }
 
 function showModel() {
+  composer.tray.welcome(models.mayTakeImages);
   const place = byId("empty-model");
   const name = models.nameOf(models.chosen);
   const text = isTemporaryText() || (name ? t("Answers come from {model}.", { model: name }) : "");
@@ -260,6 +265,13 @@ bindKeys({
   keys: showKeys,
   escape: () => toggleSidebar(false),
   write: () => composer.area.focus(),
+});
+bindDropping({
+  add: (files) => {
+    composer.tray.add(files);
+    composer.focus();
+  },
+  isWelcome: () => composer.tray.isWelcome,
 });
 tellNetwork();
 showExamples((text) => conversation.asking.send(text));

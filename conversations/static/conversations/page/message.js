@@ -2,6 +2,7 @@
 
 import { h, iconButton, isComposing, refill } from "./dom.js";
 import { formatMoment, t } from "./i18n.js";
+import { gallery, picturesIn } from "./images.js";
 import { announce, toast } from "./notices.js";
 
 /**
@@ -28,7 +29,7 @@ import { announce, toast } from "./notices.js";
 /**
  * What a conversation lets its messages do.
  * @typedef {object} Actions
- * @property {(message: Message, text: string) => void} edit
+ * @property {(message: Message, text: string) => void} edit With its images.
  * @property {(message: Message, modelType?: string) => void} regenerate
  * @property {(id: number) => void} showBranch
  * @property {(message: Message, rating: number) => Promise<void>} rate
@@ -100,29 +101,28 @@ export class UserMessage {
   constructor(message, actions) {
     this.message = message;
     this.actions = actions;
+    this.pictures = picturesIn(message.parts);
+    this.gallery = gallery(this.pictures);
     this.element = h("article", { class: "message user", "aria-label": t("You") });
     this.show(message);
   }
 
-  /** @param {Message} message */
+  /** Its images stay as they are: those of a message never change. @param {Message} message */
   show(message) {
     this.message = message;
     if (message.id !== null) this.element.dataset.message = String(message.id);
     const moment = message.created_at ? formatMoment(message.created_at) : undefined;
     this.trouble = h("div", { class: "trouble", role: "alert", hidden: true });
-    refill(
-      this.element,
-      h("div", { class: "bubble", dir: "auto", title: moment }, message.content),
-      this.trouble,
-      this.footer(),
-    );
+    const text = message.content && h("div", { class: "bubble", dir: "auto", title: moment }, message.content);
+    refill(this.element, ...[this.gallery, text].filter(Boolean), this.trouble, this.footer());
   }
 
   footer() {
     const edit = iconButton("pencil", t("Edit"), () => this.edit());
     if (this.message.id === null) edit.disabled = true;
     const arrows = branchArrows(this.message, this.actions);
-    return h("div", { class: "tools" }, copyButton(() => this.message.content), edit, arrows);
+    const copy = this.message.content && copyButton(() => this.message.content);
+    return h("div", { class: "tools" }, copy || null, edit, arrows);
   }
 
   /** Whether somebody writes in it. */
@@ -136,7 +136,7 @@ export class UserMessage {
     area.value = this.message.content;
     const send = () => {
       const text = area.value.trim();
-      if (text) this.actions.edit(this.message, text);
+      if (text || this.pictures.length) this.actions.edit(this.message, text);
     };
     area.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
       if (isComposing(event)) return;
@@ -149,7 +149,7 @@ export class UserMessage {
       h("button", { type: "button", class: "button", onclick: () => this.leaveEdit() }, t("Cancel")),
       h("button", { type: "button", class: "button primary", onclick: send }, t("Send anew")),
     );
-    this.element.replaceChildren(h("div", { class: "edit" }, area, buttons));
+    this.element.replaceChildren(...[this.gallery].filter(Boolean), h("div", { class: "edit" }, area, buttons));
     area.focus();
     area.setSelectionRange(area.value.length, area.value.length);
   }

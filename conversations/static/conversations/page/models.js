@@ -7,7 +7,7 @@ import { toast } from "./notices.js";
 
 const CUSTOM = "custom";
 
-/** @typedef {{type: string, name: string, llm_model: string, is_demo?: boolean}} Preset */
+/** @typedef {{type: string, name: string, llm_model: string, is_demo?: boolean, takes_images?: boolean | null}} Preset */
 
 export class Models {
   /**
@@ -51,6 +51,11 @@ export class Models {
 
   get isDemo() {
     return this.presets.some((preset) => preset.type === this.chosen && preset.is_demo);
+  }
+
+  /** Whether the chosen model may take images: of many that is not known. */
+  get mayTakeImages() {
+    return this.presets.find((preset) => preset.type === this.chosen)?.takes_images !== false;
   }
 
   /** @param {string} type */

@@ -52,15 +52,7 @@ export function thisTab() {
  * @param {string} place
  * @returns {string}
  */
-export function recallDraft(place) {
-  try {
-    const own = sessionStorage.getItem(`${PREFIX}draft.${place}`);
-    if (own !== null) return own;
-  } catch {
-    // It is switched off.
-  }
-  return recall(`draft.${place}`) ?? "";
-}
+export const recallDraft = (place) => recallOwn(`draft.${place}`) ?? recall(`draft.${place}`) ?? "";
 
 /**
  * Keep what is being written: two tabs may write two things at one place, such as a new chat.
@@ -68,13 +60,52 @@ export function recallDraft(place) {
  * @param {string} text
  */
 export function keepDraft(place, text) {
+  keepOwn(`draft.${place}`, text);
+  keep(`draft.${place}`, text);
+}
+
+/**
+ * Return the images of what is being written at a place, as `recallDraft` does its text.
+ * @param {string} place
+ * @returns {import("./images.js").Picture[]}
+ */
+export function recallDraftPictures(place) {
+  const own = recallOwn(`images.${place}`);
+  return (own === null ? recall(`images.${place}`) : JSON.parse(own)) ?? [];
+}
+
+/**
+ * @param {string} place
+ * @param {import("./images.js").Picture[]} pictures
+ */
+export function keepDraftPictures(place, pictures) {
+  keepOwn(`images.${place}`, pictures.length ? JSON.stringify(pictures) : "");
+  keep(`images.${place}`, pictures.length ? pictures : null);
+}
+
+/**
+ * @param {string} name
+ * @returns {string | null} What this tab kept.
+ */
+function recallOwn(name) {
   try {
-    if (text) sessionStorage.setItem(`${PREFIX}draft.${place}`, text);
-    else sessionStorage.removeItem(`${PREFIX}draft.${place}`);
+    return sessionStorage.getItem(PREFIX + name);
+  } catch {
+    return null; // It is switched off.
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string} text
+ */
+function keepOwn(name, text) {
+  try {
+    if (text) sessionStorage.setItem(PREFIX + name, text);
+    else sessionStorage.removeItem(PREFIX + name);
   } catch {
     // It is switched off, or full.
   }
-  keep(`draft.${place}`, text);
 }
 
 /**
