@@ -18,12 +18,12 @@ from .. import conf
 from ..web.gate import read_only
 from .texts import TEXTS
 
-# Every script of the page, loaded at once: found one by one they would take a round trip each.
+# The scripts that the page needs from the start, loaded at once: found one by one they would take a round trip each.
+# Those of the settings are loaded as those are opened.
 MODULES = (
     "answer",
     "answering",
     "api",
-    "apikeys",
     "asking",
     "calls",
     "composer",
@@ -52,7 +52,6 @@ MODULES = (
     "panel",
     "rendering",
     "search",
-    "settings",
     "sidebar",
     "storage",
     "stream",
@@ -61,7 +60,6 @@ MODULES = (
     "transcript",
     "tray",
     "uploads",
-    "usage",
 )
 # What they need of others' from the start; the rest of vendor/ is loaded when a text needs it.
 LIBRARIES = ("markdown-it", "purify")

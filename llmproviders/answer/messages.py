@@ -61,6 +61,7 @@ class MessagesReader:
         # The tool's call that is being said: which it is, and whether its arguments came in pieces.
         self._calls = 0
         self._in_call = self._in_pieces = False
+        self._block_index: object = None
 
     @property
     def begun(self) -> bool:
@@ -78,6 +79,7 @@ class MessagesReader:
 
     def flush(self) -> list[Delta]:
         """Return the deltas that were held back because more might have belonged to them."""
+        self._end_block()
         self._end_text()
         self._gathered.flush()
         return self._gathered.take()
@@ -120,10 +122,10 @@ class MessagesReader:
         if kind == "message_start":
             self._start(_mapping(document.get("message")))
         elif kind == "content_block_start":
-            self._block(_mapping(document.get("content_block")))
+            self._block(_mapping(document.get("content_block")), document.get("index"))
         elif kind == "content_block_delta":
             self._delta(_mapping(document.get("delta")))
-        elif kind == "content_block_stop":
+        elif kind == "content_block_stop" and document.get("index") in (None, self._block_index):
             self._end_block()
         elif kind == "message_delta":
             self._end(_mapping(document.get("delta")).get("stop_reason"))
@@ -145,7 +147,9 @@ class MessagesReader:
         self.model = self.model or self._word(message.get("model"))
         self._count(_mapping(message.get("usage")))
 
-    def _block(self, block: Mapping[str, Any]) -> None:
+    def _block(self, block: Mapping[str, Any], index: object = None) -> None:
+        self._end_block()  # some (llama.cpp) end all blocks after the last has begun
+        self._block_index = index
         kind = block.get("type")
         if kind == "text":
             self._text(ContentDelta, block.get("text"))

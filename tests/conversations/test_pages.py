@@ -110,9 +110,13 @@ def test_all_that_the_page_loads_is_there(client: httpx.Client) -> None:
     assert client.get("/api/health").status_code == 200
 
 
+# Loaded as those are opened.
+OF_THE_SETTINGS = ("settings", "apikeys", "usage")
+
+
 def test_the_page_preloads_every_module(client: httpx.Client) -> None:
     found = {path.relative_to(STATIC).with_suffix("").as_posix() for path in STATIC.rglob("*.js")}
-    assert found == {*MODULES, "main", "theme"}
+    assert found == {*MODULES, "main", "theme", *OF_THE_SETTINGS}
 
 
 @pytest.mark.parametrize("module", sorted(STATIC.glob("*.js")), ids=lambda path: path.stem)

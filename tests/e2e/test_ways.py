@@ -240,5 +240,5 @@ def test_a_first_visit_is_small_and_asks_no_other_host(guest: Visitor) -> None:
     guest.page.wait_for_function("() => document.querySelector('#model').options.length > 0")
     total = sum(sizes.values())
     print(f"a first visit: {total} bytes in {len(sizes)} answers")
-    assert total < 410_000, sorted(sizes.items(), key=lambda item: -item[1])[:8]
+    assert total < 400_000, sorted(sizes.items(), key=lambda item: -item[1])[:8]
     assert not [url for url in sizes if "temml" in url or "vendor/highlight" in url]

@@ -130,6 +130,14 @@ def test_a_whole_stream_in_any_slices(sizes: list[int]) -> None:
     assert deltas[-1] == CompletionFinished("tool_calls", Usage(25, 9, 34), "claude-x")
 
 
+def test_calls_whose_ends_come_together_are_calls_of_their_own() -> None:
+    """As llama.cpp tells two of them."""
+    calls = [{"type": "tool_use", "id": key, "name": "weather", "input": {}} for key in ("a", "b")]
+    (*first, first_end), (*second, second_end) = (block(index, call, said("{}")) for index, call in enumerate(calls))
+    events = [START, *first, *second, first_end, second_end, end("tool_use"), STOP]
+    assert told(read(wire(events), [1000]))[2] == [["a", "weather", "{}"], ["b", "weather", "{}"]]
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [

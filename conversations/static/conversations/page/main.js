@@ -16,14 +16,13 @@ import { Models } from "./models.js";
 import { clearBanner, showBanner, toast } from "./notices.js";
 import { Panel } from "./panel.js";
 import { Search } from "./search.js";
-import { openSettings, setTheme } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
-import { recallTheme } from "./storage.js";
+import { recallTheme, setTheme } from "./storage.js";
 
 drawIcons();
 const siteTitle = document.title;
 const panel = new Panel();
-const models = new Models({ changed: () => showModel(), needsOwn: () => openSettings(models) });
+const models = new Models({ changed: () => showModel(), needsOwn: () => openSettings() });
 const conversation = new Conversation({
   changed: () => show(),
   options: () => panel.set ?? {},
@@ -167,7 +166,7 @@ byId("menu-button").addEventListener("click", (/** @type {Event} */ event) => {
   const theme = recallTheme();
   const isArchive = sidebar.isArchive;
   openMenu(/** @type {HTMLElement} */ (event.currentTarget), [
-    { label: t("Settings"), run: () => openSettings(models) },
+    { label: t("Settings"), run: () => openSettings() },
     { label: isArchive ? t("Show the conversations") : t("Show the archive"), run: () => sidebar.showArchive(!isArchive) },
     { label: t("Keys"), run: showKeys },
     "line",
@@ -177,6 +176,15 @@ byId("menu-button").addEventListener("click", (/** @type {Event} */ event) => {
     ...(links.length ? /** @type {("line" | import("./menu.js").Entry)[]} */ (["line", ...links]) : []),
   ]);
 });
+
+/** The settings' scripts are loaded as they are opened: few visits need them. */
+async function openSettings() {
+  try {
+    (await import("./settings.js")).openSettings(models);
+  } catch {
+    toast(t("The server cannot be reached."));
+  }
+}
 
 /** @returns {import("./menu.js").Entry[]} What the template has for the menu. */
 function menuLinks() {

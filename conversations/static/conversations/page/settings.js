@@ -7,7 +7,7 @@ import { openDialog } from "./dialogs.js";
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { toast } from "./notices.js";
-import { keepTheme, recallTheme } from "./storage.js";
+import { recallTheme, setTheme } from "./storage.js";
 import { usageSection } from "./usage.js";
 
 const CUSTOM = "custom";
@@ -41,13 +41,6 @@ function themes() {
     ["light", t("Light")],
     ["dark", t("Dark")],
   ];
-}
-
-/** @param {string} theme */
-export function setTheme(theme) {
-  keepTheme(theme);
-  if (theme === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
 }
 
 function languageChoice() {

@@ -109,10 +109,12 @@ function keepOwn(name, text) {
 }
 
 /**
- * Keep or forget the theme, as text: it is read before any module is.
+ * Show a theme, and keep or forget it as text: it is read before any module is.
  * @param {string} theme
  */
-export function keepTheme(theme) {
+export function setTheme(theme) {
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
   try {
     if (theme === "system") localStorage.removeItem("chat.theme");
     else localStorage.setItem("chat.theme", theme);
