@@ -112,7 +112,7 @@ class ChatView(AISDKView):
         assert isinstance(data, dict), "the parser says so"
         asked = parsed(data)
         if asked.images and not services.was_asked(caller=caller, chat=asked.chat):
-            return Deferred(partial(_kept, caller, asked))
+            return Deferred(partial(_kept, caller, asked), needs_body=True)
         return _told(caller, *_begun(caller, asked))
 
 

@@ -89,7 +89,7 @@ class ResponsesView(OpenAIView):
         key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
         begin = partial(_begin, caller, asked, _place(caller, asked), key)
         if stored.shows_images(asked.completion):
-            return Deferred(partial(_kept, begin, asked, caller))
+            return Deferred(partial(_kept, begin, asked, caller), needs_body=True)
         return Deferred(partial(_answer_to, begin(asked.completion), asked, caller))
 
 
@@ -206,7 +206,8 @@ def _begin(
 async def _kept(
     begin: Callable[[Asked], services.StoredAnswer], asked: ResponseAsked, caller: Caller
 ) -> HttpResponseBase:
-    return await _answer_to(await db.write(begin, await stored.kept(caller, asked.completion)), asked, caller)
+    answer = await db.write(begin, await stored.kept(caller, asked.completion))
+    return Deferred(partial(_answer_to, answer, asked, caller))
 
 
 async def _answer_to(answer: services.StoredAnswer, asked: ResponseAsked, caller: Caller) -> HttpResponseBase:

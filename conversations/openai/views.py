@@ -104,7 +104,7 @@ class ChatCompletionsView(OpenAIView):
             key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
             begin = partial(stored.begin, caller, place=_place(data), idempotency=key)
             if stored.shows_images(asked):
-                return Deferred(partial(_kept, begin, asked, caller))
+                return Deferred(partial(_kept, begin, asked, caller), needs_body=True)
             return Deferred(partial(_stored, begin(asked), asked, caller))
         plan = relays.begin_relay(
             caller=caller,
@@ -155,7 +155,7 @@ def _place(data: Mapping[str, Any]) -> Place:
 
 async def _kept(begin: Callable[[Asked], AnswerIds], asked: Asked, caller: Caller) -> HttpResponseBase:
     ids = await db.write(begin, await stored.kept(caller, asked))
-    return await _stored(ids, asked, caller)
+    return Deferred(partial(_stored, ids, asked, caller))
 
 
 async def _stored(ids: AnswerIds, asked: Asked, caller: Caller) -> HttpResponseBase:

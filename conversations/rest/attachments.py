@@ -70,7 +70,7 @@ class AttachmentsView(ApiView):
                 body = await db.files(_stored, request, caller)
             return json_response(body, status=201, headers={"Location": body["url"]})
 
-        return Deferred(resolve)
+        return Deferred(resolve, needs_body=True)
 
 
 def _stored(request: Request, caller: Caller) -> dict[str, Any]:

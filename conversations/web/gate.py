@@ -21,6 +21,7 @@ from ..database import db
 from ..database.in_tests import UnreachableTransaction
 from ..engine import engines
 from ..limits.rates import Window
+from . import bodies
 from .errors import problem_from, problem_response
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -38,11 +39,15 @@ def json_response(data: Any, *, status: int = 200, headers: Mapping[str, str] | 
 
 
 class Deferred(HttpResponse):
-    """A DRF view's promise of an answer: ``resolve`` makes it, in the event loop."""
+    """A DRF view's promise of an answer: ``resolve`` makes it, or the next promise, in the event loop.
 
-    def __init__(self, resolve: Callable[[], Awaitable[HttpResponseBase]]) -> None:
+    With ``needs_body`` a large body has its turn until then. It is for what takes moments: others wait for that turn.
+    """
+
+    def __init__(self, resolve: Callable[[], Awaitable[HttpResponseBase]], *, needs_body: bool = False) -> None:
         super().__init__()
         self.resolve = resolve
+        self.needs_body = needs_body
 
 
 def is_wsgi(request: HttpRequest) -> bool:
@@ -77,11 +82,15 @@ def on_pool(view: View) -> AsyncView:
         run = db.read if request.method in SAFE_METHODS else db.write
         try:
             response = await run(_rendered, view, request, *args, **kwargs)
-            response = await response.resolve() if isinstance(response, Deferred) else response
+            while isinstance(response, Deferred):
+                if not response.needs_body:
+                    bodies.let_go(request)
+                response = await response.resolve()
         except UnreachableTransaction:
             raise
         except Exception as error:
             response = render_error(error)
+        bodies.let_go(request)
         if isinstance(window := request.META.get(RATE), Window):
             for name, value in window.headers.items():
                 response[name] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 from collections.abc import Iterator
@@ -150,6 +151,13 @@ class Slow:
         self.leave()
         return status
 
+    def answer(self) -> bytes:
+        """What it is told before it is through."""
+        answered = b""
+        while b"\r\n\r\n" not in answered or not answered.endswith(b"}"):
+            answered += self._socket.recv(4096)
+        return answered
+
     def leave(self) -> None:
         self._socket.close()
 
@@ -187,3 +195,64 @@ def test_nobody_takes_the_turns_of_all(server: Server, settings: Any, monkeypatc
             sent = client.post("/attachments", content=padded(2 * TEXT), headers={**HEADERS, **bearer(token)})
             assert sent.status_code == status
     assert slow.finish() == b"HTTP/1.1 201"
+
+
+def asked(kind: str) -> tuple[str, dict[str, Any]]:
+    """The path and the body of a call that answers once its model has."""
+    text: dict[str, Any] = {"type": "text", "text": "x"}
+    url = f"data:image/png;base64,{base64.b64encode(pictures.picture()).decode()}"
+    image = [text, {"type": "image_url", "image_url": {"url": url}}]
+    content = image if "images" in kind else [text]
+    if "response" in kind:
+        names = {"text": "input_text", "image_url": "input_image"}
+        content = [{**part, "type": names[part["type"]]} for part in content]
+        content = [{**part, "image_url": url} if "image_url" in part else part for part in content]
+        return "/v1/responses", {"input": [{"role": "user", "content": content}], "store": "passed on" not in kind}
+    return "/v1/chat/completions", {
+        "messages": [{"role": "user", "content": content}],
+        "store": "passed on" not in kind,
+    }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "completion passed on",
+        "completion stored",
+        "completion with images",
+        "response passed on",
+        "response stored",
+        "response with images",
+    ],
+)
+def test_while_a_model_answers_nobody_waits_for_a_turn(
+    client: httpx.Client, model: ScriptedUpstream, settings: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "LARGE_BODIES_AT_ONCE": 1}
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 0.2)
+    model.script = [answer("ok", gate="held")]
+    path, body = asked(kind)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(
+            client.post, path, json={**body, "model": "default", "metadata": {}, "pad": "x" * 2 * TEXT}
+        )
+        try:
+            model.wait_until(lambda: model.calls == 1)
+            sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
+        finally:
+            model.gate("held").open()
+        assert (sent.status_code, waiting.result().status_code) == (201, 200)
+
+
+def test_a_slow_body_loses_its_turn(
+    server: Server, client: httpx.Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "LARGE_BODIES_AT_ONCE": 1}
+    monkeypatch.setattr(bodies, "INTAKE_SECONDS", 0.3)
+    slow = Slow(server)
+    answered = slow.answer()
+    assert answered.startswith(b"HTTP/1.1 408")
+    assert b"request_timeout" in answered
+    sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
+    assert sent.status_code == 201
+    slow.leave()
