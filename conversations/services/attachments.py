@@ -79,6 +79,11 @@ def store_data_url(*, caller: Caller, url: str, user_id: str | None = None) -> A
     return store_attachment(caller=caller, upload=upload, user_id=user_id)
 
 
+def let_go(ids: Sequence[uuid.UUID]) -> None:
+    """Let attachments that no message got go at once."""
+    Attachment.objects.filter(pk__in=ids, conversation=None).update(expires_at=timezone.now())
+
+
 def get_attachment(*, caller: Caller, attachment_id: uuid.UUID, action: Action = Action.READ) -> Attachment:
     """Return one attachment that ``caller`` may see; raises ``NotFound``."""
     attachment = Attachment.objects.for_owner(caller).filter(pk=attachment_id).first()

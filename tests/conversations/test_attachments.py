@@ -6,7 +6,7 @@ import base64
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from threading import Barrier
+from threading import Barrier, Event, Semaphore
 from typing import Any
 
 import httpx
@@ -15,10 +15,12 @@ from django.core.files.storage import storages
 from django.db import connections
 from PIL import Image
 
+from conversations import conf
 from conversations.access.rules import Caller
 from conversations.exceptions import AttachmentQuota, UnknownAttachment, UnsupportedImage
 from conversations.files import storage
 from conversations.models import Attachment, Conversation, Message
+from conversations.rest import attachments as door
 from conversations.services import attachments
 from tests.conftest import Server
 
@@ -361,6 +363,30 @@ def test_a_file_that_the_storage_has_lost_is_not_found(client: httpx.Client, cap
     storages["attachments"].delete(Attachment.objects.get().file)
     assert outcome(client.get(url)) == (404, "not_found")
     assert "is gone" in caplog.text
+
+
+def test_a_storage_that_hangs_holds_up_nothing_else(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = send(client, pictures.picture()).json()["url"]
+    readers, back = conf.get().DB_THREADS, Event()
+    asked = Semaphore(0)
+
+    def hang(_attachment: Attachment) -> bytes:
+        asked.release()
+        back.wait(20)
+        return b""
+
+    monkeypatch.setattr(storage, "read", hang)
+    monkeypatch.setattr(door, "READ_SECONDS", 2.0)
+    with ThreadPoolExecutor(readers) as pool:
+        try:
+            waiting = [pool.submit(client.get, url) for _number in range(readers)]
+            assert asked.acquire(timeout=20)
+            assert client.get("/conversations", timeout=10).status_code == 200
+            answers = [future.result() for future in waiting]
+            assert {outcome(answer) for answer in answers} == {(503, "server_busy")}
+            assert answers[0].headers["Retry-After"]
+        finally:
+            back.set()
 
 
 def test_a_session_may_end_between_two_looks(client: httpx.Client, settings: Any) -> None:
