@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Self
+from concurrent.futures import Future
+from typing import Any, Self
 
 from django.http import HttpRequest
 from django.urls import Resolver404, ResolverMatch, resolve
@@ -68,8 +69,11 @@ _turns = LoopTurns(lambda: conf.get().LARGE_BODIES_AT_ONCE, lambda: conf.get().L
 class Intake:
     """One request's body on its way in. As a context manager it holds its turn, if it needs one, until it is left.
 
-    ``let_go`` gives that back before: of what was parsed nobody needs the body any more.
+    ``let_go`` gives that back before: of what was parsed nobody needs the body any more. ``parsed`` is what came of
+    that, where it was done before the view runs (``parsers.parse_ahead``).
     """
+
+    parsed: Future[Any] | None = None
 
     def __init__(self, scope: Message) -> None:
         self._scope = scope
@@ -139,10 +143,15 @@ class Intake:
             turns.give_back(who)
 
 
+def intake_of(request: HttpRequest) -> Intake | None:
+    """Return how a request's body came in, if it is a large one."""
+    intake: Intake | None = getattr(request, "scope", {}).get(INTAKE)
+    return intake
+
+
 def let_go(request: HttpRequest) -> None:
     """Give back the turn of a request's body, if it has one: the body was parsed, or is not needed."""
-    intake: Intake | None = getattr(request, "scope", {}).get(INTAKE)
-    if intake is not None:
+    if intake := intake_of(request):
         intake.let_go()
 
 

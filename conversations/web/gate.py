@@ -23,6 +23,7 @@ from ..engine import engines
 from ..limits.rates import Window
 from . import bodies
 from .errors import problem_from, problem_response
+from .parsers import parse_ahead
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 View = Callable[..., HttpResponseBase]
@@ -73,7 +74,9 @@ def on_pool(view: View) -> AsyncView:
 
     An exception becomes what the view's class renders, if it says: each door has its own form of errors.
     """
-    render_error: ErrorRenderer = getattr(getattr(view, "cls", None), "render_error", problem_from)
+    of_class = getattr(view, "cls", None)
+    render_error: ErrorRenderer = getattr(of_class, "render_error", problem_from)
+    parsers = getattr(of_class, "parser_classes", ())
 
     @wraps(view)
     async def gate(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -81,6 +84,8 @@ def on_pool(view: View) -> AsyncView:
             return needs_asgi()
         run = db.read if request.method in SAFE_METHODS else db.write
         try:
+            if bodies.intake_of(request) is not None:
+                await db.files(parse_ahead, request, parsers)
             response = await run(_rendered, view, request, *args, **kwargs)
             while isinstance(response, Deferred):
                 if not response.needs_body:

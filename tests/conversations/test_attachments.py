@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from django.core.files.storage import storages
-from django.db import connections
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 from PIL import Image
 
 from conversations import conf
@@ -21,7 +22,7 @@ from conversations.exceptions import AttachmentQuota, UnknownAttachment, Unsuppo
 from conversations.files import storage
 from conversations.models import Attachment, Conversation, Message
 from conversations.rest import attachments as door
-from conversations.services import attachments
+from conversations.services import attachments, beginnings
 from tests.conftest import Server
 
 from . import pictures
@@ -289,7 +290,7 @@ def test_a_message_takes_attachments_in_their_order(kim: Caller) -> None:
     conversation = Conversation.objects.create(user_identifier=kim.user_identifier)
     message = Message.objects.create(conversation=conversation, role="user")
     taken = attachments.take(ids=[second.pk, first.pk], caller=kim, conversation=conversation)
-    attachments.use(taken, message_id=message.pk)
+    attachments.use({message.pk: [each.pk for each in taken]})
     assert taken == [second, first]
     assert set(message.attachments.all()) == {first, second}
     assert not Attachment.objects.exclude(expires_at=None).exists()
@@ -301,9 +302,22 @@ def test_a_message_that_is_edited_takes_them_again_and_no_other_conversation_doe
     for _time in range(2):
         message = Message.objects.create(conversation=conversation, role="user")
         taken = attachments.take(ids=[image.pk], caller=kim, conversation=conversation)
-        attachments.use(taken, message_id=message.pk)
+        attachments.use({message.pk: [each.pk for each in taken]})
     with pytest.raises(UnknownAttachment):
         attachments.take(ids=[image.pk], caller=kim, conversation=other)
+
+
+def test_many_messages_take_theirs_in_as_many_statements_as_one(kim: Caller) -> None:
+    def statements(*shown: list[Attachment]) -> int:
+        conversation = Conversation.objects.create(user_identifier=kim.user_identifier)
+        said = [beginnings.by_user("Look!", [image.pk for image in images]) for images in shown]
+        with CaptureQueriesContext(connection) as queries:
+            beginnings.add(said, conversation, kim)
+        for message, images in zip(conversation.messages.order_by("pk"), shown, strict=True):
+            assert set(message.attachments.all()) == set(images)
+        return sum("conversations_attachment" in query["sql"] for query in queries)
+
+    assert 0 < statements([stored(kim)]) == statements([stored(kim), stored(kim)], [], [stored(kim)], [stored(kim)])
 
 
 def test_what_cannot_be_taken_is_refused_and_nothing_is_taken(kim: Caller) -> None:

@@ -8,13 +8,14 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from threading import Event, current_thread
 from typing import Any
 
 import httpx
 import pytest
 
 from conversations.models import Attachment, Conversation
-from conversations.web import bodies
+from conversations.web import bodies, parsers
 from tests.conftest import Server
 from tests.upstream import ScriptedUpstream, answer
 
@@ -100,6 +101,51 @@ def test_below_a_path_prefix_too(client: httpx.Client, settings: Any) -> None:
     sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
     assert sent.status_code == 201
     assert sent.json()["url"].startswith("/chat-api/attachments/")
+
+
+def test_a_history_that_is_parsed_holds_up_nobody_elses_call(
+    client: httpx.Client, model: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.script = [answer("ok")]
+    begun, go, loads = Event(), Event(), parsers.loads
+    threads = []
+
+    def slow(body: Any, **options: Any) -> Any:
+        if len(body) > TEXT:
+            threads.append(current_thread().name)
+            begun.set()
+            go.wait(20)
+        return loads(body, **options)
+
+    monkeypatch.setattr(parsers, "loads", slow)
+    path, body = asked("response stored")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.post, path, json={**body, "pad": "x" * 2 * TEXT})
+        try:
+            assert begun.wait(20)
+            assert client.post("/conversations", json={}, timeout=10).status_code == 201
+        finally:
+            go.set()
+        assert waiting.result().status_code == 200
+    assert [name.startswith("db-files") for name in threads] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "refused"),
+    [
+        ("application/json", b"[" * 100, (400, "malformed_json")),
+        ("application/json", b"{" * 3, (400, "malformed_json")),
+        ("application/json", b"[]", (400, "invalid")),
+        ("application/json", b"", (400, "invalid")),
+        ("text/plain", b"{}", (415, "unsupported_media_type")),
+    ],
+)
+def test_what_is_wrong_with_a_large_one_is_told_as_ever(
+    client: httpx.Client, kind: str, content: bytes, refused: tuple[int, str]
+) -> None:
+    body = content + b" " * (TEXT + 1)
+    answered = client.post("/v1/responses", content=body, headers={"Content-Type": kind})
+    assert (answered.status_code, answered.json()["error"]["code"]) == refused
 
 
 # Of whom ------------------------------------------------------------------------------------------------------
