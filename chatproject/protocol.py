@@ -54,7 +54,8 @@ class Protocol(HttpToolsProtocol):
 
     A head may take ``settings.REQUEST_HEAD_SECONDS``, counted from the connection's begin or from its first byte, a
     body ``settings.REQUEST_BODY_SECONDS``, each as a whole: a client that sends a byte now and then gains nothing. A
-    body over ``settings.MAX_BODY_BYTES`` has that time anew after each such part.
+    body over ``settings.MAX_BODY_BYTES`` has that time anew after each such part, and how long all of it may take says
+    who takes it in (``conversations.web.bodies``).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -72,6 +72,7 @@ class Application:
             except bodies.TooLargeError:
                 await self._refuse(*asgi.without_body(scope, receive, send, **{asgi.TOO_LARGE: True}))
             except bodies.UnreadError as unread:
+                intake.let_go()
                 await self._http(*asgi.without_body(scope, receive, send, **{bodies.UNREAD: unread.why}))
             else:
-                await self._http(*whole, intake.until_answered(send))
+                await self._http(*whole, send)

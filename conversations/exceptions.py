@@ -19,6 +19,7 @@ People and programs see each as `application/problem+json` (RFC 9457).
     │   ├── InvalidCursor     400  invalid_cursor
     │   ├── UnsupportedImage  400  unsupported_image
     │   └── ImageTooLarge     400  image_too_large
+    ├── BodyTooSlow           408  request_timeout
     ├── ReplyInProgress       409  reply_in_progress
     ├── TooManyKeys           409  too_many_keys
     ├── AttachmentInUse       409  attachment_in_use
@@ -150,6 +151,12 @@ class UnsupportedImage(InvalidRequest):
 class ImageTooLarge(InvalidRequest):
     code = "image_too_large"
     detail = _("The image has too many pixels; make it smaller.")
+
+
+class BodyTooSlow(ChatError):
+    status = 408
+    code = "request_timeout"
+    detail = _("The body did not come whole in time.")
 
 
 class ReplyInProgress(ChatError):

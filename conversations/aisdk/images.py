@@ -10,10 +10,8 @@ from typing import Any
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from ..access.rules import Caller
-from ..database import db
 from ..exceptions import InvalidRequest
-from ..services import attachments
+from ..web.images import Keep
 from ..web.serializers.replies import MOST_ATTACHMENTS
 
 FILE = "file"
@@ -37,17 +35,14 @@ def sent_in(parts: Iterable[Any], where: str) -> list[str]:
     return list(dict.fromkeys(urls))
 
 
-async def kept(caller: Caller, urls: Iterable[str]) -> list[uuid.UUID]:
-    """Return the attachments that images are, each once; those that are new are stored.
-
-    Raises as ``attachments.store_data_url`` does.
-    """
+async def kept(keep: Keep, urls: Iterable[str]) -> list[uuid.UUID]:
+    """Return the attachments that images are, each once; those that are new are kept. Raises as ``keep`` does."""
     keys: dict[uuid.UUID, None] = {}
     for url in urls:
         if known := OURS.search(url):
             keys[uuid.UUID(known[1])] = None
         else:
-            keys[(await db.files(attachments.store_data_url, caller=caller, url=url)).pk] = None
+            keys[await keep(url)] = None
     return list(keys)
 
 

@@ -20,6 +20,7 @@ from ..services import StoredAnswer
 from ..web.base import ApiView
 from ..web.calls import caller_of
 from ..web.gate import Deferred, json_response
+from ..web.images import keeping
 from ..web.parsers import StrictJSONParser, finite
 from ..web.schema import UI_EVENTS
 from ..web.sse import EventStreamResponse, HeadResponse
@@ -112,7 +113,7 @@ class ChatView(AISDKView):
         assert isinstance(data, dict), "the parser says so"
         asked = parsed(data)
         if asked.images and not services.was_asked(caller=caller, chat=asked.chat):
-            return Deferred(partial(_kept, caller, asked))
+            return Deferred(partial(_kept, caller, asked), needs_body=True)
         return _told(caller, *_begun(caller, asked))
 
 
@@ -150,8 +151,10 @@ def _begun(caller: Caller, asked: Asked) -> tuple[StoredAnswer, Telling]:
 
 
 async def _kept(caller: Caller, asked: Asked) -> HttpResponseBase:
-    chat = replace(asked.chat, attachment_ids=await images.kept(caller, asked.images))
-    return await _streamed(caller, *await db.write(_begun, caller, replace(asked, chat=chat)))
+    async with keeping(caller) as keep:
+        chat = replace(asked.chat, attachment_ids=await images.kept(keep, asked.images))
+        begun = await db.write(_begun, caller, replace(asked, chat=chat))
+    return await _streamed(caller, *begun)
 
 
 def _telling(answer: StoredAnswer, *, replays: bool = False) -> tuple[StoredAnswer, Telling]:

@@ -9,8 +9,8 @@ Few threads that keep their connections, instead of one thread and one connectio
 - ``probe``: one thread that asks whether the database can be written (on SQLite the one of ``write``);
 - ``beat``: one thread that shows that this process lives, whatever all others wait for; nothing else ever runs there;
 - ``background``: one thread for what no chat waits for;
-- ``files``: two threads that make files of what was sent. Apart from all else, as that may need a processor for
-  seconds, and two, as it may need memory for an image's pixels.
+- ``files``: two threads that parse what is large, make files of what was sent, and read them. Apart from all else, as
+  that may need a processor for seconds, and two, as it may need memory for an image's pixels.
 
 What belongs together is one function and one call. On SQLite, jobs of ``write_together`` and of the log that wait at
 the same time are one transaction (``together``). Nothing here sends Django's request signals, so
@@ -277,7 +277,7 @@ async def background(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwa
 
 
 async def files(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function that makes a file of what was sent, such as of an image."""
+    """Run a function that parses a large body, or makes a file of what was sent, such as of an image, or reads it."""
     return await _run("files", partial(function, *args, **kwargs), again=False)
 
 

@@ -18,7 +18,6 @@ from rest_framework.response import Response
 
 from .. import services
 from ..access.rules import Action, Caller, authorize
-from ..database import db
 from ..engine import engines
 from ..engine.completions import Delta, ProviderError
 from ..engine.events import FAILED, INTERRUPTED, AnswerIds, Ending
@@ -87,10 +86,14 @@ class ResponsesView(OpenAIView):
             )
             return Deferred(partial(_passed_on, plan, asked, caller))
         key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
-        begin = partial(_begin, caller, asked, _place(caller, asked), key)
-        if stored.shows_images(asked.completion):
-            return Deferred(partial(_kept, begin, asked, caller))
-        return Deferred(partial(_answer_to, begin(asked.completion), asked, caller))
+        place = _place(caller, asked)
+        begin = partial(_begin, caller, asked, place, key)
+        if not stored.shows_images(asked.completion, place):
+            return Deferred(partial(_answer_to, begin(asked.completion), asked, caller))
+        if ids := stored.found(caller, place, key):
+            return Deferred(partial(_answer_to, _begun(caller, ids), asked, caller))
+        stored.check_images(caller, asked.completion, place)
+        return Deferred(partial(_kept, begin, asked, place, caller), needs_body=True)
 
 
 class ResponseView(OpenAIView):
@@ -199,14 +202,18 @@ def _answer(caller: Caller, response_id: str, action: Action = Action.READ) -> s
 def _begin(
     caller: Caller, asked: ResponseAsked, place: Place, key: services.Idempotency | None, completion: Asked
 ) -> services.StoredAnswer:
-    ids = stored.begin(caller, completion, place, key, background=asked.background)
+    return _begun(caller, stored.begin(caller, completion, place, key, background=asked.background))
+
+
+def _begun(caller: Caller, ids: AnswerIds) -> services.StoredAnswer:
     return services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT)
 
 
 async def _kept(
-    begin: Callable[[Asked], services.StoredAnswer], asked: ResponseAsked, caller: Caller
+    begin: Callable[[Asked], services.StoredAnswer], asked: ResponseAsked, place: Place, caller: Caller
 ) -> HttpResponseBase:
-    return await _answer_to(await db.write(begin, await stored.kept(caller, asked.completion)), asked, caller)
+    answer = await stored.begin_with_images(caller, asked.completion, place, begin)
+    return Deferred(partial(_answer_to, answer, asked, caller))
 
 
 async def _answer_to(answer: services.StoredAnswer, asked: ResponseAsked, caller: Caller) -> HttpResponseBase:

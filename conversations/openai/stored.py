@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
@@ -28,16 +28,20 @@ from ..engine.completions import (
 )
 from ..engine.events import CONTENT, FAILED, INTERRUPTED, AnswerIds, DoneEvent, Ending, ErrorEvent, Event, Piece
 from ..engine.reader import Reader
-from ..services import attachments, relays
+from ..services import relays
 from ..services.branches import ACTIVE_LEAF, Parent
 from ..web.failures import failure_of
 from ..web.fields import LineField, TextField
+from ..web.images import Keep, keeping
 from ..web.serializers.conversations import SystemPromptField
-from ..web.serializers.replies import MessageField
+from ..web.serializers.replies import MOST_ATTACHMENTS, MessageField
 from ..web.serializers.tools import ID_LENGTH
 from .asked import Asked, refused
 
 _text, _message, _system_prompt = TextField(allow_blank=True), MessageField(), SystemPromptField(allow_blank=True)
+# Of one call: each takes seconds to decode.
+MOST_IMAGES = 20
+T = TypeVar("T")
 # Of a call and its tool.
 _name = LineField(max_length=ID_LENGTH)
 
@@ -63,29 +67,64 @@ def _check(asked: Asked) -> None:
         raise refused(field, _("An answer with this cannot be stored: leave it out, or send `store: false`."))
 
 
-async def kept(caller: Caller, asked: Asked) -> Asked:
-    """Return what is asked with its images kept, as attachments that ``caller`` has not used yet.
+def _new(asked: Asked, place: Place) -> tuple[ChatMessage, ...]:
+    """Return the messages that will be stored."""
+    return asked.request.messages if place.is_all_new else asked.request.messages[-1:]
 
-    Raises as ``attachments.store_data_url`` does.
+
+def shows_images(asked: Asked, place: Place) -> bool:
+    """Whether there are images to keep, before it is begun."""
+    return any(message.parts for message in _new(asked, place))
+
+
+def check_images(caller: Caller, asked: Asked, place: Place) -> None:
+    """Refuse, before anything is kept, what cannot be stored, too many images, and a model that takes none.
+
+    Raises ``InvalidRequest``, ``ImagesNotSupported``, ``ToolsNotSupported``, ``UnknownModel`` or ``NotFound``.
     """
     _check(asked)
-    messages = [await _kept(caller, message) for message in asked.request.messages]
-    return replace(asked, request=replace(asked.request, messages=tuple(messages)))
+    counts = [sum(isinstance(part, Image) for part in message.parts) for message in _new(asked, place)]
+    if max(counts) > MOST_ATTACHMENTS:
+        raise refused(
+            asked.messages_field, _("At most %(limit)d images in one message.") % {"limit": MOST_ATTACHMENTS}
+        )
+    if sum(counts) > MOST_IMAGES:
+        limit = {"limit": MOST_IMAGES}
+        raise refused(asked.messages_field, _("At most %(limit)d images can be stored with one call.") % limit)
+    last = replace(asked.request, messages=asked.request.messages[-1:])
+    relays.check_stored(
+        caller=caller,
+        model=asked.model,
+        session_id=place.session_id,
+        request=last,
+        messages_field=asked.messages_field,
+    )
 
 
-async def _kept(caller: Caller, message: ChatMessage) -> ChatMessage:
-    parts: list[str | Image] = []
-    for part in message.parts:
-        if isinstance(part, Image):
-            attachment = await db.files(attachments.store_data_url, caller=caller, url=part.url)
-            part = Image(said.image_of(str(attachment.pk)))
-        parts.append(part)
+def found(caller: Caller, place: Place, idempotency: services.Idempotency | None) -> AnswerIds | None:
+    """Return the answer that an equal request began, if any; raises as ``services.find_reply`` does."""
+    if idempotency is None:
+        return None
+    return services.find_reply(caller=caller, idempotency=idempotency, session_id=place.session_id)
+
+
+async def begin_with_images(caller: Caller, asked: Asked, place: Place, begin: Callable[[Asked], T]) -> T:
+    """Keep the images of what will be stored, and ``begin`` with them; where that fails they go.
+
+    Raises as ``attachments.store_data_url`` and ``begin`` do, or ``ServerBusy``.
+    """
+    async with keeping(caller) as keep:
+        known = asked.request.messages[: -len(_new(asked, place))]
+        new = [await _kept(keep, message) for message in _new(asked, place)]
+        kept = replace(asked, request=replace(asked.request, messages=(*known, *new)))
+        return await db.write(begin, kept)
+
+
+async def _kept(keep: Keep, message: ChatMessage) -> ChatMessage:
+    parts = [
+        Image(said.image_of(str(await keep(part.url)))) if isinstance(part, Image) else part for part in message.parts
+    ]
     return replace(message, parts=tuple(parts))
-
-
-def shows_images(asked: Asked) -> bool:
-    """Whether there are images to keep, before it is begun."""
-    return any(message.parts for message in asked.request.messages)
 
 
 def begin(
@@ -99,7 +138,7 @@ def begin(
     """Begin a stored answer to the last message; return its ids.
 
     What was said before it is stored too, if it is new there, and instructions are the conversation's system prompt.
-    Its images are ``kept``. Raises as ``services.start_reply`` does.
+    Its images are kept (``begin_with_images``). Raises as ``services.start_reply`` does.
     """
     _check(asked)
     before, results = _before_results(asked.request.messages)

@@ -16,7 +16,6 @@ from rest_framework.response import Response
 
 from .. import services
 from ..access.rules import Action, Caller, authorize
-from ..database import db
 from ..engine import engines
 from ..engine.completions import Delta
 from ..engine.events import AnswerIds
@@ -102,10 +101,14 @@ class ChatCompletionsView(OpenAIView):
         asked = parsed(data)
         if asked.store:
             key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
-            begin = partial(stored.begin, caller, place=_place(data), idempotency=key)
-            if stored.shows_images(asked):
-                return Deferred(partial(_kept, begin, asked, caller))
-            return Deferred(partial(_stored, begin(asked), asked, caller))
+            place = _place(data)
+            begin = partial(stored.begin, caller, place=place, idempotency=key)
+            if not stored.shows_images(asked, place):
+                return Deferred(partial(_stored, begin(asked), asked, caller))
+            if ids := stored.found(caller, place, key):
+                return Deferred(partial(_stored, ids, asked, caller))
+            stored.check_images(caller, asked, place)
+            return Deferred(partial(_kept, begin, asked, place, caller), needs_body=True)
         plan = relays.begin_relay(
             caller=caller,
             model=asked.model,
@@ -153,9 +156,9 @@ def _place(data: Mapping[str, Any]) -> Place:
     return Place(session_id, is_all_new=session_id is None)
 
 
-async def _kept(begin: Callable[[Asked], AnswerIds], asked: Asked, caller: Caller) -> HttpResponseBase:
-    ids = await db.write(begin, await stored.kept(caller, asked))
-    return await _stored(ids, asked, caller)
+async def _kept(begin: Callable[[Asked], AnswerIds], asked: Asked, place: Place, caller: Caller) -> HttpResponseBase:
+    ids = await stored.begin_with_images(caller, asked, place, begin)
+    return Deferred(partial(_stored, ids, asked, caller))
 
 
 async def _stored(ids: AnswerIds, asked: Asked, caller: Caller) -> HttpResponseBase:

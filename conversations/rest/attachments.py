@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from django.http import HttpResponse
@@ -16,16 +19,17 @@ from rest_framework.request import Request
 
 from ..access.rules import Action, Caller, authorize
 from ..database import db
+from ..exceptions import ServerBusy
 from ..files.images import CONTENT_TYPES, SUFFIXES
 from ..models import Attachment
 from ..services import attachments
+from ..web import images
 from ..web.base import ApiView
 from ..web.calls import caller_of, uuid_of, validated
 from ..web.errors import problem_response
 from ..web.failures import error_from
 from ..web.gate import Deferred, json_response
 from ..web.serializers.attachments import AttachmentCreateSerializer, AttachmentSerializer, shown
-from ..web.turns import LoopTurns
 from ..web.uploads import UploadParser
 
 ATTACHMENT_ID = OpenApiParameter("attachment_id", uuid.UUID, OpenApiParameter.PATH)
@@ -38,10 +42,8 @@ HEADERS = {
     "Cache-Control": "private, no-cache",
     "Vary": "Authorization, Cookie",
 }
-# Images are decoded as many at a time as there are threads for it, one of each caller, so that nobody's hold up all
-# others'. How long one waits (seconds).
-_turns = LoopTurns(lambda: db.FILE_THREADS, lambda: 1)
-TURN_SECONDS = 60.0
+# How long a storage may take to give a file, and when to try again (seconds).
+READ_SECONDS, BUSY_SECONDS = 20.0, 5
 IMAGE = OpenApiResponse(OpenApiTypes.BINARY, description="The image.")
 
 
@@ -66,11 +68,11 @@ class AttachmentsView(ApiView):
         authorize(caller, Action.CREATE)
 
         async def resolve() -> HttpResponseBase:
-            async with _turns.here().turn(caller.user_identifier, TURN_SECONDS):
+            async with images.turn(caller):
                 body = await db.files(_stored, request, caller)
             return json_response(body, status=201, headers={"Location": body["url"]})
 
-        return Deferred(resolve)
+        return Deferred(resolve, needs_body=True)
 
 
 def _stored(request: Request, caller: Caller) -> dict[str, Any]:
@@ -95,12 +97,11 @@ class AttachmentView(ApiView):
         # Its content never changes.
         etag = f'"{attachment.pk}"'
         asked: Any = request
+        headers = {**HEADERS, "ETag": etag}
         response: HttpResponseBase | None = get_conditional_response(asked, etag=etag)
         if response is None:
-            response = _image(attachment, with_content=request.method == "GET")
-        for name, value in {**HEADERS, "ETag": etag}.items():
-            response[name] = value
-        return response
+            return Deferred(partial(_shown, attachment, headers, with_content=request.method == "GET"))
+        return _with(headers, response)
 
     @extend_schema(parameters=[ATTACHMENT_ID], request=None, responses={204: None})
     def delete(self, request: Request, attachment_id: str) -> HttpResponse:
@@ -109,8 +110,23 @@ class AttachmentView(ApiView):
         return HttpResponse(status=204)
 
 
-def _image(attachment: Attachment, *, with_content: bool) -> HttpResponse:
-    content = attachments.content_of(attachment) if with_content else b""
+async def _shown(attachment: Attachment, headers: Mapping[str, str], *, with_content: bool) -> HttpResponseBase:
+    """Wait for the storage where that holds up no other calls, and not for ever."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            content = await db.files(attachments.content_of, attachment) if with_content else b""
+    except TimeoutError:
+        raise ServerBusy(retry_after=BUSY_SECONDS) from None
+    return _with(headers, _image(attachment, content))
+
+
+def _with(headers: Mapping[str, str], response: HttpResponseBase) -> HttpResponseBase:
+    for name, value in headers.items():
+        response[name] = value
+    return response
+
+
+def _image(attachment: Attachment, content: bytes) -> HttpResponse:
     name = f"{attachment.pk}.{SUFFIXES[attachment.content_type]}"
     headers = {"Content-Length": str(attachment.size), "Content-Disposition": f'inline; filename="{name}"'}
     return HttpResponse(content, content_type=attachment.content_type, headers=headers)

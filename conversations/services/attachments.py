@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from django.utils import timezone
@@ -79,6 +79,11 @@ def store_data_url(*, caller: Caller, url: str, user_id: str | None = None) -> A
     return store_attachment(caller=caller, upload=upload, user_id=user_id)
 
 
+def let_go(ids: Sequence[uuid.UUID]) -> None:
+    """Let attachments that no message got go at once."""
+    Attachment.objects.filter(pk__in=ids, conversation=None).update(expires_at=timezone.now())
+
+
 def get_attachment(*, caller: Caller, attachment_id: uuid.UUID, action: Action = Action.READ) -> Attachment:
     """Return one attachment that ``caller`` may see; raises ``NotFound``."""
     attachment = Attachment.objects.for_owner(caller).filter(pk=attachment_id).first()
@@ -119,8 +124,8 @@ def delete_attachment(*, caller: Caller, attachment_id: uuid.UUID) -> None:
 def take(*, ids: Sequence[uuid.UUID], caller: Caller, conversation: Conversation) -> list[Attachment]:
     """Put attachments of ``caller`` into a conversation, and return them in the order of ``ids``.
 
-    In the transaction that stores the message which has them, after the conversation is locked; ``use`` notes the
-    message. Those of another message of the conversation may be taken again, as where that is edited. Raises
+    In the transaction that stores the messages which have them, after the conversation is locked; ``use`` notes the
+    messages. Those of another message of the conversation may be taken again, as where that is edited. Raises
     ``UnknownAttachment`` for what is not there, another's, or another conversation's.
     """
     if not ids:
@@ -138,7 +143,13 @@ def take(*, ids: Sequence[uuid.UUID], caller: Caller, conversation: Conversation
     return [found[key] for key in ids]
 
 
-def use(attachments: Iterable[Attachment], *, message_id: int) -> None:
-    """Note that a message has attachments that were taken: they are kept until the last such message goes."""
-    uses = [AttachmentUse(attachment=each, message_id=message_id) for each in dict.fromkeys(attachments)]
-    AttachmentUse.objects.bulk_create(uses)
+def use(shown: Mapping[int, Iterable[uuid.UUID]]) -> None:
+    """Note, by ids of messages, which attachments they show that were taken.
+
+    They are kept until the last such message goes.
+    """
+    AttachmentUse.objects.bulk_create(
+        AttachmentUse(attachment_id=attachment_id, message_id=message_id)
+        for message_id, ids in shown.items()
+        for attachment_id in dict.fromkeys(ids)
+    )

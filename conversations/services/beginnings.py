@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from ..access.rules import Caller
@@ -98,16 +99,17 @@ def add(said: Sequence[Said], conversation: Conversation, caller: Caller) -> Non
     Raises ``UnknownAttachment`` for images that are not ``caller``'s, or another conversation's.
     """
     documents = []
+    shown: dict[int, list[uuid.UUID]] = {}
     for message in said:
         leaf_id = conversation.active_leaf_id
         key = _messages.add(conversation_id=conversation.pk, parent_id=leaf_id, **message._asdict())
-        if message.image_ids:
-            shown = attachments.take(ids=message.image_ids, caller=caller, conversation=conversation)
-            attachments.use(shown, message_id=key)
+        shown[key] = message.image_ids
         conversation.active_leaf_id = key
         conversation.message_count += 1
         # What tools say is not what people look for.
         if message.content and message.role != Message.Role.TOOL:
             documents.append(Document(key, conversation.pk, message.content))
+    attachments.take(ids=[*chain(*shown.values())], caller=caller, conversation=conversation)
+    attachments.use(shown)
     if documents and not conversation.is_temporary:
         index.current().add(documents)

@@ -22,6 +22,7 @@ from ..exceptions import InvalidRequest, NotFound, UnknownModel
 from ..limits import budgets, relays
 from ..limits.relays import Begun
 from ..models import UserConfig
+from .conversations import get_conversation
 from .deletion import while_account_lasts
 
 # The name of what would answer without any.
@@ -60,6 +61,24 @@ def _models(caller: Caller) -> list[Model]:
 def model_type_of(*, caller: Caller, model: str) -> str:
     """Return the type of the model that is named so; ``""`` for what would answer anyway. Raises ``NotFound``."""
     return "" if model == DEFAULT else _endpoint(caller, model).model_type
+
+
+def check_stored(
+    *, caller: Caller, model: str, session_id: uuid.UUID | None, request: CompletionRequest, messages_field: str
+) -> None:
+    """Refuse what the model of an answer that is to be stored is known not to take, as ``begin_relay`` does.
+
+    Raises ``NotFound`` for a conversation that there is not, too, and ``UnknownModel``.
+    """
+    conversation = session_id and get_conversation(caller=caller, session_id=session_id, action=Action.CHAT)
+    endpoint = completions.endpoint_for(
+        asked=model_type_of(caller=caller, model=model),
+        conversation=conversation.model_type if conversation else "",
+        config=_config(caller),
+    )
+    completions.check_abilities(
+        endpoint, request, images=messages_field, tools="tools" if request.tools else messages_field
+    )
 
 
 def begin_relay(

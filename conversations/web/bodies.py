@@ -6,17 +6,20 @@ than ``MAX_BODY_BYTES`` is read only where the route takes that, of whom may cal
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import Self
+from concurrent.futures import Future
+from typing import Any, Self
 
+from django.http import HttpRequest
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf
 from ..access.credentials import Connection, identify
 from ..database import db
-from ..exceptions import BodyTooLarge, ChatError, DatabaseBusy, ServerBusy
-from .asgi import ClientLeftError, Message, Receive, Send, header, path_in, with_body
+from ..exceptions import BodyTooLarge, BodyTooSlow, ChatError, DatabaseBusy, ServerBusy
+from .asgi import ClientLeftError, Message, Receive, header, path_in, with_body
 from .errors import as_chat_error
 from .turns import LoopTurns, Turns
 
@@ -24,8 +27,12 @@ from .turns import LoopTurns, Turns
 LARGE_ROUTES = re.compile(r"(^|/)(attachments|api/chat|api/agui|v1/.+)$")
 # How long a large body waits for its turn (seconds).
 TURN_SECONDS = 10.0
+# How long it may take to come in once it has that (seconds): 20 MB at 1.4 Mbit/s. A slow one keeps others waiting.
+INTAKE_SECONDS = 120.0
 # Key of the ASGI scope: the body was not read, for that reason. The view raises it, once it knows who calls.
 UNREAD = "conversations.body_unread"
+# Another: the ``Intake`` of a large body, which has its turn.
+INTAKE = "conversations.body_intake"
 
 
 def takes_large(match: ResolverMatch | None) -> bool:
@@ -60,7 +67,13 @@ _turns = LoopTurns(lambda: conf.get().LARGE_BODIES_AT_ONCE, lambda: conf.get().L
 
 
 class Intake:
-    """One request's body on its way in. As a context manager it holds its turn, if it needs one, until it is left."""
+    """One request's body on its way in. As a context manager it holds its turn, if it needs one, until it is left.
+
+    ``let_go`` gives that back before: of what was parsed nobody needs the body any more. ``parsed`` is what came of
+    that, where it was done before the view runs (``parsers.parse_ahead``).
+    """
+
+    parsed: Future[Any] | None = None
 
     def __init__(self, scope: Message) -> None:
         self._scope = scope
@@ -71,13 +84,22 @@ class Intake:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._let_go()
+        self.let_go()
 
     async def read(self, receive: Receive) -> tuple[Message, Receive]:
         """Return what the request is answered with, the whole body in its first message.
 
         Raises ``ClientLeftError``, ``TooLargeError`` and ``UnreadError``; what is left of the body is not read then.
         """
+        try:
+            async with asyncio.timeout(None) as self._time:
+                body = await self._whole(receive)
+        except TimeoutError:
+            raise UnreadError(BodyTooSlow()) from None
+        scope = self._scope if self._holds is None else {**self._scope, INTAKE: self}
+        return with_body(scope, receive, body)
+
+    async def _whole(self, receive: Receive) -> bytes:
         body, size, more = bytearray(), _declared_length(self._scope), True
         await self._check(size)
         while more:
@@ -88,7 +110,7 @@ class Intake:
             size = max(size, len(body))
             await self._check(size)
             more = message.get("more_body", False)
-        return with_body(self._scope, receive, bytes(body))
+        return bytes(body)
 
     async def _check(self, size: int) -> None:
         if size > self._limit and self._holds is None:
@@ -110,24 +132,27 @@ class Intake:
         except ServerBusy as error:
             raise UnreadError(error) from None
         self._holds = turns, caller.user_identifier
+        self._time.reschedule(asyncio.get_running_loop().time() + INTAKE_SECONDS)
         return conf.get().MAX_LARGE_BODY_BYTES
 
-    def until_answered(self, send: Send) -> Send:
-        """Return a ``send`` that gives the turn back as the answer begins: the view has read the body then."""
-        if self._holds is None:
-            return send
-
-        async def send_and_let_go(message: Message) -> None:
-            self._let_go()
-            await send(message)
-
-        return send_and_let_go
-
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Give the turn back, if it is still held."""
         if self._holds is not None:
             turns, who = self._holds
             self._holds = None
             turns.give_back(who)
+
+
+def intake_of(request: HttpRequest) -> Intake | None:
+    """Return how a request's body came in, if it is a large one."""
+    intake: Intake | None = getattr(request, "scope", {}).get(INTAKE)
+    return intake
+
+
+def let_go(request: HttpRequest) -> None:
+    """Give back the turn of a request's body, if it has one: the body was parsed, or is not needed."""
+    if intake := intake_of(request):
+        intake.let_go()
 
 
 def _match_of(scope: Message) -> ResolverMatch | None:

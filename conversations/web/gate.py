@@ -21,8 +21,13 @@ from ..database import db
 from ..database.in_tests import UnreachableTransaction
 from ..engine import engines
 from ..limits.rates import Window
+from . import bodies
 from .errors import problem_from, problem_response
+<<<<<<< HEAD
 from .parsers import BODY
+=======
+from .parsers import parse_ahead
+>>>>>>> h-fix
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 View = Callable[..., HttpResponseBase]
@@ -39,11 +44,15 @@ def json_response(data: Any, *, status: int = 200, headers: Mapping[str, str] | 
 
 
 class Deferred(HttpResponse):
-    """A DRF view's promise of an answer: ``resolve`` makes it, in the event loop."""
+    """A DRF view's promise of an answer: ``resolve`` makes it, or the next promise, in the event loop.
 
-    def __init__(self, resolve: Callable[[], Awaitable[HttpResponseBase]]) -> None:
+    With ``needs_body`` a large body has its turn until then. It is for what takes moments: others wait for that turn.
+    """
+
+    def __init__(self, resolve: Callable[[], Awaitable[HttpResponseBase]], *, needs_body: bool = False) -> None:
         super().__init__()
         self.resolve = resolve
+        self.needs_body = needs_body
 
 
 def is_wsgi(request: HttpRequest) -> bool:
@@ -70,8 +79,14 @@ def on_pool(view: View) -> AsyncView:
     An exception becomes what the view's class renders, if it says: each door has its own form of errors. What a class
     that ``joins`` writes may be one transaction with what others do.
     """
+<<<<<<< HEAD
     write = db.write_together if getattr(getattr(view, "cls", None), "joins", False) else db.write
     render_error: ErrorRenderer = getattr(getattr(view, "cls", None), "render_error", problem_from)
+=======
+    of_class = getattr(view, "cls", None)
+    render_error: ErrorRenderer = getattr(of_class, "render_error", problem_from)
+    parsers = getattr(of_class, "parser_classes", ())
+>>>>>>> h-fix
 
     @wraps(view)
     async def gate(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -79,13 +94,23 @@ def on_pool(view: View) -> AsyncView:
             return needs_asgi()
         run = db.read if request.method in SAFE_METHODS else write
         try:
+            if bodies.intake_of(request) is not None:
+                await db.files(parse_ahead, request, parsers)
             response = await run(_rendered, view, request, *args, **kwargs)
+<<<<<<< HEAD
             request.META.pop(BODY, None)  # a stream may take minutes
             response = await response.resolve() if isinstance(response, Deferred) else response
+=======
+            while isinstance(response, Deferred):
+                if not response.needs_body:
+                    bodies.let_go(request)
+                response = await response.resolve()
+>>>>>>> h-fix
         except UnreachableTransaction:
             raise
         except Exception as error:
             response = render_error(error)
+        bodies.let_go(request)
         if isinstance(window := request.META.get(RATE), Window):
             for name, value in window.headers.items():
                 response[name] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from io import BytesIO
 from typing import IO, Any, NoReturn
 
@@ -38,6 +39,9 @@ class ReceivedRequest(Request):
     @property
     def stream(self) -> IO[bytes] | None:
         """The body, None if there is none; raises ``BodyTooLarge``, or why it was not read."""
+        intake = bodies.intake_of(self._request)
+        if intake is not None and intake.parsed is not None:
+            return ParsedStream(intake.parsed)
         body = received_body(self._request)
         return BytesIO(body) if body else None
 
@@ -59,6 +63,14 @@ def received_body(request: HttpRequest) -> bytes:
     return body
 
 
+class ParsedStream(BytesIO):
+    """Stands for a body that was parsed."""
+
+    def __init__(self, parsed: Future[Any]) -> None:
+        super().__init__()
+        self.parsed = parsed
+
+
 class StrictJSONParser(BaseParser):
     """Parses `application/json` in UTF-8 whose top level is an object. An empty body is an empty object."""
 
@@ -71,6 +83,9 @@ class StrictJSONParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
+        if isinstance(stream, ParsedStream):
+            parsed: dict[str, Any] = stream.parsed.result()
+            return parsed
         body = stream.read()
         if not body.strip(WHITE_SPACE):
             return {}
@@ -135,6 +150,23 @@ class HistoryParser(StrictJSONParser):
     max_depth = 64
     max_list = 10_000
     parse_float = staticmethod(finite)
+
+
+def parse_ahead(request: HttpRequest, parsers: Iterable[type[BaseParser]]) -> None:
+    """Parse a large body of JSON before the view runs, which then gets what comes of it, or what is raised.
+
+    It may take seconds: to be called through ``db.files``. Does nothing for any other body.
+    """
+    intake = bodies.intake_of(request)
+    parser = next((parser for parser in parsers if parser.media_type == request.content_type), None)
+    if intake is None or parser is None or not issubclass(parser, StrictJSONParser):
+        return
+    parsed: Future[Any] = Future()
+    try:
+        parsed.set_result(parser().parse(BytesIO(received_body(request))))
+    except Exception as error:
+        parsed.set_exception(error)
+    intake.parsed = parsed
 
 
 class JSONOnlyNegotiation(BaseContentNegotiation):

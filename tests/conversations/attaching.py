@@ -36,5 +36,5 @@ def a_message_with(
         taken = attachments.take(
             ids=[uuid.UUID(key) for key in ids], caller=caller or Caller(sees_all=True), conversation=conversation
         )
-        attachments.use(taken, message_id=message.pk)
+        attachments.use({message.pk: [each.pk for each in taken]})
     return message

@@ -6,20 +6,23 @@ import base64
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from threading import Barrier
+from threading import Barrier, Event, Semaphore
 from typing import Any
 
 import httpx
 import pytest
 from django.core.files.storage import storages
-from django.db import connections
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 from PIL import Image
 
+from conversations import conf
 from conversations.access.rules import Caller
 from conversations.exceptions import AttachmentQuota, UnknownAttachment, UnsupportedImage
 from conversations.files import storage
 from conversations.models import Attachment, Conversation, Message
-from conversations.services import attachments
+from conversations.rest import attachments as door
+from conversations.services import attachments, beginnings
 from tests.conftest import Server
 
 from . import pictures
@@ -287,7 +290,7 @@ def test_a_message_takes_attachments_in_their_order(kim: Caller) -> None:
     conversation = Conversation.objects.create(user_identifier=kim.user_identifier)
     message = Message.objects.create(conversation=conversation, role="user")
     taken = attachments.take(ids=[second.pk, first.pk], caller=kim, conversation=conversation)
-    attachments.use(taken, message_id=message.pk)
+    attachments.use({message.pk: [each.pk for each in taken]})
     assert taken == [second, first]
     assert set(message.attachments.all()) == {first, second}
     assert not Attachment.objects.exclude(expires_at=None).exists()
@@ -299,9 +302,22 @@ def test_a_message_that_is_edited_takes_them_again_and_no_other_conversation_doe
     for _time in range(2):
         message = Message.objects.create(conversation=conversation, role="user")
         taken = attachments.take(ids=[image.pk], caller=kim, conversation=conversation)
-        attachments.use(taken, message_id=message.pk)
+        attachments.use({message.pk: [each.pk for each in taken]})
     with pytest.raises(UnknownAttachment):
         attachments.take(ids=[image.pk], caller=kim, conversation=other)
+
+
+def test_many_messages_take_theirs_in_as_many_statements_as_one(kim: Caller) -> None:
+    def statements(*shown: list[Attachment]) -> int:
+        conversation = Conversation.objects.create(user_identifier=kim.user_identifier)
+        said = [beginnings.by_user("Look!", [image.pk for image in images]) for images in shown]
+        with CaptureQueriesContext(connection) as queries:
+            beginnings.add(said, conversation, kim)
+        for message, images in zip(conversation.messages.order_by("pk"), shown, strict=True):
+            assert set(message.attachments.all()) == set(images)
+        return sum("conversations_attachment" in query["sql"] for query in queries)
+
+    assert 0 < statements([stored(kim)]) == statements([stored(kim), stored(kim)], [], [stored(kim)], [stored(kim)])
 
 
 def test_what_cannot_be_taken_is_refused_and_nothing_is_taken(kim: Caller) -> None:
@@ -361,6 +377,30 @@ def test_a_file_that_the_storage_has_lost_is_not_found(client: httpx.Client, cap
     storages["attachments"].delete(Attachment.objects.get().file)
     assert outcome(client.get(url)) == (404, "not_found")
     assert "is gone" in caplog.text
+
+
+def test_a_storage_that_hangs_holds_up_nothing_else(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = send(client, pictures.picture()).json()["url"]
+    readers, back = conf.get().DB_THREADS, Event()
+    asked = Semaphore(0)
+
+    def hang(_attachment: Attachment) -> bytes:
+        asked.release()
+        back.wait(20)
+        return b""
+
+    monkeypatch.setattr(storage, "read", hang)
+    monkeypatch.setattr(door, "READ_SECONDS", 2.0)
+    with ThreadPoolExecutor(readers) as pool:
+        try:
+            waiting = [pool.submit(client.get, url) for _number in range(readers)]
+            assert asked.acquire(timeout=20)
+            assert client.get("/conversations", timeout=10).status_code == 200
+            answers = [future.result() for future in waiting]
+            assert {outcome(answer) for answer in answers} == {(503, "server_busy")}
+            assert answers[0].headers["Retry-After"]
+        finally:
+            back.set()
 
 
 def test_a_session_may_end_between_two_looks(client: httpx.Client, settings: Any) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
+from threading import Event
 from typing import Any
 
 import httpx
 import pytest
 from django.core.files.storage import storages
+from django.utils import timezone
 from PIL import Image
 from websockets.sync.client import connect
 
+from conversations.files import images
 from conversations.models import Attachment, Conversation, Message
+from conversations.web import images as incoming
 from llmproviders.models import Preset
 from tests.conftest import Server
 from tests.reliability.truth import consistent
@@ -167,14 +174,39 @@ def data_url(size: tuple[int, int] = (8, 6)) -> str:
     return f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', size)).decode()}"
 
 
-def test_a_stored_completion_keeps_its_images(client: httpx.Client, model: ScriptedUpstream) -> None:
-    def user(text: str, size: tuple[int, int]) -> dict[str, Any]:
-        image = {"type": "image_url", "image_url": {"url": data_url(size)}}
-        return {"role": "user", "content": [{"type": "text", "text": text}, image]}
+def user(text: str, *sizes: tuple[int, int]) -> dict[str, Any]:
+    """A user's message of a completion, with images."""
+    shown = [{"type": "image_url", "image_url": {"url": data_url(size)}} for size in sizes]
+    return {"role": "user", "content": [{"type": "text", "text": text}, *shown]}
 
-    messages = [user("one", (8, 6)), {"role": "assistant", "content": "yes"}, user("two", (5, 4))]
-    body = {"model": "default", "messages": messages, "store": True}
-    told = client.post("/v1/chat/completions", json=body)
+
+def complete(client: httpx.Client, *messages: dict[str, Any], **body: Any) -> httpx.Response:
+    """A stored completion."""
+    headers = body.pop("headers", {})
+    body = {"model": "default", "messages": messages, "store": True, **body}
+    return client.post("/v1/chat/completions", json=body, headers=headers)
+
+
+def respond(client: httpx.Client, *messages: dict[str, Any], **body: Any) -> httpx.Response:
+    """The same as a response."""
+    items = [
+        {
+            "role": message["role"],
+            "content": [
+                {"type": "input_text", "text": part["text"]}
+                if part["type"] == "text"
+                else {"type": "input_image", "image_url": part["image_url"]["url"]}
+                for part in message["content"]
+            ],
+        }
+        for message in messages
+    ]
+    headers = body.pop("headers", {})
+    return client.post("/v1/responses", json={"model": "default", "input": items, **body}, headers=headers)
+
+
+def test_a_stored_completion_keeps_its_images(client: httpx.Client, model: ScriptedUpstream) -> None:
+    told = complete(client, user("one", (8, 6)), {"role": "assistant", "content": "yes"}, user("two", (5, 4)))
     assert told.status_code == 200, told.text
     assert (seen(model, 0), seen(model)) == ([(8, 6)], [(5, 4)])
     said = history(client, told.headers["X-Session-Id"])
@@ -203,3 +235,108 @@ def test_what_is_no_image_is_refused(client: httpx.Client, model: ScriptedUpstre
     refused = client.post("/v1/chat/completions", json=body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_image")
     assert not Conversation.objects.exists()
+
+
+def test_of_a_conversation_that_is_there_only_the_last_messages_images_are_kept(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    first = complete(client, user("one", (8, 6)))
+    place = {"metadata": {"session_id": first.headers["X-Session-Id"]}}
+    said = [user("one", (8, 6)), {"role": "assistant", "content": "yes"}]
+    assert complete(client, *said, user("two", (5, 4)), **place).status_code == 200
+    assert (seen(model, 0), seen(model), Attachment.objects.count()) == ([(8, 6)], [(5, 4)], 2)
+    assert complete(client, *said, {"role": "user", "content": "three"}, **place).status_code == 200
+    assert Attachment.objects.count() == 2
+
+
+@pytest.mark.parametrize(("ask", "field"), [(complete, "messages"), (respond, "input")])
+@pytest.mark.parametrize("counts", [[11], [7, 7, 7]], ids=["a message", "a call"])
+def test_there_are_so_many_images_and_no_more(
+    client: httpx.Client, model: ScriptedUpstream, ask: Any, field: str, counts: list[int]
+) -> None:
+    refused = ask(client, *(user("x", *[(2, 2)] * count) for count in counts))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, field)
+    assert not Attachment.objects.exists()
+    assert model.calls == 0
+
+
+@pytest.mark.parametrize(("ask", "field"), [(complete, "messages"), (respond, "input")])
+def test_of_a_model_that_takes_none_no_image_is_kept(
+    client: httpx.Client, model: ScriptedUpstream, ask: Any, field: str
+) -> None:
+    Preset.objects.create(type="blind", name="B", api_url=model.url, model="m", takes_images=False)
+    error = ask(client, user("x", (8, 6)), model="blind").json()["error"]
+    assert (error["code"], error["param"]) == ("images_not_supported", field)
+    assert not Attachment.objects.exists()
+
+
+def broken(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with one more image, which is none."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUFB"}}
+    return {**message, "content": [*message["content"], image]}
+
+
+@pytest.mark.parametrize("ask", [complete, respond])
+@pytest.mark.parametrize("why", ["context_length_exceeded", "unsupported_image"])
+def test_what_was_kept_for_an_answer_that_did_not_begin_goes_at_once(
+    client: httpx.Client, model: ScriptedUpstream, ask: Any, why: str
+) -> None:
+    Preset.objects.create(type="small", name="S", api_url=model.url, model="m", context_window=900)
+    message = user("x", (8, 6))
+    refused = ask(client, broken(message)) if why == "unsupported_image" else ask(client, message, model="small")
+    assert refused.json()["error"]["code"] == why
+    assert not Attachment.objects.filter(expires_at__gt=timezone.now()).exists()
+    assert not Conversation.objects.exists()
+
+
+@pytest.mark.parametrize("ask", [complete, respond])
+def test_a_call_that_is_sent_again_keeps_its_images_once(
+    client: httpx.Client, model: ScriptedUpstream, ask: Any
+) -> None:
+    first, again = (ask(client, user("x", (8, 6)), headers={"Idempotency-Key": "a"}) for _time in range(2))
+    assert (first.status_code, again.status_code, model.calls) == (200, 200, 1)
+    assert first.headers["X-Generation-Id"] == again.headers["X-Generation-Id"]
+    assert Attachment.objects.count() == 1
+    other = ask(client, user("y", (8, 6)), headers={"Idempotency-Key": "a"})
+    assert (other.status_code, Attachment.objects.count()) == (422, 1)
+
+
+@contextmanager
+def an_upload_being_decoded(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    begun, go, clean = Event(), Event(), images.clean
+
+    def held(content: bytes) -> Any:
+        begun.set()
+        go.wait(20)
+        return clean(content)
+
+    with ThreadPoolExecutor() as pool, monkeypatch.context() as patched:
+        patched.setattr(images, "clean", held)
+        sent = pool.submit(send, client, pictures.picture())
+        assert begun.wait(20)
+        patched.setattr(images, "clean", clean)
+        try:
+            yield
+        finally:
+            go.set()
+        assert sent.result().status_code == 201
+
+
+def ask_ai_sdk(client: httpx.Client) -> httpx.Response:
+    part = {"type": "file", "mediaType": "image/png", "url": data_url()}
+    return client.post("/api/chat", json={"id": "x", "messages": [{"id": "m", "role": "user", "parts": [part]}]})
+
+
+@pytest.mark.parametrize("door", ["completion", "response", "AI SDK"])
+def test_each_door_waits_for_its_turn_at_decoding(
+    client: httpx.Client, model: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, door: str
+) -> None:
+    monkeypatch.setattr(incoming, "TURN_SECONDS", 0.2)
+    doors = {
+        "completion": lambda: complete(client, user("x", (8, 6))),
+        "response": lambda: respond(client, user("x", (8, 6))),
+        "AI SDK": lambda: ask_ai_sdk(client),
+    }
+    with an_upload_being_decoded(client, monkeypatch):
+        assert doors[door]().status_code == 503
+    assert doors[door]().status_code == 200

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from threading import Event, current_thread
 from typing import Any
 
 import httpx
 import pytest
 
 from conversations.models import Attachment, Conversation
-from conversations.web import bodies
+from conversations.web import bodies, parsers
 from tests.conftest import Server
 from tests.upstream import ScriptedUpstream, answer
 
@@ -101,6 +103,51 @@ def test_below_a_path_prefix_too(client: httpx.Client, settings: Any) -> None:
     assert sent.json()["url"].startswith("/chat-api/attachments/")
 
 
+def test_a_history_that_is_parsed_holds_up_nobody_elses_call(
+    client: httpx.Client, model: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.script = [answer("ok")]
+    begun, go, loads = Event(), Event(), parsers.loads
+    threads = []
+
+    def slow(body: Any, **options: Any) -> Any:
+        if len(body) > TEXT:
+            threads.append(current_thread().name)
+            begun.set()
+            go.wait(20)
+        return loads(body, **options)
+
+    monkeypatch.setattr(parsers, "loads", slow)
+    path, body = asked("response stored")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.post, path, json={**body, "pad": "x" * 2 * TEXT})
+        try:
+            assert begun.wait(20)
+            assert client.post("/conversations", json={}, timeout=10).status_code == 201
+        finally:
+            go.set()
+        assert waiting.result().status_code == 200
+    assert [name.startswith("db-files") for name in threads] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "refused"),
+    [
+        ("application/json", b"[" * 100, (400, "malformed_json")),
+        ("application/json", b"{" * 3, (400, "malformed_json")),
+        ("application/json", b"[]", (400, "invalid")),
+        ("application/json", b"", (400, "invalid")),
+        ("text/plain", b"{}", (415, "unsupported_media_type")),
+    ],
+)
+def test_what_is_wrong_with_a_large_one_is_told_as_ever(
+    client: httpx.Client, kind: str, content: bytes, refused: tuple[int, str]
+) -> None:
+    body = content + b" " * (TEXT + 1)
+    answered = client.post("/v1/responses", content=body, headers={"Content-Type": kind})
+    assert (answered.status_code, answered.json()["error"]["code"]) == refused
+
+
 # Of whom ------------------------------------------------------------------------------------------------------
 def test_of_who_shows_nothing_no_large_body_is_read(server: Server, settings: Any) -> None:
     require_login(settings)
@@ -150,6 +197,13 @@ class Slow:
         self.leave()
         return status
 
+    def answer(self) -> bytes:
+        """What it is told before it is through."""
+        answered = b""
+        while b"\r\n\r\n" not in answered or not answered.endswith(b"}"):
+            answered += self._socket.recv(4096)
+        return answered
+
     def leave(self) -> None:
         self._socket.close()
 
@@ -187,3 +241,64 @@ def test_nobody_takes_the_turns_of_all(server: Server, settings: Any, monkeypatc
             sent = client.post("/attachments", content=padded(2 * TEXT), headers={**HEADERS, **bearer(token)})
             assert sent.status_code == status
     assert slow.finish() == b"HTTP/1.1 201"
+
+
+def asked(kind: str) -> tuple[str, dict[str, Any]]:
+    """The path and the body of a call that answers once its model has."""
+    text: dict[str, Any] = {"type": "text", "text": "x"}
+    url = f"data:image/png;base64,{base64.b64encode(pictures.picture()).decode()}"
+    image = [text, {"type": "image_url", "image_url": {"url": url}}]
+    content = image if "images" in kind else [text]
+    if "response" in kind:
+        names = {"text": "input_text", "image_url": "input_image"}
+        content = [{**part, "type": names[part["type"]]} for part in content]
+        content = [{**part, "image_url": url} if "image_url" in part else part for part in content]
+        return "/v1/responses", {"input": [{"role": "user", "content": content}], "store": "passed on" not in kind}
+    return "/v1/chat/completions", {
+        "messages": [{"role": "user", "content": content}],
+        "store": "passed on" not in kind,
+    }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "completion passed on",
+        "completion stored",
+        "completion with images",
+        "response passed on",
+        "response stored",
+        "response with images",
+    ],
+)
+def test_while_a_model_answers_nobody_waits_for_a_turn(
+    client: httpx.Client, model: ScriptedUpstream, settings: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "LARGE_BODIES_AT_ONCE": 1}
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 0.2)
+    model.script = [answer("ok", gate="held")]
+    path, body = asked(kind)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(
+            client.post, path, json={**body, "model": "default", "metadata": {}, "pad": "x" * 2 * TEXT}
+        )
+        try:
+            model.wait_until(lambda: model.calls == 1)
+            sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
+        finally:
+            model.gate("held").open()
+        assert (sent.status_code, waiting.result().status_code) == (201, 200)
+
+
+def test_a_slow_body_loses_its_turn(
+    server: Server, client: httpx.Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "LARGE_BODIES_AT_ONCE": 1}
+    monkeypatch.setattr(bodies, "INTAKE_SECONDS", 0.3)
+    slow = Slow(server)
+    answered = slow.answer()
+    assert answered.startswith(b"HTTP/1.1 408")
+    assert b"request_timeout" in answered
+    sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
+    assert sent.status_code == 201
+    slow.leave()
