@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
@@ -69,15 +71,19 @@ def asked_of(data: Mapping[str, Any]) -> RunAsked:
     prompts = [message.text for message in before if message.role in INSTRUCTIONS] + _contexts(data)
     # The same run is the same answer, whatever the client has of it by now.
     asked = {"thread": thread_id, "message": before[-1].text, "results": [list(result) for result in results]}
-    key = services.Idempotency.of(f"agui:{run_id}", asked)
+    key = services.Idempotency.of(_key(thread_id, run_id), asked)
     assert key is not None, "there is one"
     held = [message.id for message in after if message.role == "assistant" and message.id]
     prompt = _checked(_system_prompt, "\n\n".join(prompts), "messages") if prompts else None
-    said = _said(before, services.MOST_SAID if results else services.MOST_SAID + 1)
-    run = runs.Run(thread_id, key, said, results, held, prompt)
+    run = runs.Run(thread_id, key, _said(before), results, [] if results else _brought(before), held, prompt)
     has = {message.id: message.text for message in after if message.id}
     has |= {call[0]: call[2] for message in after for call in message.calls}
     return RunAsked(run_id, run, _options(data), has)
+
+
+def _key(thread_id: str, run_id: str) -> str:
+    """Return the key of a run: clients may count those of each thread."""
+    return f"agui:{hashlib.sha256(json.dumps([thread_id, run_id]).encode()).hexdigest()}"
 
 
 class _Message:
@@ -123,6 +129,12 @@ def _around_what_is_asked(
     return before, [result for result in reversed(results) if result is not None], after
 
 
+def _brought(before: list[_Message]) -> list[services.ToolResult]:
+    """Return the results of tools that stand right before the last message."""
+    found = [message.result for message in takewhile(lambda message: message.result, reversed(before[:-1]))]
+    return [result for result in reversed(found) if result is not None]
+
+
 def _text_of(where: str, content: Any) -> str:
     if content is None:
         return ""
@@ -150,7 +162,7 @@ def _calls(where: str, calls: Any) -> list[tuple[str, str, str]]:
     return found
 
 
-def _said(messages: list[_Message], most: int) -> list[services.Said]:
+def _said(messages: list[_Message]) -> list[services.Said]:
     """Return what was said as it is stored; results that come one after the other are one message."""
     said: list[services.Said] = []
     kept = [message for message in messages if message.role not in INSTRUCTIONS]
@@ -163,9 +175,6 @@ def _said(messages: list[_Message], most: int) -> list[services.Said]:
                 said.append(services.by_user(message.text)._replace(client_id=message.id))
             elif message.role == "assistant" and (message.text or message.calls):
                 said.append(services.by_model(message.text, message.calls)._replace(client_id=message.id))
-    if len(said) > most:
-        limit = {"limit": services.MOST_SAID}
-        raise refused("messages", _("At most %(limit)d messages can be stored with one call.") % limit)
     return said
 
 

@@ -167,12 +167,17 @@ def _before(chat: ClientChat) -> list[Said]:
         if said.content:
             before.append(said._replace(client_id=None) if said.client_id in names else said)
             names.add(said.client_id)
+    check_number(before)
+    return before
+
+
+def check_number(before: Sequence[Said]) -> None:
+    """Raise ``InvalidRequest`` where more was said before a message than is stored with it."""
     if len(before) > MOST_SAID:
         limit = {"limit": MOST_SAID}
         raise InvalidRequest(
             errors={"messages": [_("At most %(limit)d messages can be stored with one call.") % limit]}
         )
-    return before
 
 
 def _asked_before(conversation: Conversation, chat: ClientChat) -> Message | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..models import Conversation, Message
@@ -31,12 +32,21 @@ def taken(name: MessageName | None, conversation: Conversation) -> str | None:
     return name.client_id
 
 
+def messages_named(conversation: Conversation, names: Sequence[str], *, role: Message.Role) -> dict[str, Message]:
+    """Return the messages of a conversation that have these names, or our ids written so, by these; two queries.
+
+    By our id only one is meant that has no name: clients count theirs, too.
+    """
+    messages = conversation.messages.filter(role=role)
+    found = {str(message.client_id): message for message in messages.filter(client_id__in=names)} if names else {}
+    keys = {key: name for name in names if name not in found and (key := _key(name)) is not None}
+    unnamed = messages.filter(pk__in=keys, client_id=None) if keys else ()
+    return found | {keys[message.pk]: message for message in unnamed}
+
+
 def message_named(conversation: Conversation, client_id: str, *, role: Message.Role) -> Message | None:
     """Return the message of a conversation that has this name, or our id written so; None where there is none."""
-    messages = conversation.messages.filter(role=role)
-    named = messages.filter(client_id=client_id).first()
-    key = _key(client_id)
-    return messages.filter(pk=key).first() if named is None and key is not None else named
+    return messages_named(conversation, [client_id], role=role).get(client_id)
 
 
 def _key(text: str) -> int | None:

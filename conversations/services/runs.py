@@ -6,34 +6,40 @@ What is stored is believed over what is sent: of a thread that we have, the last
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..access.rules import Action, Caller, authorize
 from ..engine.events import COMPLETED, AnswerIds, ids_of
 from ..engine.producer import ReplyOptions
 from ..exceptions import ReplyInProgress
 from ..models import Conversation, Generation, Message, ToolResult
-from .beginnings import Beginning, Said
+from .beginnings import Beginning, Said, by_tools
 from .branches import ACTIVE_LEAF
-from .client_chats import ATTEMPTS, find_chat
-from .client_names import MessageName, message_named
+from .client_chats import ATTEMPTS, check_number, find_chat
+from .client_names import MessageName, message_named, messages_named
 from .generations import stop_generation
 from .idempotency import Idempotency
 from .replies import start_reply
+from .turns import results_to
+
+# Of the answers that a client has, so many are looked for: from the last on.
+MOST_HELD = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """What a client asks for: the thread's name, what was said in it, and the key of this run.
 
-    ``said`` ends in the user's last message or, with ``results``, in the answer that asked for them. ``held`` are the
-    answers that the client has to it. ``system_prompt`` None leaves what there is.
+    ``said`` ends in the user's last message or, with ``results``, in the answer that asked for them. ``brought`` are
+    results that come right before that message. ``held`` are the answers that the client has to it. ``system_prompt``
+    None leaves what there is.
     """
 
     thread_id: str
     key: Idempotency
     said: Sequence[Said]
     results: Sequence[ToolResult] = ()
+    brought: Sequence[ToolResult] = ()
     held: Sequence[str] = ()
     system_prompt: str | None = None
 
@@ -74,6 +80,7 @@ def _started(caller: Caller, run: Run, options: ReplyOptions) -> AnswerIds:
     asked = run.said[-1]
     known = message_named(conversation, asked.client_id, role=Message.Role.USER) if asked.client_id else None
     before = None if known else _last_answer(conversation, run.said)
+    brought = results_to(before, run.brought) if before else []
     return start_reply(
         caller=caller,
         message=asked.content,
@@ -81,7 +88,7 @@ def _started(caller: Caller, run: Run, options: ReplyOptions) -> AnswerIds:
         # What is sent again, by another run, is answered again; what is edited goes where it was.
         parent_id=known.parent_id if known else before.pk if before else ACTIVE_LEAF,
         options=options,
-        beginning=beginning,
+        beginning=replace(beginning, said=[by_tools(brought)]) if brought else beginning,
         idempotency=run.key,
         name=MessageName(asked.client_id, known.pk if known else None) if asked.client_id else None,
     )
@@ -91,6 +98,7 @@ def _begun(caller: Caller, run: Run, options: ReplyOptions) -> AnswerIds:
     """Begin a conversation with all that was said."""
     asked = None if run.results else run.said[-1]
     before = _named_once(run.said if asked is None else run.said[:-1], asked.client_id if asked else None)
+    check_number(before)
     return start_reply(
         caller=caller,
         message=asked.content if asked else "",
@@ -112,9 +120,12 @@ def _named_once(said: Sequence[Said], taken: str | None) -> list[Said]:
 
 def _held(conversation: Conversation, run: Run) -> AnswerIds | None:
     """Return the newest answer of which a client has a part, unless it failed or was stopped: it asks once more."""
-    for name in reversed(run.held):
-        answer = message_named(conversation, name, role=Message.Role.ASSISTANT)
-        generation = Generation.objects.with_ids().filter(message=answer).first() if answer else None
+    names = run.held[: -MOST_HELD - 1 : -1]
+    answers = messages_named(conversation, names, role=Message.Role.ASSISTANT)
+    generations = Generation.objects.with_ids().filter(message__in=answers.values()) if answers else ()
+    made = {generation.message_id: generation for generation in generations}
+    for answer in (answers[name] for name in names if name in answers):
+        generation = made.get(answer.pk)
         if generation is not None and (generation.is_running or generation.status == COMPLETED):
             return ids_of(generation)
     return None

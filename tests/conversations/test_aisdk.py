@@ -295,6 +295,14 @@ def test_a_page_says_how_it_is_answered(client: httpx.Client, model: ScriptedUps
     assert conversation_of(ask(client, said("and?", "u2"), **more)) == conversation_of(parts)
 
 
+def test_a_name_that_counts_is_no_id_of_a_message_that_has_a_name(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    first = Message.objects.get(pk=start_of(ask(client, said("one", "u1")))["parent_id"])
+    parts = ask(client, said("two", str(first.pk)))
+    assert conversation_of(parts).message_count == 4
+
+
 # Edited and asked again ----------------------------------------------------------------------------------------------
 def test_a_message_is_edited_beside_itself(client: httpx.Client, model: ScriptedUpstream) -> None:
     ask(client, said("one", "u1"))
@@ -554,6 +562,33 @@ def test_a_call_that_is_no_json_comes_as_it_is(client: httpx.Client, model: Scri
     assert [part["input"] for part in parts if part["type"] == "tool-input-available"] == ['{"city']
 
 
+@pytest.mark.parametrize("arguments", ['{"a": "\\ud83d"}', '{"a": NaN}', '{"a": 1e999}', '[[["\\ud800"]]]'])
+def test_arguments_that_cannot_be_told_as_json_come_as_they_are(
+    client: httpx.Client, model: ScriptedUpstream, arguments: str
+) -> None:
+    model.script = [answer(deltas=call(0, arguments, id="x", name="weather"), finish="tool_calls"), answer("Done.")]
+    parts = ask(client, said("weather?", "u1"), tools=[WEATHER])
+    assert [part["input"] for part in parts if part["type"] == "tool-input-available"] == [arguments]
+    name = parts[0]["messageId"]
+    ask(client, said("weather?", "u1"), ran(name, x=arguments), messageId=name, tools=[WEATHER])
+    called = client.get(f"{PATH}/chat-1/messages").json()[1]["parts"][1]
+    assert (called["input"], called["output"]) == (arguments, arguments)
+
+
+def test_what_is_said_after_results_is_a_message_of_its_own(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one", text="")]
+    name = ask(client, said("weather?", "u1"), tools=[WEATHER])[0]["messageId"]
+    last = ask(client, said("weather?", "u1"), ran(name, one="rain"), said("and?", "u2"))
+    listed = client.get(f"{PATH}/chat-1/messages").json()
+    assert [(message["id"], message["role"]) for message in listed] == [
+        ("u1", "user"),
+        (name, "assistant"),
+        ("u2", "user"),
+        (last[0]["messageId"], "assistant"),
+    ]
+    assert listed[1]["parts"][-1]["output"] == "rain"
+
+
 def test_calls_come_in_any_order_and_each_is_told_once(client: httpx.Client, model: ScriptedUpstream) -> None:
     first, second = (call(number, '{"n": ', f"{number}}}", id=f"c{number}", name="weather") for number in (0, 1))
     mixed = [first[0], first[1], second[0], {"content": "so"}, second[1], first[2], second[2], {"content": "far"}]
@@ -585,6 +620,7 @@ def test_a_call_of_a_stopped_answer_is_not_to_be_run(
         assert any("tool-input-delta" in line for line in lines)
         client.post(f"/generations/{response.headers['x-generation-id']}/stop").raise_for_status()
         assert kinds(parts_of(lines)) == ["abort", "finish-step", "finish"]
+    assert client.get(f"{PATH}/chat-1/messages").json()[1]["parts"] == [{"type": "step-start"}]
     model.gate("g").open()
 
 
