@@ -17,7 +17,6 @@ from rest_framework.fields import Field
 from .. import services
 from ..exceptions import InvalidRequest
 from ..models import CLIENT_ID_LENGTH
-from ..services import runs
 from ..web.calls import validated
 from ..web.fields import LineField, TextField, WordField, max_tokens_field, model_type_field, temperature_field
 from ..web.serializers import options_of
@@ -47,7 +46,7 @@ class RunAsked:
     """A run that is asked for, by the names that the client gave it, and what the client has of the answer."""
 
     run_id: str
-    run: runs.Run
+    chat: services.ClientChat
     options: services.ReplyOptions
     has: Has
 
@@ -75,10 +74,19 @@ def asked_of(data: Mapping[str, Any]) -> RunAsked:
     assert key is not None, "there is one"
     held = [message.id for message in after if message.role == "assistant" and message.id]
     prompt = _checked(_system_prompt, "\n\n".join(prompts), "messages") if prompts else None
-    run = runs.Run(thread_id, key, _said(before), results, [] if results else _brought(before), held, prompt)
+    chat = services.ClientChat(
+        thread_id,
+        _said(before),
+        prompt,
+        results=results or _brought(before),
+        results_in=before[-1].id if results else None,
+        goes_on=bool(results),
+        key=key,
+        held=held,
+    )
     has = {message.id: message.text for message in after if message.id}
     has |= {call[0]: call[2] for message in after for call in message.calls}
-    return RunAsked(run_id, run, _options(data), has)
+    return RunAsked(run_id, chat, _options(data), has)
 
 
 def _key(thread_id: str, run_id: str) -> str:

@@ -18,7 +18,7 @@ from ..web.fields import TextField, WordField, max_tokens_field, model_type_fiel
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField, temporary_field
 from ..web.serializers.replies import MessageField
-from .images import sent_in
+from .images import known, sent_in
 from .tools import offered, results_in
 
 SUBMIT, REGENERATE = "submit-message", "regenerate-message"
@@ -56,7 +56,9 @@ def parsed(data: Mapping[str, Any]) -> Asked:
     again = fields.get("trigger") == REGENERATE
     messages = _messages(data)
     last = max((place for place, message in enumerate(messages) if message.role == "user"), default=-1)
-    if last < 0 and not again:
+    place, goes_on = _last_results(messages, last)
+    results = _results(data, place)
+    if last < 0 and not again and not results:
         raise refused("messages", _("Send a message of the user's."))
     said = [message for message in messages[: last + 1] if message.role != "system"]
     images = sent_in(_parts(data, last), f"messages[{last}].parts")
@@ -66,17 +68,16 @@ def parsed(data: Mapping[str, Any]) -> Asked:
     prompt = "\n\n".join(prompts) if prompts else None
     if prompt is not None:
         _check(_system_prompt, prompt, "messages")
-    place, goes_on = _last_results(messages, last)
     chat = ClientChat(
         fields["id"],
         said,
         prompt,
         fields.get("messageId"),
         again,
-        _results(data, place),
+        results,
         messages[place].client_id if place >= 0 else None,
         goes_on,
-        len(images),
+        known(images),
     )
     return Asked(chat, options, fields.get("temporary", False), images)
 

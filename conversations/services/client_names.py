@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..models import Conversation, Message
 
@@ -11,25 +10,18 @@ from ..models import Conversation, Message
 MAX_DIGITS = 19
 
 
-@dataclass(frozen=True, slots=True)
-class MessageName:
-    """What a client calls a new message. ``instead_of`` is one that gives this name up: it is edited."""
+def taken(client_id: str | None, conversation: Conversation, *, instead_of: int | None = None) -> str | None:
+    """Return the name for a new message of the user in a locked conversation; ``instead_of`` gives it up.
 
-    client_id: str
-    instead_of: int | None = None
-
-
-def taken(name: MessageName | None, conversation: Conversation) -> str | None:
-    """Return the name for a new message of a locked conversation, once nobody else has it who gives it up.
-
-    Where another message has it, to store it is an ``IntegrityError``: that one was quicker.
+    Where another message of the user has it, to store it is an ``IntegrityError``: that one was quicker. What anybody
+    else said keeps it, and the new message has none.
     """
-    if name is None:
+    if client_id is None:
         return None
-    if name.instead_of is not None:
-        edited = Message.objects.filter(pk=name.instead_of, conversation=conversation, client_id=name.client_id)
-        edited.update(client_id=None)
-    return name.client_id
+    named = Message.objects.filter(conversation=conversation, client_id=client_id)
+    if instead_of is not None:
+        named.filter(pk=instead_of).update(client_id=None)
+    return None if named.exclude(role=Message.Role.USER).exists() else client_id
 
 
 def messages_named(conversation: Conversation, names: Sequence[str], *, role: Message.Role) -> dict[str, Message]:

@@ -15,7 +15,7 @@ from conversations.agui.asked import asked_of
 from conversations.agui.told import Telling
 from conversations.engine.events import CONTENT, INTERRUPTED, AnswerIds, DoneEvent, Ending, Piece
 from conversations.models import Conversation, Generation, Message
-from conversations.services import runs
+from conversations.services import client_requests
 from llmproviders.models import Preset
 from tests.upstream import ScriptedUpstream, answer, call, status
 
@@ -282,6 +282,25 @@ def test_what_a_client_changed_is_a_branch(client: httpx.Client, model: Scripted
     assert Message.objects.filter(client_id="1").count() == 1
 
 
+def test_what_follows_no_answer_is_changed_where_it_is(client: httpx.Client, model: ScriptedUpstream) -> None:
+    told(client, run(user("one", "1"), user("two", "2"), thread="t"))
+    told(client, run(user("one", "1"), user("deux", "2"), thread="t"))
+    assert shown(client)[:2] == ["one", "deux"]
+
+
+def test_a_run_that_is_refused_ends_nothing(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [answer("begun, ", "and ended", gate="stays", gate_at=1)]
+    first = run(user("one", "1"), thread="t")
+    with client.stream("POST", PATH, json=first) as response:
+        lines = response.iter_lines()
+        next(line for line in lines if "TEXT_MESSAGE_CONTENT" in line)
+        body = run(user("one", "1"), user("two", "2"), thread="t", forwardedProps={"model_type": "unknown"})
+        assert client.post(PATH, json=body).json()["code"] == "unknown_model_type"
+        assert Generation.objects.get().is_running
+        model.gate("stays").open()
+        assert any('"completed"' in line for line in lines)
+
+
 def test_another_run_for_what_a_client_has_a_part_of_tells_the_rest(
     client: httpx.Client, model: ScriptedUpstream
 ) -> None:
@@ -492,9 +511,9 @@ def test_however_many_answers_a_client_has_few_queries_look_for_them(
 ) -> None:
     told(client, run(user("one", "1"), thread="t"))
     conversation = Conversation.objects.get()
-    chat = asked_of(run(user("one", "1"), *[{"id": f"9{n}", "role": "assistant"} for n in range(5000)])).run
+    chat = asked_of(run(user("one", "1"), *[{"id": f"9{n}", "role": "assistant"} for n in range(5000)])).chat
     with CaptureQueriesContext(connection) as queries:
-        assert runs._held(conversation, chat) is None
+        assert client_requests.answer_held(conversation, chat) is None
     assert len(queries) <= 3
 
 
