@@ -11,13 +11,12 @@ from itertools import groupby, takewhile
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import ValidationError
 from rest_framework.fields import Field
 
 from .. import services
 from ..exceptions import InvalidRequest
 from ..models import CLIENT_ID_LENGTH
-from ..web.calls import validated
+from ..web.calls import checked, validated
 from ..web.fields import LineField, TextField, WordField, max_tokens_field, model_type_field, temperature_field
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField
@@ -58,7 +57,7 @@ def refused(name: str, reason: Any) -> InvalidRequest:
 
 def asked_of(data: Mapping[str, Any]) -> RunAsked:
     """Return what a body asks for; raises ``InvalidRequest`` that names the field."""
-    thread_id, run_id = _checked(_client_id, data.get("threadId"), "threadId"), data.get("runId")
+    thread_id, run_id = checked(_client_id, data.get("threadId"), "threadId"), data.get("runId")
     if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
         raise refused("runId", _("1 to 200 visible ASCII characters."))
     if data.get("resume"):
@@ -73,7 +72,7 @@ def asked_of(data: Mapping[str, Any]) -> RunAsked:
     key = services.Idempotency.of(_key(thread_id, run_id), asked)
     assert key is not None, "there is one"
     held = [message.id for message in after if message.role == "assistant" and message.id]
-    prompt = _checked(_system_prompt, "\n\n".join(prompts), "messages") if prompts else None
+    prompt = checked(_system_prompt, "\n\n".join(prompts), "messages") if prompts else None
     chat = services.ClientChat(
         thread_id,
         _said(before),
@@ -104,18 +103,18 @@ class _Message:
         if self.role not in ROLES:
             raise refused(where, _("A message has a role: developer, system, user, assistant, tool or reasoning."))
         name = said.get("id")
-        self.id: str | None = None if name is None else _checked(_client_id, name, f"{where}.id")
+        self.id: str | None = None if name is None else checked(_client_id, name, f"{where}.id")
         # What is no text of the conversation is the front end's own.
         self.text = "" if self.role == "activity" else _text_of(f"{where}.content", said.get("content"))
         self.calls = _calls(f"{where}.toolCalls", said.get("toolCalls")) if self.role == "assistant" else []
         self.result: services.ToolResult | None = None
         if self.role == "tool":
-            key = _checked(_call_id, said.get("toolCallId"), f"{where}.toolCallId")
+            key = checked(_call_id, said.get("toolCallId"), f"{where}.toolCallId")
             self.result = services.ToolResult(key, self.text or _text_of(f"{where}.error", said.get("error")))
 
     def said_by_user(self) -> None:
         """Raise ``InvalidRequest`` unless it can be answered."""
-        _checked(_message, self.text, self.where)
+        checked(_message, self.text, self.where)
 
 
 def _around_what_is_asked(
@@ -151,7 +150,7 @@ def _text_of(where: str, content: Any) -> str:
     for part in parts:
         if not isinstance(part, dict) or part.get("type") != "text":
             raise refused(where, _("Files cannot be sent here: send text."))
-        texts.append(_checked(_text, part.get("text"), where))
+        texts.append(checked(_text, part.get("text"), where))
     return "\n".join(texts)
 
 
@@ -165,8 +164,8 @@ def _calls(where: str, calls: Any) -> list[tuple[str, str, str]]:
         function = said.get("function")
         if not isinstance(function, dict):
             raise refused(where, _("A call has an id, and a function with a name and arguments."))
-        key, name = (_checked(_call_id, named, where) for named in (said.get("id"), function.get("name")))
-        found.append((key, name, _checked(_text, function.get("arguments"), where)))
+        key, name = (checked(_call_id, named, where) for named in (said.get("id"), function.get("name")))
+        found.append((key, name, checked(_text, function.get("arguments"), where)))
     return found
 
 
@@ -191,7 +190,7 @@ def _contexts(data: Mapping[str, Any]) -> list[str]:
     found = []
     for place, context in enumerate(_list(data, "context", required=False)):
         said: Mapping[str, Any] = context if isinstance(context, dict) else {}
-        texts = [_checked(_text, said.get(name), f"context[{place}].{name}") for name in ("description", "value")]
+        texts = [checked(_text, said.get(name), f"context[{place}].{name}") for name in ("description", "value")]
         found.append(":\n".join(texts))
     return found
 
@@ -200,7 +199,7 @@ def _options(data: Mapping[str, Any]) -> services.ReplyOptions:
     props = data.get("forwardedProps")
     given: Mapping[str, Any] = props if isinstance(props, dict) else {}
     valid = {
-        name: _checked(option, given[name], f"forwardedProps.{name}")
+        name: checked(option, given[name], f"forwardedProps.{name}")
         for name, option in OPTIONS.items()
         if name in given
     }
@@ -222,12 +221,3 @@ def _list(data: Mapping[str, Any], name: str, *, required: bool = True) -> list[
     if not isinstance(value, list):
         raise refused(name, _("A list."))
     return value
-
-
-def _checked(option: Field[Any, Any, Any, Any], value: Any, where: str) -> Any:
-    """Return a value that may be stored; raises ``InvalidRequest`` that names ``where``."""
-    try:
-        return option.run_validation(value)
-    except ValidationError as error:
-        reasons: Any = error.detail
-        raise refused(where, reasons[0]) from None

@@ -74,14 +74,13 @@ def start_reply(
 
     With or without text it shows the images ``attachment_ids``, all different. Instead of a message it takes
     ``tool_results``, of calls that the answer before asked for: the model goes on. Without ``session_id`` a
-    conversation is created, perhaps a ``temporary`` one, perhaps with a ``beginning``. It goes on from ``parent_id``,
-    an answer (None: the root), and the new branch is the one that is shown. With ``idempotency``, a request that was
-    stored before returns its answer again, whatever became of it; with a ``name`` that another message has, that one
-    was quicker, which is ``ReplyInProgress``. Said ``instead_of`` a message it goes where that is, and takes its name.
-    What is being answered in the conversation is ended by what is said ``instead``. Raises ``NotFound``,
-    ``InvalidRequest``, ``ReplyInProgress``, ``UnknownModel``, ``PromptTooLong``, ``TooManyAnswers``,
-    ``IdempotencyMismatch``, ``BudgetExhausted``, ``ServerBusy`` or ``ShuttingDown``, and then
-    nothing is stored, and nothing ended.
+    conversation is created, perhaps ``temporary``, perhaps with a ``beginning``. It goes on from ``parent_id``, an
+    answer (None: the root), or is said ``instead_of`` a message, where that is; the new branch is the one that is
+    shown. With ``idempotency``, a request that was stored before returns its answer again, whatever became of it; with
+    a ``name`` that another message has, that one was quicker, which is ``ReplyInProgress``. ``instead`` ends what is
+    being answered in the conversation. Raises ``NotFound``, ``InvalidRequest``, ``ReplyInProgress``, ``UnknownModel``,
+    ``PromptTooLong``, ``TooManyAnswers``, ``IdempotencyMismatch``, ``BudgetExhausted``, ``ServerBusy`` or
+    ``ShuttingDown``; then nothing is stored, and nothing ended.
     """
     authorize(caller, Action.CHAT)
     if temporary and session_id is not None:
@@ -224,13 +223,11 @@ def _begin(
     generation_id = _add_generation(conversation, answer_id, worker, endpoint, prompt_tokens, idempotency)
     spent_from = account.reserve(generation_id, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
     _make_active(conversation, answer_id)
-    # Who answers instead gets a prompt of its own, without what it does not take of earlier turns.
-    asked = replace(request, messages=prompts.newest_of(request.messages))
     plan = Plan(
         ids=AnswerIds(generation_id, conversation.session_id, answer_id),
         endpoint=endpoint,
         request=request,
-        fallbacks=tuple(other for other in completions.fallbacks_of(endpoint) if not asked.lacking(other)),
+        fallbacks=_fallbacks(endpoint, request),
         switched=partial(prompt.switched, generation_id, answer_id),
         with_images=partial(with_images, conversation.pk),
         afterwards=partial(titles.improve, replace(naming, spent_from=spent_from)) if naming else None,
@@ -240,6 +237,12 @@ def _begin(
     )
     _launch(plan)
     return plan.ids
+
+
+def _fallbacks(endpoint: Endpoint, request: CompletionRequest) -> tuple[Endpoint, ...]:
+    """Return who may answer instead: with a prompt of its own, without what it does not take of earlier turns."""
+    asked = replace(request, messages=prompts.newest_of(request.messages))
+    return tuple(other for other in completions.fallbacks_of(endpoint) if not asked.lacking(other))
 
 
 def _add_generation(
