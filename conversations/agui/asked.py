@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import ValidationError
 from rest_framework.fields import Field
 
 from .. import services
 from ..exceptions import InvalidRequest
 from ..models import CLIENT_ID_LENGTH
-from ..services import runs
-from ..web.calls import validated
+from ..web.calls import checked, validated
 from ..web.fields import LineField, TextField, WordField, max_tokens_field, model_type_field, temperature_field
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField
@@ -45,7 +45,7 @@ class RunAsked:
     """A run that is asked for, by the names that the client gave it, and what the client has of the answer."""
 
     run_id: str
-    run: runs.Run
+    chat: services.ClientChat
     options: services.ReplyOptions
     has: Has
 
@@ -57,7 +57,7 @@ def refused(name: str, reason: Any) -> InvalidRequest:
 
 def asked_of(data: Mapping[str, Any]) -> RunAsked:
     """Return what a body asks for; raises ``InvalidRequest`` that names the field."""
-    thread_id, run_id = _checked(_client_id, data.get("threadId"), "threadId"), data.get("runId")
+    thread_id, run_id = checked(_client_id, data.get("threadId"), "threadId"), data.get("runId")
     if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
         raise refused("runId", _("1 to 200 visible ASCII characters."))
     if data.get("resume"):
@@ -69,15 +69,28 @@ def asked_of(data: Mapping[str, Any]) -> RunAsked:
     prompts = [message.text for message in before if message.role in INSTRUCTIONS] + _contexts(data)
     # The same run is the same answer, whatever the client has of it by now.
     asked = {"thread": thread_id, "message": before[-1].text, "results": [list(result) for result in results]}
-    key = services.Idempotency.of(f"agui:{run_id}", asked)
+    key = services.Idempotency.of(_key(thread_id, run_id), asked)
     assert key is not None, "there is one"
     held = [message.id for message in after if message.role == "assistant" and message.id]
-    prompt = _checked(_system_prompt, "\n\n".join(prompts), "messages") if prompts else None
-    said = _said(before, services.MOST_SAID if results else services.MOST_SAID + 1)
-    run = runs.Run(thread_id, key, said, results, held, prompt)
+    prompt = checked(_system_prompt, "\n\n".join(prompts), "messages") if prompts else None
+    chat = services.ClientChat(
+        thread_id,
+        _said(before),
+        prompt,
+        results=results or _brought(before),
+        results_in=before[-1].id if results else None,
+        goes_on=bool(results),
+        key=key,
+        held=held,
+    )
     has = {message.id: message.text for message in after if message.id}
     has |= {call[0]: call[2] for message in after for call in message.calls}
-    return RunAsked(run_id, run, _options(data), has)
+    return RunAsked(run_id, chat, _options(data), has)
+
+
+def _key(thread_id: str, run_id: str) -> str:
+    """Return the key of a run: clients may count those of each thread."""
+    return f"agui:{hashlib.sha256(json.dumps([thread_id, run_id]).encode()).hexdigest()}"
 
 
 class _Message:
@@ -90,18 +103,18 @@ class _Message:
         if self.role not in ROLES:
             raise refused(where, _("A message has a role: developer, system, user, assistant, tool or reasoning."))
         name = said.get("id")
-        self.id: str | None = None if name is None else _checked(_client_id, name, f"{where}.id")
+        self.id: str | None = None if name is None else checked(_client_id, name, f"{where}.id")
         # What is no text of the conversation is the front end's own.
         self.text = "" if self.role == "activity" else _text_of(f"{where}.content", said.get("content"))
         self.calls = _calls(f"{where}.toolCalls", said.get("toolCalls")) if self.role == "assistant" else []
         self.result: services.ToolResult | None = None
         if self.role == "tool":
-            key = _checked(_call_id, said.get("toolCallId"), f"{where}.toolCallId")
+            key = checked(_call_id, said.get("toolCallId"), f"{where}.toolCallId")
             self.result = services.ToolResult(key, self.text or _text_of(f"{where}.error", said.get("error")))
 
     def said_by_user(self) -> None:
         """Raise ``InvalidRequest`` unless it can be answered."""
-        _checked(_message, self.text, self.where)
+        checked(_message, self.text, self.where)
 
 
 def _around_what_is_asked(
@@ -123,6 +136,12 @@ def _around_what_is_asked(
     return before, [result for result in reversed(results) if result is not None], after
 
 
+def _brought(before: list[_Message]) -> list[services.ToolResult]:
+    """Return the results of tools that stand right before the last message."""
+    found = [message.result for message in takewhile(lambda message: message.result, reversed(before[:-1]))]
+    return [result for result in reversed(found) if result is not None]
+
+
 def _text_of(where: str, content: Any) -> str:
     if content is None:
         return ""
@@ -131,7 +150,7 @@ def _text_of(where: str, content: Any) -> str:
     for part in parts:
         if not isinstance(part, dict) or part.get("type") != "text":
             raise refused(where, _("Files cannot be sent here: send text."))
-        texts.append(_checked(_text, part.get("text"), where))
+        texts.append(checked(_text, part.get("text"), where))
     return "\n".join(texts)
 
 
@@ -145,12 +164,12 @@ def _calls(where: str, calls: Any) -> list[tuple[str, str, str]]:
         function = said.get("function")
         if not isinstance(function, dict):
             raise refused(where, _("A call has an id, and a function with a name and arguments."))
-        key, name = (_checked(_call_id, named, where) for named in (said.get("id"), function.get("name")))
-        found.append((key, name, _checked(_text, function.get("arguments"), where)))
+        key, name = (checked(_call_id, named, where) for named in (said.get("id"), function.get("name")))
+        found.append((key, name, checked(_text, function.get("arguments"), where)))
     return found
 
 
-def _said(messages: list[_Message], most: int) -> list[services.Said]:
+def _said(messages: list[_Message]) -> list[services.Said]:
     """Return what was said as it is stored; results that come one after the other are one message."""
     said: list[services.Said] = []
     kept = [message for message in messages if message.role not in INSTRUCTIONS]
@@ -163,9 +182,6 @@ def _said(messages: list[_Message], most: int) -> list[services.Said]:
                 said.append(services.by_user(message.text)._replace(client_id=message.id))
             elif message.role == "assistant" and (message.text or message.calls):
                 said.append(services.by_model(message.text, message.calls)._replace(client_id=message.id))
-    if len(said) > most:
-        limit = {"limit": services.MOST_SAID}
-        raise refused("messages", _("At most %(limit)d messages can be stored with one call.") % limit)
     return said
 
 
@@ -174,7 +190,7 @@ def _contexts(data: Mapping[str, Any]) -> list[str]:
     found = []
     for place, context in enumerate(_list(data, "context", required=False)):
         said: Mapping[str, Any] = context if isinstance(context, dict) else {}
-        texts = [_checked(_text, said.get(name), f"context[{place}].{name}") for name in ("description", "value")]
+        texts = [checked(_text, said.get(name), f"context[{place}].{name}") for name in ("description", "value")]
         found.append(":\n".join(texts))
     return found
 
@@ -183,7 +199,7 @@ def _options(data: Mapping[str, Any]) -> services.ReplyOptions:
     props = data.get("forwardedProps")
     given: Mapping[str, Any] = props if isinstance(props, dict) else {}
     valid = {
-        name: _checked(option, given[name], f"forwardedProps.{name}")
+        name: checked(option, given[name], f"forwardedProps.{name}")
         for name, option in OPTIONS.items()
         if name in given
     }
@@ -205,12 +221,3 @@ def _list(data: Mapping[str, Any], name: str, *, required: bool = True) -> list[
     if not isinstance(value, list):
         raise refused(name, _("A list."))
     return value
-
-
-def _checked(option: Field[Any, Any, Any, Any], value: Any, where: str) -> Any:
-    """Return a value that may be stored; raises ``InvalidRequest`` that names ``where``."""
-    try:
-        return option.run_validation(value)
-    except ValidationError as error:
-        reasons: Any = error.detail
-        raise refused(where, reasons[0]) from None

@@ -9,10 +9,10 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 
+from .. import services
 from ..access.rules import Action, Caller, authorize
 from ..engine.events import AnswerIds
 from ..engine.reader import open_reader
-from ..services import runs
 from ..web.base import ApiView
 from ..web.calls import caller_of
 from ..web.gate import Deferred
@@ -79,8 +79,8 @@ class RunsView(ApiView):
         data = request.data
         assert isinstance(data, dict), "the parser says so"
         asked = asked_of(data)
-        ids = runs.start_run(caller=caller, run=asked.run, options=asked.options)
-        telling = Telling(asked.run.thread_id, asked.run_id, ids, asked.has)
+        ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options)
+        telling = Telling(asked.chat.chat_id, asked.run_id, ids, asked.has)
         return Deferred(partial(_told, telling, ids, caller))
 
 

@@ -13,12 +13,12 @@ from ..engine.producer import ReplyOptions
 from ..exceptions import InvalidRequest
 from ..models import CLIENT_ID_LENGTH
 from ..services import ClientChat, Said, ToolResult
-from ..web.calls import validated
+from ..web.calls import checked, validated
 from ..web.fields import TextField, WordField, max_tokens_field, model_type_field, temperature_field
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField, temporary_field
 from ..web.serializers.replies import MessageField
-from .images import sent_in
+from .images import known, sent_in
 from .tools import offered, results_in
 
 SUBMIT, REGENERATE = "submit-message", "regenerate-message"
@@ -56,27 +56,28 @@ def parsed(data: Mapping[str, Any]) -> Asked:
     again = fields.get("trigger") == REGENERATE
     messages = _messages(data)
     last = max((place for place, message in enumerate(messages) if message.role == "user"), default=-1)
-    if last < 0 and not again:
+    place, goes_on = _last_results(messages, last)
+    results = _results(data, place)
+    if last < 0 and not again and not results:
         raise refused("messages", _("Send a message of the user's."))
     said = [message for message in messages[: last + 1] if message.role != "system"]
     images = sent_in(_parts(data, last), f"messages[{last}].parts")
     if said and (said[-1].content or not images):
-        _check(_message, said[-1].content, f"messages[{last}]")
+        checked(_message, said[-1].content, f"messages[{last}]")
     prompts = [message.content for message in messages if message.role == "system"]
     prompt = "\n\n".join(prompts) if prompts else None
     if prompt is not None:
-        _check(_system_prompt, prompt, "messages")
-    place, goes_on = _last_results(messages, last)
+        checked(_system_prompt, prompt, "messages")
     chat = ClientChat(
         fields["id"],
         said,
         prompt,
         fields.get("messageId"),
         again,
-        _results(data, place),
+        results,
         messages[place].client_id if place >= 0 else None,
         goes_on,
-        len(images),
+        known(images),
     )
     return Asked(chat, options, fields.get("temporary", False), images)
 
@@ -122,11 +123,11 @@ def _said(where: str, message: Any) -> Said:
         raise refused(where, _("A message has a role: system, user or assistant."))
     role, name = message["role"], message.get("id")
     if name is not None:
-        _check(_name, name, f"{where}.id")
+        checked(_name, name, f"{where}.id")
     texts = list(_texts(f"{where}.parts", message.get("parts", message.get("content"))))
     text, reasoning = ("\n".join(text for kind, text in texts if kind == wanted) for wanted in ("text", "reasoning"))
-    _check(_text, text, where)
-    _check(_text, reasoning, where)
+    checked(_text, text, where)
+    checked(_text, reasoning, where)
     return Said(role, text, reasoning=reasoning if role == "assistant" else "", client_id=name)
 
 
@@ -145,12 +146,3 @@ def _texts(where: str, parts: Any) -> Iterator[tuple[str, str]]:
             if not isinstance(text := part.get("text"), str):
                 raise refused(f"{where}[{place}]", _("This is no text."))
             yield kind, text
-
-
-def _check(field: serializers.CharField, value: Any, where: str) -> None:
-    """Raise ``InvalidRequest`` that names ``where``, unless a value may be so."""
-    try:
-        field.run_validation(value)
-    except serializers.ValidationError as error:
-        reasons: Any = error.detail
-        raise refused(where, reasons[0]) from None

@@ -35,6 +35,12 @@ def sent_in(parts: Iterable[Any], where: str) -> list[str]:
     return list(dict.fromkeys(urls))
 
 
+def known(urls: Iterable[str]) -> list[uuid.UUID | None]:
+    """Return which attachments images are; None for one that is sent as such."""
+    found = (OURS.search(url) for url in urls)
+    return [uuid.UUID(ours[1]) if ours else None for ours in found]
+
+
 async def kept(keep: Keep, urls: Iterable[str]) -> list[uuid.UUID]:
     """Return the attachments that images are, each once; those that are new are kept. Raises as ``keep`` does."""
     keys: dict[uuid.UUID, None] = {}

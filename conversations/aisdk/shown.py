@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..engine.events import COMPLETED
 from ..models import Generation, Message, parts_of
 from ..models.parts import IMAGE, REASONING, TEXT, TOOL_CALL, whole_parts
 from . import images
@@ -22,11 +23,11 @@ def shown(messages: Iterable[Message]) -> list[dict[str, Any]]:
     goes_on = False
     for message in messages:
         if message.role == Message.Role.TOOL:
-            goes_on = bool(told)
+            goes_on = bool(told) and told[-1]["role"] == Message.Role.ASSISTANT
             _add_results(told[-1]["parts"] if told else [], message)
         elif not _is_running(message):
             parts, metadata = _parts(message), _metadata(message)
-            if goes_on:
+            if goes_on and message.role == Message.Role.ASSISTANT:
                 told[-1]["parts"] += parts
                 told[-1]["metadata"] |= metadata
             else:
@@ -43,12 +44,14 @@ def name_of(message: Message) -> str:
 def _parts(message: Message) -> list[dict[str, Any]]:
     is_answer = message.role == Message.Role.ASSISTANT
     parts: list[dict[str, Any]] = [STEP] if is_answer else []
+    generation = _generation_of(message)
+    is_whole = generation is None or generation.status == COMPLETED
     for part in whole_parts(message):
         if part["type"] in (TEXT, REASONING):
             parts.append({**part, "state": "done"})
         elif part["type"] == IMAGE:
             parts.append(images.shown(part["attachment_id"]))
-        elif part["type"] == TOOL_CALL:
+        elif part["type"] == TOOL_CALL and is_whole:  # else nobody is to run it
             called = {"toolCallId": part["id"], "state": "input-available", "input": input_of(part["arguments"])}
             parts.append({"type": f"{PREFIX}{part['name']}", **called})
     return parts

@@ -63,9 +63,12 @@ def _result(part: Mapping[str, Any]) -> ToolResult:
 def input_of(arguments: str) -> Any:
     """Return a call's arguments as the page gets them: what a model wrote that is no JSON stays as it is."""
     try:
-        return json.loads(arguments)
+        given = json.loads(arguments)
+        # Half a character, or a number beyond all, is read and cannot be told.
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return arguments
+    return given
 
 
 def output_of(content: str) -> Any:

@@ -21,7 +21,7 @@ from ..web.base import ApiView
 from ..web.calls import caller_of
 from ..web.gate import Deferred, json_response
 from ..web.images import keeping
-from ..web.parsers import StrictJSONParser, finite
+from ..web.parsers import HistoryParser
 from ..web.schema import UI_EVENTS
 from ..web.sse import EventStreamResponse, HeadResponse
 from . import images
@@ -80,14 +80,6 @@ BODY: dict[str, Any] = {
     "required": ["id", "messages"],
     "additionalProperties": True,
 }
-
-
-class HistoryParser(StrictJSONParser):
-    """Takes longer lists, and what is deeper: whole histories, with whatever tools were given and said."""
-
-    max_depth = 64
-    max_list = 10_000
-    parse_float = staticmethod(finite)
 
 
 class AISDKView(ApiView):

@@ -4,7 +4,8 @@ from ..engine.producer import ReplyOptions
 from ..models import ToolResult
 from .beginnings import MOST_SAID, Beginning, Said, by_model, by_tools, by_user
 from .branches import ACTIVE_LEAF, branch, history, list_messages
-from .client_chats import ClientChat, answer_chat, find_chat, running_answer, was_asked
+from .client_chats import answer_chat, find_chat, running_answer, was_asked
+from .client_requests import ClientChat
 from .conversations import (
     check_model_type,
     create_conversation,

@@ -190,6 +190,14 @@ def go_on_from(conversation: Conversation, parent: Parent) -> None:
     conversation.active_leaf_id, conversation.message_count = shown_to(conversation, parent)
 
 
+def go_on_beside(conversation: Conversation, message_id: int) -> None:
+    """Let a conversation, as above, go on where a message does, whatever is before that; raises ``NotFound``."""
+    found = conversation.messages.filter(pk=message_id).values_list("parent_id").first()
+    if found is None:
+        raise NotFound()
+    conversation.active_leaf_id, conversation.message_count = shown_to(conversation, found[0])
+
+
 def get_message(*, caller: Caller, message_id: int, action: Action) -> Message:
     """Return a message that ``caller`` may do that with, and its conversation; raises ``NotFound``."""
     message = Message.objects.for_owner(caller).select_related("conversation").filter(pk=message_id).first()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from ..models import Conversation, Message
 
@@ -10,33 +10,35 @@ from ..models import Conversation, Message
 MAX_DIGITS = 19
 
 
-@dataclass(frozen=True, slots=True)
-class MessageName:
-    """What a client calls a new message. ``instead_of`` is one that gives this name up: it is edited."""
+def taken(client_id: str | None, conversation: Conversation, *, instead_of: int | None = None) -> str | None:
+    """Return the name for a new message of the user in a locked conversation; ``instead_of`` gives it up.
 
-    client_id: str
-    instead_of: int | None = None
-
-
-def taken(name: MessageName | None, conversation: Conversation) -> str | None:
-    """Return the name for a new message of a locked conversation, once nobody else has it who gives it up.
-
-    Where another message has it, to store it is an ``IntegrityError``: that one was quicker.
+    Where another message of the user has it, to store it is an ``IntegrityError``: that one was quicker. What anybody
+    else said keeps it, and the new message has none.
     """
-    if name is None:
+    if client_id is None:
         return None
-    if name.instead_of is not None:
-        edited = Message.objects.filter(pk=name.instead_of, conversation=conversation, client_id=name.client_id)
-        edited.update(client_id=None)
-    return name.client_id
+    named = Message.objects.filter(conversation=conversation, client_id=client_id)
+    if instead_of is not None:
+        named.filter(pk=instead_of).update(client_id=None)
+    return None if named.exclude(role=Message.Role.USER).exists() else client_id
+
+
+def messages_named(conversation: Conversation, names: Sequence[str], *, role: Message.Role) -> dict[str, Message]:
+    """Return the messages of a conversation that have these names, or our ids written so, by these; two queries.
+
+    By our id only one is meant that has no name: clients count theirs, too.
+    """
+    messages = conversation.messages.filter(role=role)
+    found = {str(message.client_id): message for message in messages.filter(client_id__in=names)} if names else {}
+    keys = {key: name for name in names if name not in found and (key := _key(name)) is not None}
+    unnamed = messages.filter(pk__in=keys, client_id=None) if keys else ()
+    return found | {keys[message.pk]: message for message in unnamed}
 
 
 def message_named(conversation: Conversation, client_id: str, *, role: Message.Role) -> Message | None:
     """Return the message of a conversation that has this name, or our id written so; None where there is none."""
-    messages = conversation.messages.filter(role=role)
-    named = messages.filter(client_id=client_id).first()
-    key = _key(client_id)
-    return messages.filter(pk=key).first() if named is None and key is not None else named
+    return messages_named(conversation, [client_id], role=role).get(client_id)
 
 
 def _key(text: str) -> int | None:

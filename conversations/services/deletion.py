@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..access.rules import Action, Caller
+from ..database import db
 from ..database.transactions import replayed
 from ..engine import engines
 from ..engine.hints import Subject
@@ -67,6 +68,13 @@ def end_answers(conversation_id: int, among: Collection[int] | None = None) -> l
         for key, worker_id, message_id in running
         if (among is None or message_id in among) and finish(key, STOPPED_ENDING)
     ]
+
+
+def end_with_job(conversation_id: int) -> None:
+    """End what is being made in a conversation, in this job's transaction; who makes it is told once that commits."""
+    if ended := end_answers(conversation_id):
+        loop = db.calling_loop.get()
+        transaction.on_commit(lambda: loop.call_soon_threadsafe(engines.of(loop).tell_of_ends, ended))
 
 
 class Deleted(NamedTuple):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
+from .. import conf
 from ..access.rules import Action, Caller, authorize
 from ..database.transactions import replayed
-from ..exceptions import NotFound, ReplyInProgress
+from ..exceptions import InvalidRequest, NotFound, ReplyInProgress
 from ..models import Conversation, Generation, Message
 from ..models.querysets import MOST_LEVELS
 from .beginnings import Beginning, create_with, go_on_with
@@ -47,7 +49,8 @@ def _create(caller: Caller, beginning: Beginning) -> Conversation:
 def add_items(*, caller: Caller, session_id: uuid.UUID, beginning: Beginning) -> list[Message]:
     """Add what was said elsewhere at the end of the branch that is shown; returns the new messages.
 
-    Raises ``NotFound``, and ``ReplyInProgress`` while the conversation is being answered.
+    Instructions are added to those that there are. Raises ``NotFound``, ``ReplyInProgress`` while the conversation is
+    being answered, and ``InvalidRequest`` where the instructions become too long.
     """
     authorize(caller, Action.CHAT)
     locked = Conversation.objects.for_owner(caller).select_for_update()
@@ -57,12 +60,25 @@ def add_items(*, caller: Caller, session_id: uuid.UUID, beginning: Beginning) ->
     authorize(caller, Action.CHAT, conversation)
     if Generation.objects.filter(active_for=conversation).exists():
         raise ReplyInProgress()
-    go_on_with(beginning, conversation, caller)
+    prompt = _added_to(conversation.system_prompt, beginning.system_prompt)
+    go_on_with(replace(beginning, system_prompt=prompt), conversation, caller)
     conversation.updated_at = conversation.changed_at = timezone.now()
     conversation.save(update_fields=["active_leaf", "message_count", "updated_at", "changed_at"])
     tell_change(conversation)
     added = _ids(conversation)[: len(beginning.said)]
     return _messages(conversation, added[::-1])
+
+
+def _added_to(there: str, added: str | None) -> str | None:
+    """Return instructions with more of them; None where none are added."""
+    if not there or not added:
+        return added or None
+    prompt = f"{there}\n\n{added}"
+    if len(prompt) > (limit := conf.get().MAX_SYSTEM_PROMPT_LENGTH):
+        raise InvalidRequest(
+            errors={"items": [_("All instructions together: at most %(limit)d characters.") % {"limit": limit}]}
+        )
+    return prompt
 
 
 def list_items(

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..access.rules import Action, Caller, authorize
-from ..database.compiled import Insert, Select, Update, given
+from ..database.compiled import Insert, Update, given
 from ..database.transactions import replayed
 from ..engine import completions, engines, prompts
 from ..engine.completions import CompletionRequest, Endpoint
@@ -29,22 +29,21 @@ from ..exceptions import (
 )
 from ..limits import budgets
 from ..limits.budgets import Account
-from ..models import Conversation, Generation, Message, ToolResult, calls_of
+from ..models import Conversation, Generation, Message, ToolResult
 from . import branches, titles
 from .asking import Prompt, prepared, with_images
 from .beginnings import Beginning, Said, add, by_tools, by_user, create_with, go_on_with
 from .branches import ACTIVE_LEAF, Parent
-from .client_names import MessageName, taken
+from .client_names import taken
 from .deletion import while_account_lasts
 from .idempotency import Idempotency, stored_reply
+from .locks import locked, make_way
 from .titles import Naming
+from .turns import check_results
 
 NONE = Beginning()
 _messages = Insert(Message)
 _generations = Insert(Generation)
-_running_in = Select(
-    lambda: Generation.objects.filter(active_for=given(Generation, "active_for")).values_list("pk", flat=True)
-)
 _advance = Update(
     lambda: Conversation.objects.filter(pk=given(Conversation, "id")),
     lambda: {
@@ -67,25 +66,28 @@ def start_reply(
     temporary: bool = False,
     beginning: Beginning | None = None,
     idempotency: Idempotency | None = None,
-    name: MessageName | None = None,
+    name: str | None = None,
+    instead_of: int | None = None,
+    instead: bool = False,
 ) -> AnswerIds:
     """Store a user's message and begin its answer, in one transaction: what this returns is stored.
 
     With or without text it shows the images ``attachment_ids``, all different. Instead of a message it takes
     ``tool_results``, of calls that the answer before asked for: the model goes on. Without ``session_id`` a
-    conversation is created, perhaps a ``temporary`` one, perhaps with a ``beginning``. It goes on from ``parent_id``,
-    an answer (None: the root), and the new branch is the one that is shown. With ``idempotency``, a request that was
-    stored before returns its answer again, whatever became of it; with a ``name`` that another message has, that one
-    was quicker, which is ``ReplyInProgress``. Raises ``NotFound``, ``InvalidRequest``, ``ReplyInProgress``,
-    ``UnknownModel``, ``PromptTooLong``, ``TooManyAnswers``, ``IdempotencyMismatch``, ``BudgetExhausted``,
-    ``ServerBusy`` or ``ShuttingDown``, and then nothing is stored.
+    conversation is created, perhaps ``temporary``, perhaps with a ``beginning``. It goes on from ``parent_id``, an
+    answer (None: the root), or is said ``instead_of`` a message, where that is; the new branch is the one that is
+    shown. With ``idempotency``, a request that was stored before returns its answer again, whatever became of it; with
+    a ``name`` that another message has, that one was quicker, which is ``ReplyInProgress``. ``instead`` ends what is
+    being answered in the conversation. Raises ``NotFound``, ``InvalidRequest``, ``ReplyInProgress``, ``UnknownModel``,
+    ``PromptTooLong``, ``TooManyAnswers``, ``IdempotencyMismatch``, ``BudgetExhausted``, ``ServerBusy`` or
+    ``ShuttingDown``; then nothing is stored, and nothing ended.
     """
     authorize(caller, Action.CHAT)
     if temporary and session_id is not None:
         raise InvalidRequest(errors={"temporary": [_("Only a new conversation can be temporary.")]})
-    where = (session_id, parent_id, user_id)
+    where = (session_id, parent_id, instead_of, user_id)
     said = by_tools(tool_results) if tool_results else by_user(message, attachment_ids)
-    chat = _Chat(said, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency, name)
+    chat = _Chat(said, *where, options or ReplyOptions(), temporary, beginning or NONE, idempotency, name, instead)
     return stored_reply(caller, session_id, user_id, idempotency) or _started(caller, chat)
 
 
@@ -96,12 +98,14 @@ class _Chat:
     said: Said
     session_id: uuid.UUID | None
     parent_id: Parent
+    instead_of: int | None
     user_id: str | None
     options: ReplyOptions
     temporary: bool
     beginning: Beginning
     idempotency: Idempotency | None
-    name: MessageName | None
+    name: str | None
+    instead: bool
 
 
 def _started(caller: Caller, chat: _Chat) -> AnswerIds:
@@ -121,20 +125,26 @@ def _started(caller: Caller, chat: _Chat) -> AnswerIds:
 
 @replayed
 def _start(caller: Caller, chat: _Chat, account: Account) -> AnswerIds:
+    if chat.instead and chat.session_id:
+        make_way(caller, chat.session_id)
     account.lock()
     if chat.session_id is None:
         owner = caller.labelled(chat.user_id)
         conversation = create_with(chat.beginning, caller=owner, temporary=chat.temporary)
         branches.go_on_from(conversation, chat.parent_id)
     else:
-        conversation = _locked(caller=caller, session_id=chat.session_id)
-        branches.go_on_from(conversation, chat.parent_id)
+        conversation = locked(caller=caller, session_id=chat.session_id, instead=chat.instead)
+        if chat.instead_of is None:
+            branches.go_on_from(conversation, chat.parent_id)
+        else:
+            branches.go_on_beside(conversation, chat.instead_of)
         go_on_with(chat.beginning, conversation, caller)
     leaf_id, said = conversation.active_leaf_id, chat.said
     if said.role == Message.Role.TOOL:
-        _check_results(conversation, said)
+        check_results(conversation, said)
     endpoint, request, prompt = prepared(conversation, said, leaf_id, _label(caller, chat.user_id), chat.options)
-    add([said._replace(client_id=taken(chat.name, conversation))], conversation, caller)
+    client_id = taken(chat.name, conversation, instead_of=chat.instead_of)
+    add([said._replace(client_id=client_id)], conversation, caller)
     question_id, conversation.message_count = conversation.active_leaf_id, conversation.message_count + 1
     assert question_id is not None, "the message was just stored"
     naming = titles.name(conversation, said.content, endpoint) if said.role == Message.Role.USER else None
@@ -143,40 +153,35 @@ def _start(caller: Caller, chat: _Chat, account: Account) -> AnswerIds:
     )
 
 
-def _check_results(conversation: Conversation, said: Said) -> None:
-    """Refuse results of calls that the answer before them did not ask for."""
-    leaf_id = conversation.active_leaf_id
-    answer = conversation.messages.filter(pk=leaf_id).first() if leaf_id else None
-    asked = {call[0] for call in calls_of(answer)} if answer else set()
-    given = [part["id"] for part in said.parts or ()]
-    if not asked.issuperset(given) or len(set(given)) < len(given):
-        raise InvalidRequest(
-            errors={"tool_results": [_("Give one result for each call that the answer before asked for, by its id.")]}
-        )
-
-
-def regenerate(*, caller: Caller, message_id: int, options: ReplyOptions | None = None) -> tuple[AnswerIds, str]:
+def regenerate(
+    *, caller: Caller, message_id: int, options: ReplyOptions | None = None, instead: bool = False
+) -> tuple[AnswerIds, str]:
     """Begin another answer: to the same question for an answer, to itself for a user's message.
 
-    It becomes the active branch. Returns the answer's ids and the question; raises like ``start_reply``.
+    It becomes the active branch, perhaps ``instead`` of what is being answered. Returns the answer's ids and the
+    question; raises like ``start_reply``.
     """
     account = budgets.account_of(caller)
     engines.register_worker()
     try:
         with while_account_lasts(caller):
-            return _regenerate(caller, message_id, options or ReplyOptions(), account)
+            return _regenerate(caller, message_id, options or ReplyOptions(), account, instead)
     except IntegrityError as error:  # another was quicker
         raise ReplyInProgress() from error
 
 
 @replayed
-def _regenerate(caller: Caller, message_id: int, options: ReplyOptions, account: Account) -> tuple[AnswerIds, str]:
-    account.lock()
+def _regenerate(
+    caller: Caller, message_id: int, options: ReplyOptions, account: Account, instead: bool
+) -> tuple[AnswerIds, str]:
     found = Message.objects.for_owner(caller).filter(pk=message_id)
     session_id = found.values_list("conversation__session_id", flat=True).first()
     if session_id is None:
         raise NotFound()
-    conversation = _locked(caller=caller, session_id=session_id)
+    if instead:
+        make_way(caller, session_id)
+    account.lock()
+    conversation = locked(caller=caller, session_id=session_id, instead=instead)
     # Only now: it may have been deleted while we waited.
     message = conversation.messages.select_related("parent").filter(pk=message_id).first()
     if message is None:
@@ -191,18 +196,6 @@ def _regenerate(caller: Caller, message_id: int, options: ReplyOptions, account:
 
 def _label(caller: Caller, user_id: str | None) -> str | None:
     return caller.labelled(user_id).user_identifier if user_id else None
-
-
-def _locked(*, caller: Caller, session_id: uuid.UUID) -> Conversation:
-    """Return a conversation that is not being answered, locked against another that begins to."""
-    conversations = Conversation.objects.for_owner(caller).select_for_update()
-    conversation = conversations.filter(session_id=session_id).first()
-    if conversation is None:
-        raise NotFound()
-    authorize(caller, Action.CHAT, conversation)
-    if _running_in.first(active_for=conversation.pk):
-        raise ReplyInProgress()
-    return conversation
 
 
 def _begin(
@@ -230,13 +223,11 @@ def _begin(
     generation_id = _add_generation(conversation, answer_id, worker, endpoint, prompt_tokens, idempotency)
     spent_from = account.reserve(generation_id, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
     _make_active(conversation, answer_id)
-    # Who answers instead gets a prompt of its own, without what it does not take of earlier turns.
-    asked = replace(request, messages=prompts.newest_of(request.messages))
     plan = Plan(
         ids=AnswerIds(generation_id, conversation.session_id, answer_id),
         endpoint=endpoint,
         request=request,
-        fallbacks=tuple(other for other in completions.fallbacks_of(endpoint) if not asked.lacking(other)),
+        fallbacks=_fallbacks(endpoint, request),
         switched=partial(prompt.switched, generation_id, answer_id),
         with_images=partial(with_images, conversation.pk),
         afterwards=partial(titles.improve, replace(naming, spent_from=spent_from)) if naming else None,
@@ -246,6 +237,12 @@ def _begin(
     )
     _launch(plan)
     return plan.ids
+
+
+def _fallbacks(endpoint: Endpoint, request: CompletionRequest) -> tuple[Endpoint, ...]:
+    """Return who may answer instead: with a prompt of its own, without what it does not take of earlier turns."""
+    asked = replace(request, messages=prompts.newest_of(request.messages))
+    return tuple(other for other in completions.fallbacks_of(endpoint) if not asked.lacking(other))
 
 
 def _add_generation(

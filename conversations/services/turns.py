@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..models import Message, ToolResult, calls_of
+from django.utils.translation import gettext_lazy as _
+
+from ..exceptions import InvalidRequest
+from ..models import Conversation, Message, ToolResult, calls_of
+from .beginnings import Said
 from .branches import branch
 from .generations import StoredAnswer
 
@@ -35,6 +39,18 @@ def results_to(answer: Message, results: Sequence[ToolResult]) -> list[ToolResul
     """Return the results of the calls that an answer asked for, in their order; of each call the last."""
     given = {result.id: result for result in results}
     return [given[call[0]] for call in calls_of(answer) if call[0] in given]
+
+
+def check_results(conversation: Conversation, said: Said) -> None:
+    """Refuse results of calls that the answer before them did not ask for, by ``InvalidRequest``."""
+    leaf_id = conversation.active_leaf_id
+    answer = conversation.messages.filter(pk=leaf_id).first() if leaf_id else None
+    asked = {call[0] for call in calls_of(answer)} if answer else set()
+    given = [part["id"] for part in said.parts or ()]
+    if not asked.issuperset(given) or len(set(given)) < len(given):
+        raise InvalidRequest(
+            errors={"tool_results": [_("Give one result for each call that the answer before asked for, by its id.")]}
+        )
 
 
 def _onward(answer: Message) -> Iterator[Message]:

@@ -10,11 +10,12 @@ from django.utils import translation
 from drf_spectacular.helpers import forced_singular_serializer
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter
 from rest_framework.exceptions import ValidationError
+from rest_framework.fields import Field
 from rest_framework.request import Request
 from rest_framework.serializers import Serializer
 
 from ..access.rules import Caller
-from ..exceptions import NotFound
+from ..exceptions import InvalidRequest, NotFound
 
 
 def caller_of(request: Request) -> Caller:
@@ -30,6 +31,15 @@ def validated(serializer_class: type[Serializer[Any]], data: Any) -> dict[str, A
         return {}
     valid: dict[str, Any] = _validator(serializer_class, translation.get_language()).run_validation(data)
     return valid
+
+
+def checked(field: Field[Any, Any, Any, Any], value: Any, where: str) -> Any:
+    """Return ``value`` as the field takes it; raises ``InvalidRequest`` that names ``where`` it stands."""
+    try:
+        return field.run_validation(value)
+    except ValidationError as error:
+        reasons: Any = error.detail
+        raise InvalidRequest(errors={where: [reasons[0]]}) from None
 
 
 @cache

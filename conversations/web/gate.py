@@ -23,11 +23,7 @@ from ..engine import engines
 from ..limits.rates import Window
 from . import bodies
 from .errors import problem_from, problem_response
-<<<<<<< HEAD
-from .parsers import BODY
-=======
-from .parsers import parse_ahead
->>>>>>> h-fix
+from .parsers import BODY, parse_ahead
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 View = Callable[..., HttpResponseBase]
@@ -79,14 +75,10 @@ def on_pool(view: View) -> AsyncView:
     An exception becomes what the view's class renders, if it says: each door has its own form of errors. What a class
     that ``joins`` writes may be one transaction with what others do.
     """
-<<<<<<< HEAD
-    write = db.write_together if getattr(getattr(view, "cls", None), "joins", False) else db.write
-    render_error: ErrorRenderer = getattr(getattr(view, "cls", None), "render_error", problem_from)
-=======
     of_class = getattr(view, "cls", None)
+    write = db.write_together if getattr(of_class, "joins", False) else db.write
     render_error: ErrorRenderer = getattr(of_class, "render_error", problem_from)
     parsers = getattr(of_class, "parser_classes", ())
->>>>>>> h-fix
 
     @wraps(view)
     async def gate(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -97,15 +89,11 @@ def on_pool(view: View) -> AsyncView:
             if bodies.intake_of(request) is not None:
                 await db.files(parse_ahead, request, parsers)
             response = await run(_rendered, view, request, *args, **kwargs)
-<<<<<<< HEAD
             request.META.pop(BODY, None)  # a stream may take minutes
-            response = await response.resolve() if isinstance(response, Deferred) else response
-=======
             while isinstance(response, Deferred):
                 if not response.needs_body:
                     bodies.let_go(request)
                 response = await response.resolve()
->>>>>>> h-fix
         except UnreachableTransaction:
             raise
         except Exception as error:

@@ -8,10 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from conversations.agui.asked import asked_of
 from conversations.agui.told import Telling
 from conversations.engine.events import CONTENT, INTERRUPTED, AnswerIds, DoneEvent, Ending, Piece
 from conversations.models import Conversation, Generation, Message
+from conversations.services import client_requests
 from llmproviders.models import Preset
 from tests.upstream import ScriptedUpstream, answer, call, status
 
@@ -278,6 +282,25 @@ def test_what_a_client_changed_is_a_branch(client: httpx.Client, model: Scripted
     assert Message.objects.filter(client_id="1").count() == 1
 
 
+def test_what_follows_no_answer_is_changed_where_it_is(client: httpx.Client, model: ScriptedUpstream) -> None:
+    told(client, run(user("one", "1"), user("two", "2"), thread="t"))
+    told(client, run(user("one", "1"), user("deux", "2"), thread="t"))
+    assert shown(client)[:2] == ["one", "deux"]
+
+
+def test_a_run_that_is_refused_ends_nothing(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [answer("begun, ", "and ended", gate="stays", gate_at=1)]
+    first = run(user("one", "1"), thread="t")
+    with client.stream("POST", PATH, json=first) as response:
+        lines = response.iter_lines()
+        next(line for line in lines if "TEXT_MESSAGE_CONTENT" in line)
+        body = run(user("one", "1"), user("two", "2"), thread="t", forwardedProps={"model_type": "unknown"})
+        assert client.post(PATH, json=body).json()["code"] == "unknown_model_type"
+        assert Generation.objects.get().is_running
+        model.gate("stays").open()
+        assert any('"completed"' in line for line in lines)
+
+
 def test_another_run_for_what_a_client_has_a_part_of_tells_the_rest(
     client: httpx.Client, model: ScriptedUpstream
 ) -> None:
@@ -400,6 +423,16 @@ def test_what_stands_between_results_is_none_of_them(client: httpx.Client, model
     assert Message.objects.filter(conversation__client_id="v", role="tool").count() == 1
 
 
+def test_results_go_before_what_is_said_after_them(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one", "two")]
+    question, beside = user("Weather?", "1"), {"id": "5", "role": "activity", "activityType": "PLAN", "content": {}}
+    first = told(client, run(question, thread="t", tools=[WEATHER]))
+    results = [result("one"), beside, result("two", "rain")]
+    told(client, run(question, assistant(first), *results, user("And?", "2"), thread="t"))
+    sent = [(message["role"], message["content"]) for message in model.requests[-1].body["messages"]]
+    assert sent[2:] == [("tool", "sun"), ("tool", "rain"), ("user", "And?")]
+
+
 def test_results_that_nobody_asked_for_are_refused(client: httpx.Client, model: ScriptedUpstream) -> None:
     model.script = [asks("one")]
     first = told(client, run(user("Weather?", "1"), thread="t", tools=[WEATHER]))
@@ -464,6 +497,30 @@ def test_the_bounds_hold(client: httpx.Client, model: ScriptedUpstream) -> None:
     body = run(*[user("x")] * 501, threadId="t" * 128, runId="r" * 200)
     assert told(client, body)[-1]["type"] == "RUN_FINISHED"
     assert Conversation.objects.get().message_count == 502
+
+
+def test_a_stored_thread_may_be_longer_than_one_that_begins(client: httpx.Client, model: ScriptedUpstream) -> None:
+    told(client, run(user("x", "1"), thread="t"))
+    body = run(*[user("x", f"m{number}") for number in range(600)], user("and?", "2"), thread="t")
+    assert told(client, body)[-1]["type"] == "RUN_FINISHED"
+    assert Conversation.objects.get().message_count == 4
+
+
+def test_however_many_answers_a_client_has_few_queries_look_for_them(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    told(client, run(user("one", "1"), thread="t"))
+    conversation = Conversation.objects.get()
+    chat = asked_of(run(user("one", "1"), *[{"id": f"9{n}", "role": "assistant"} for n in range(5000)])).chat
+    with CaptureQueriesContext(connection) as queries:
+        assert client_requests.answer_held(conversation, chat) is None
+    assert len(queries) <= 3
+
+
+def test_a_run_id_counts_in_its_thread(client: httpx.Client, model: ScriptedUpstream) -> None:
+    for thread, text in (("t", "one"), ("u", "two")):
+        told(client, run(user(text), thread=thread, runId="1"))
+        assert asked(model)[-1] == text
 
 
 def test_a_thread_of_somebody_else_is_a_new_one(

@@ -295,6 +295,14 @@ def test_a_page_says_how_it_is_answered(client: httpx.Client, model: ScriptedUps
     assert conversation_of(ask(client, said("and?", "u2"), **more)) == conversation_of(parts)
 
 
+def test_a_name_that_counts_is_no_id_of_a_message_that_has_a_name(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    first = Message.objects.get(pk=start_of(ask(client, said("one", "u1")))["parent_id"])
+    parts = ask(client, said("two", str(first.pk)))
+    assert conversation_of(parts).message_count == 4
+
+
 # Edited and asked again ----------------------------------------------------------------------------------------------
 def test_a_message_is_edited_beside_itself(client: httpx.Client, model: ScriptedUpstream) -> None:
     ask(client, said("one", "u1"))
@@ -358,6 +366,47 @@ def test_what_was_never_stored_is_asked_when_it_is_asked_again(client: httpx.Cli
     assert conversation_of(fresh).client_id == "chat-2"
 
 
+def test_what_follows_no_answer_is_edited_where_it_is(client: httpx.Client, model: ScriptedUpstream) -> None:
+    ask(client, said("one", "u1"), said("two", "u2"))
+    ask(client, said("one", "u1"), said("deux", "u2"), messageId="u2")
+    assert prompts(model)[-1] == [("user", "one\n\ndeux")]
+    model.script = [asks("one", text="")]
+    name = ask(client, said("weather?", "u1"), tools=[WEATHER], chat="chat-2")[0]["messageId"]
+    turn = [said("weather?", "u1"), ran(name, one="rain")]
+    ask(client, *turn, said("and?", "u2"), chat="chat-2")
+    ask(client, *turn, said("so?", "u2"), messageId="u2", chat="chat-2")
+    assert [text for _role, text in prompts(model)[-1]][-2:] == ["rain", "so?"]
+
+
+def test_a_question_that_was_changed_is_not_answered_again_but_anew(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    first = ask(client, said("one", "u1"))
+    more = {"trigger": "regenerate-message", "messageId": first[0]["messageId"]}
+    ask(client, said("uno", "u1"), **more)
+    assert prompts(model)[-1] == [("user", "uno")]
+    assert Message.objects.get(content="uno").parent_id is None
+
+
+def test_what_is_asked_again_twice_is_answered_once(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [answer("one"), answer("two", " halves", gate="g", gate_at=1)]
+    first = ask(client, said("hi", "u1"))
+    more = {"trigger": "regenerate-message", "messageId": first[0]["messageId"]}
+    with begun(client, said("hi", "u1"), **more):
+        pass
+    with begun(client, said("hi", "u1"), **more) as lines:
+        model.gate("g").open()
+        parts_of(lines)
+    assert (model.calls, Generation.objects.filter(status="completed").count()) == (2, 2)
+
+
+def test_a_name_that_an_answer_has_is_no_users_name(client: httpx.Client, model: ScriptedUpstream) -> None:
+    ask(client, said("one", "u1"), said("uno", "m", "assistant"), said("two", "u2"))
+    parts = ask(client, said("three", "m"))
+    assert conversation_of(parts).message_count == 6
+    assert Message.objects.get(content="three").client_id is None
+
+
 # Once ----------------------------------------------------------------------------------------------------------------
 def test_a_repeated_call_attaches_while_it_is_answered_and_after(
     client: httpx.Client, model: ScriptedUpstream
@@ -409,6 +458,19 @@ def test_something_new_ends_what_is_being_answered(client: httpx.Client, model: 
     assert text_of(third).startswith("You said: second")
     ended = Generation.objects.order_by("created_at").values_list("status", "message__content")
     assert [(state, text) for state, text in ended][:2] == [("stopped", "one"), ("stopped", "two")]
+
+
+@pytest.mark.parametrize("trigger", ["submit-message", "regenerate-message"])
+def test_what_is_refused_ends_nothing(client: httpx.Client, model: ScriptedUpstream, trigger: str) -> None:
+    model.script = [answer("begun, ", "and done", gate="g", gate_at=1)]
+    with begun(client, said("first", "u1")) as lines:
+        text = "first" if trigger == "regenerate-message" else "second"
+        name = "u1" if trigger == "regenerate-message" else "u2"
+        response = refusal(client, said(text, name), model_type="none", trigger=trigger)
+        assert response.headers["x-error-code"] == "unknown_model_type"
+        assert Generation.objects.get().is_running
+        model.gate("g").open()
+        assert parts_of(lines)[-1]["messageMetadata"]["status"] == "completed"
 
 
 # Resumed -------------------------------------------------------------------------------------------------------------
@@ -512,6 +574,17 @@ def test_results_that_were_kept_back_go_before_what_is_said_next(
     assert [role for role, _text in prompts(model)[-1]] == ["user", "assistant", "tool", "user"]
 
 
+def test_the_last_message_alone_may_be_what_came_of_calls(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one"), answer("It rains.")]
+    name = ask(client, said("weather?", "u1"), tools=[WEATHER])[0]["messageId"]
+    body = {"id": "chat-1", "message": ran(name, one="rain"), "messageId": name, "tools": [WEATHER]}
+    for _time in range(2):
+        with client.stream("POST", PATH, json=body) as response:
+            assert text_of(parts_of(response.iter_lines())) == "It rains."
+    assert model.calls == 2
+    assert client.post(PATH, json={**body, "id": "unknown"}).status_code == 404
+
+
 def test_a_call_that_failed_is_told_to_the_model(client: httpx.Client, model: ScriptedUpstream) -> None:
     model.script = [asks("one"), answer("Sorry.")]
     name = ask(client, said("weather?", "u1"), tools=[WEATHER])[0]["messageId"]
@@ -554,6 +627,33 @@ def test_a_call_that_is_no_json_comes_as_it_is(client: httpx.Client, model: Scri
     assert [part["input"] for part in parts if part["type"] == "tool-input-available"] == ['{"city']
 
 
+@pytest.mark.parametrize("arguments", ['{"a": "\\ud83d"}', '{"a": NaN}', '{"a": 1e999}', '[[["\\ud800"]]]'])
+def test_arguments_that_cannot_be_told_as_json_come_as_they_are(
+    client: httpx.Client, model: ScriptedUpstream, arguments: str
+) -> None:
+    model.script = [answer(deltas=call(0, arguments, id="x", name="weather"), finish="tool_calls"), answer("Done.")]
+    parts = ask(client, said("weather?", "u1"), tools=[WEATHER])
+    assert [part["input"] for part in parts if part["type"] == "tool-input-available"] == [arguments]
+    name = parts[0]["messageId"]
+    ask(client, said("weather?", "u1"), ran(name, x=arguments), messageId=name, tools=[WEATHER])
+    called = client.get(f"{PATH}/chat-1/messages").json()[1]["parts"][1]
+    assert (called["input"], called["output"]) == (arguments, arguments)
+
+
+def test_what_is_said_after_results_is_a_message_of_its_own(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one", text="")]
+    name = ask(client, said("weather?", "u1"), tools=[WEATHER])[0]["messageId"]
+    last = ask(client, said("weather?", "u1"), ran(name, one="rain"), said("and?", "u2"))
+    listed = client.get(f"{PATH}/chat-1/messages").json()
+    assert [(message["id"], message["role"]) for message in listed] == [
+        ("u1", "user"),
+        (name, "assistant"),
+        ("u2", "user"),
+        (last[0]["messageId"], "assistant"),
+    ]
+    assert listed[1]["parts"][-1]["output"] == "rain"
+
+
 def test_calls_come_in_any_order_and_each_is_told_once(client: httpx.Client, model: ScriptedUpstream) -> None:
     first, second = (call(number, '{"n": ', f"{number}}}", id=f"c{number}", name="weather") for number in (0, 1))
     mixed = [first[0], first[1], second[0], {"content": "so"}, second[1], first[2], second[2], {"content": "far"}]
@@ -585,6 +685,7 @@ def test_a_call_of_a_stopped_answer_is_not_to_be_run(
         assert any("tool-input-delta" in line for line in lines)
         client.post(f"/generations/{response.headers['x-generation-id']}/stop").raise_for_status()
         assert kinds(parts_of(lines)) == ["abort", "finish-step", "finish"]
+    assert client.get(f"{PATH}/chat-1/messages").json()[1]["parts"] == [{"type": "step-start"}]
     model.gate("g").open()
 
 
@@ -607,6 +708,31 @@ def test_images_are_kept_once_shown_and_sent_again(client: httpx.Client, model: 
     assert Attachment.objects.count() == 1
     ask(client, showing(url, name="u2"))
     assert Attachment.objects.count() == 2, "an image alone will do"
+
+
+def data_url(*size: int) -> str:
+    return f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', size)).decode()}"
+
+
+def test_the_same_words_with_another_image_are_something_new(client: httpx.Client, model: ScriptedUpstream) -> None:
+    ask(client, showing(data_url(4, 3), text="What is it?", name="u1"))
+    ask(client, showing(data_url(5, 3), text="What is it?", name="u1"), messageId="u1")
+    first, second = (request.body["messages"][-1]["content"][0] for request in model.requests)
+    assert first != second
+    old, new = (f"/attachments/{key}" for key in Attachment.objects.order_by("width").values_list("pk", flat=True))
+    ask(client, showing(new, text="What is it?", name="u1"))
+    assert model.calls == 2
+    ask(client, showing(old, text="What is it?", name="u1"))
+    assert model.requests[-1].body["messages"][-1]["content"][0] == first
+    assert (model.calls, Attachment.objects.count()) == (3, 2)
+
+
+def test_what_goes_on_with_results_stores_no_image_again(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [asks("one", text="")]
+    question = showing(data_url(4, 3), text="What is it?", name="u1")
+    name = ask(client, question, tools=[WEATHER])[0]["messageId"]
+    ask(client, question, ran(name, one="rain"), messageId=name, tools=[WEATHER])
+    assert (model.calls, Attachment.objects.count()) == (2, 1)
 
 
 def test_images_in_what_was_said_before_are_passed_over(client: httpx.Client, model: ScriptedUpstream) -> None:

@@ -348,13 +348,13 @@ def test_what_is_deleted_while_regenerating_waits_is_not_found(
     in_transaction: None, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     _conversation, messages = make([None, 0])
-    lock = replies._locked
+    lock = replies.locked
 
     def lock_late(**what: Any) -> Conversation:
         Message.objects.all().delete()
         return lock(**what)
 
-    monkeypatch.setattr(replies, "_locked", lock_late)
+    monkeypatch.setattr(replies, "locked", lock_late)
     with pytest.raises(NotFound):
         services.regenerate(caller=ANYBODY, message_id=messages[number].pk)
 

@@ -162,6 +162,18 @@ def test_items_are_added_at_the_end(client: httpx.Client, model: ScriptedUpstrea
     assert texts(added.json()) == ["one"]
 
 
+def test_instructions_are_added_to_those_that_there_are(client: httpx.Client, settings: Any) -> None:
+    created = create(client, items=[item("Be kind.", "system")])
+    path = f"{PATH}/{created['id']}/items"
+    for text, prompt in (("Be brief.", "Be kind.\n\nBe brief."), ("", "Be kind.\n\nBe brief.")):
+        client.post(path, json={"items": [item(text, "developer"), item("one")]}).raise_for_status()
+        assert Conversation.objects.get().system_prompt == prompt
+    settings.CONVERSATIONS = {**settings.CONVERSATIONS, "MAX_SYSTEM_PROMPT_LENGTH": 20}
+    refusal = client.post(path, json={"items": [item("x", "system"), item("two")]})
+    assert error_of(refusal, 400)["param"] == "items"
+    assert (Conversation.objects.get().system_prompt, Message.objects.count()) == (prompt, 2)
+
+
 def test_nothing_is_added_to_a_running_answer(client: httpx.Client, model: ScriptedUpstream) -> None:
     model.script = [answer("begun", " and ended", gate="held", gate_at=1)]
     created = create(client)
