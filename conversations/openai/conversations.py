@@ -44,7 +44,7 @@ ITEMS: dict[str, Any] = {
 BODY: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "items": ITEMS,
+        "items": {**ITEMS, "type": ["array", "null"]},
         "metadata": {
             "type": ["object", "null"],
             "additionalProperties": {"type": "string"},

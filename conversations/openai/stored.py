@@ -157,16 +157,20 @@ def begin(
         attachment_ids=images,
         session_id=place.session_id,
         parent_id=place.parent_id,
-        options=services.ReplyOptions(
-            model_type=relays.model_type_of(caller=caller, model=asked.model),
-            temperature=asked.request.temperature,
-            max_tokens=asked.max_tokens,
-            background=background,
-            tools=asked.request.tools,
-            params=asked.request.params,
-        ),
+        options=_options(caller, asked, background=background),
         beginning=beginning_of(asked, before) if place.is_all_new else None,
         idempotency=idempotency,
+    )
+
+
+def _options(caller: Caller, asked: Asked, *, background: bool) -> services.ReplyOptions:
+    return services.ReplyOptions(
+        model_type=relays.model_type_of(caller=caller, model=asked.model),
+        temperature=asked.request.temperature,
+        max_tokens=asked.max_tokens,
+        background=background,
+        tools=asked.request.tools,
+        params=asked.request.params,
     )
 
 
