@@ -32,6 +32,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from conversations.web.asgi import Message, Receive, Send
+from conversations.web.bodies import INTAKE
 from conversations.web.errors import problem_response
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class Handler(ASGIHandler):
     async def handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, in the task that the server made for it."""
         body = BytesIO((await receive())["body"])
+        if intake := scope.get(INTAKE):
+            intake.stream = body
         set_script_prefix(get_script_prefix(scope))
         if others_listen(request_started):
             await request_started.asend(sender=self.__class__, scope=scope)

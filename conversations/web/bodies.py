@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from concurrent.futures import Future
+from io import BytesIO
 from typing import Any, Self
 
 from django.http import HttpRequest
@@ -70,10 +71,12 @@ class Intake:
     """One request's body on its way in. As a context manager it holds its turn, if it needs one, until it is left.
 
     ``let_go`` gives that back before: of what was parsed nobody needs the body any more. ``parsed`` is what came of
-    that, where it was done before the view runs (``parsers.parse_ahead``).
+    that, where it was done before the view runs (``parsers.parse_ahead``): then ``stream``, from which the body was
+    read, is closed, too, as a call may wait for minutes.
     """
 
     parsed: Future[Any] | None = None
+    stream: BytesIO | None = None
 
     def __init__(self, scope: Message) -> None:
         self._scope = scope
@@ -141,6 +144,8 @@ class Intake:
             turns, who = self._holds
             self._holds = None
             turns.give_back(who)
+            if self.parsed is not None and self.stream is not None:
+                self.stream.close()
 
 
 def intake_of(request: HttpRequest) -> Intake | None:

@@ -8,12 +8,14 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from io import BytesIO
 from threading import Event, current_thread
 from typing import Any
 
 import httpx
 import pytest
 
+from chatproject import handler
 from conversations.models import Attachment, Conversation
 from conversations.web import bodies, parsers
 from tests.conftest import Server
@@ -278,6 +280,14 @@ def test_while_a_model_answers_nobody_waits_for_a_turn(
     monkeypatch.setattr(bodies, "TURN_SECONDS", 0.2)
     model.script = [answer("ok", gate="held")]
     path, body = asked(kind)
+    streams: list[BytesIO] = []
+
+    class Stream(BytesIO):
+        def __init__(self, content: bytes) -> None:
+            super().__init__(content)
+            streams.append(self)
+
+    monkeypatch.setattr(handler, "BytesIO", Stream)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(
             client.post, path, json={**body, "model": "default", "metadata": {}, "pad": "x" * 2 * TEXT}
@@ -285,6 +295,7 @@ def test_while_a_model_answers_nobody_waits_for_a_turn(
         try:
             model.wait_until(lambda: model.calls == 1)
             sent = client.post("/attachments", content=padded(2 * TEXT), headers=HEADERS)
+            assert streams[0].closed, "nor is the body in memory"
         finally:
             model.gate("held").open()
         assert (sent.status_code, waiting.result().status_code) == (201, 200)
