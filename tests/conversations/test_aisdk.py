@@ -460,6 +460,28 @@ def test_something_new_ends_what_is_being_answered(client: httpx.Client, model: 
     assert [(state, text) for state, text in ended][:2] == [("stopped", "one"), ("stopped", "two")]
 
 
+def test_who_turns_to_something_new_at_once_ends_each_other(client: httpx.Client, model: ScriptedUpstream) -> None:
+    model.script = [answer("one"), answer("begun", "never", gate="g", gate_at=1)]
+    ask(client, said("first", "u1"))
+    with begun(client, said("second", "u2")):
+        pass
+    told: list[list[Part]] = []
+    threads = [
+        threading.Thread(target=lambda name=f"n{number}": told.append(ask(client, said(name, name))))
+        for number in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    states = [parts[-1]["messageMetadata"]["status"] for parts in told]
+    assert len(states) == 6
+    assert set(states) <= {"stopped", "completed"}
+    assert "completed" in states
+    assert list(Generation.objects.exclude(status="completed").exclude(status="stopped")) == []
+    model.gate("g").open()
+
+
 @pytest.mark.parametrize("trigger", ["submit-message", "regenerate-message"])
 def test_what_is_refused_ends_nothing(client: httpx.Client, model: ScriptedUpstream, trigger: str) -> None:
     model.script = [answer("begun, ", "and done", gate="g", gate_at=1)]
@@ -710,8 +732,8 @@ def test_images_are_kept_once_shown_and_sent_again(client: httpx.Client, model: 
     assert Attachment.objects.count() == 2, "an image alone will do"
 
 
-def data_url(*size: int) -> str:
-    return f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', size)).decode()}"
+def data_url(width: int, height: int) -> str:
+    return f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', (width, height))).decode()}"
 
 
 def test_the_same_words_with_another_image_are_something_new(client: httpx.Client, model: ScriptedUpstream) -> None:
