@@ -36,6 +36,7 @@ REFUSALS = {
     "TooManyKeys": (409, "too_many_keys"),
     "AttachmentInUse": (409, "attachment_in_use"),
     "BodyTooLarge": (413, "body_too_large"),
+    "BodyTooSlow": (408, "request_timeout"),
     "AttachmentQuota": (413, "attachment_quota"),
     "IdempotencyMismatch": (422, "idempotency_mismatch"),
     "RateLimited": (429, "rate_limited"),
