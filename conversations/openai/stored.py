@@ -128,12 +128,7 @@ async def _kept(keep: Keep, message: ChatMessage) -> ChatMessage:
 
 
 def begin(
-    caller: Caller,
-    asked: Asked,
-    place: Place,
-    idempotency: services.Idempotency | None,
-    *,
-    background: bool = False,
+    caller: Caller, asked: Asked, place: Place, idempotency: services.Idempotency | None, *, background: bool = False
 ) -> AnswerIds:
     """Begin a stored answer to the last message; return its ids.
 
