@@ -35,7 +35,6 @@ REFUSALS = {
     "ReplyInProgress": (409, "reply_in_progress"),
     "TooManyKeys": (409, "too_many_keys"),
     "AttachmentInUse": (409, "attachment_in_use"),
-    "BodyTooSlow": (408, "request_timeout"),
     "BodyTooLarge": (413, "body_too_large"),
     "BodyTooSlow": (408, "request_timeout"),
     "AttachmentQuota": (413, "attachment_quota"),

@@ -76,7 +76,7 @@ class ClientLeftError(Exception):
 
 def too_large() -> HttpResponse:
     """Return the answer to a body over the limit."""
-    detail = _("The body is larger than %(limit)d bytes.") % {"limit": conf.get().MAX_BODY_BYTES}
+    detail = _("The body is larger than {limit} bytes.").format(limit=conf.get().MAX_BODY_BYTES)
     return problem_response(status=413, code="body_too_large", detail=detail)
 
 

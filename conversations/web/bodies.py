@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from django.http import HttpRequest
 from django.urls import Resolver404, ResolverMatch, resolve
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf
@@ -48,7 +49,8 @@ def limit_of(match: ResolverMatch | None) -> int:
 
 def too_large(limit: int) -> BodyTooLarge:
     """Return the refusal of a body over the limit."""
-    return BodyTooLarge(_("The body is larger than %(limit)d bytes.") % {"limit": limit})
+    # In words as it is read, not as it is made: that may be before anything knows the language.
+    return BodyTooLarge(format_lazy(_("The body is larger than {limit} bytes."), limit=limit))
 
 
 class TooLargeError(Exception):

@@ -51,7 +51,12 @@ def sentence_of(problem: dict[str, Any]) -> str:
     """Return what a problem says in one line, with the first field that is wrong and why."""
     fields = problem.get("errors") or {}
     field = next(iter(fields), None)
-    return str(problem["detail"] if field is None else f"{problem['detail']} {field}: {_first(fields[field])}")
+    reason = None if field is None else _first(fields[field])
+    if reason is None:
+        return str(problem["detail"])
+    if reason == problem["detail"]:
+        return f"{field}: {reason}"
+    return f"{problem['detail']} {field}: {reason}"
 
 
 def _first(value: Any) -> str:

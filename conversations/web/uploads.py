@@ -14,6 +14,7 @@ from rest_framework.parsers import BaseParser
 from ..exceptions import InvalidRequest
 
 FIELD = "file"
+EMPTY = _("This file is empty.")
 ONE_FILE = _("Send one file, in the field “file” of a form (multipart/form-data).")
 
 
@@ -59,6 +60,8 @@ class UploadParser(BaseParser):
             fields, _files = MultiPartParser(head, body, [handler], "utf-8").parse()
         except (MultiPartParserError, SuspiciousOperation):  # broken, or more fields than any form of ours has
             raise refusal() from None
-        if not handler.content or any(len(values) > 1 for _name, values in fields.lists()):
+        if handler.content is None or any(len(values) > 1 for _name, values in fields.lists()):
             raise refusal()
+        if not handler.content:
+            raise InvalidRequest(errors={FIELD: [EMPTY]})
         return {**fields.dict(), FIELD: handler.content}

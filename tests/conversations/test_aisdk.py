@@ -607,6 +607,14 @@ def test_the_last_message_alone_may_be_what_came_of_calls(client: httpx.Client, 
     assert client.post(PATH, json={**body, "id": "unknown"}).status_code == 404
 
 
+def test_a_reason_that_says_what_the_whole_says_is_told_once(client: httpx.Client, model: ScriptedUpstream) -> None:
+    unknown = {"type": "file", "mediaType": "image/png", "url": f"/attachments/{uuid.uuid4()}"}
+    message = {"id": "u1", "role": "user", "parts": [unknown]}
+    refused = client.post(PATH, json={"id": "chat-1", "messages": [message]})
+    assert (refused.status_code, refused.headers["x-error-code"]) == (404, "unknown_attachment"), refused.text
+    assert refused.text.count("no such attachment") == 1
+
+
 def test_a_call_that_failed_is_told_to_the_model(client: httpx.Client, model: ScriptedUpstream) -> None:
     model.script = [asks("one"), answer("Sorry.")]
     name = ask(client, said("weather?", "u1"), tools=[WEATHER])[0]["messageId"]
@@ -818,7 +826,7 @@ def test_bad_input_is_refused_in_words_and_changes_nothing(
     assert response.status_code == 400, response.text
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
     assert response.headers["x-error-code"] in ("invalid", "unknown_model_type", "unsupported_image")
-    assert f" {where}" in response.text
+    assert f" {where}" in f" {response.text}"
     assert (model.calls, Conversation.objects.count()) == (0, 0)
 
 

@@ -137,6 +137,10 @@ def test_any_other_form_is_refused(client: httpx.Client, form: str) -> None:
     assert not Attachment.objects.exists()
 
 
+def test_an_empty_file_is_told_so(client: httpx.Client) -> None:
+    assert send(client, b"").json()["errors"] == {"file": ["This file is empty."]}
+
+
 @pytest.mark.parametrize("kind", ["application/json", "image/png", "application/x-www-form-urlencoded", ""])
 def test_what_is_no_form_is_told_what_to_send(client: httpx.Client, kind: str) -> None:
     refused = client.post("/attachments", content=pictures.picture(), headers={"Content-Type": kind})

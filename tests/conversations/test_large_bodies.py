@@ -72,6 +72,13 @@ def test_the_answer_says_which_limit_it_was(client: httpx.Client) -> None:
     assert str(TEXT) in text.json()["detail"]
 
 
+@pytest.mark.parametrize(("path", "size"), [("/attachments", LARGE), ("/chat", TEXT)])
+def test_the_limit_is_told_in_the_language_that_was_asked_for(client: httpx.Client, path: str, size: int) -> None:
+    headers = {**HEADERS, "Accept-Language": "zh-hans"}
+    answered = client.post(path, content=b" " * (size + 1), headers=headers)
+    assert answered.json()["detail"] == f"请求体超过 {size} 字节。"
+
+
 @pytest.mark.parametrize(
     "path",
     ["/chat", "/conversations", "/conversations/x/attachments", "/xattachments", "/api/config", "/nothing", "/"],

@@ -66,6 +66,28 @@ def test_an_answer_stops_when_it_is_told_to(chat: Chat, client: httpx.Client, ho
     expect(chat.answers.last).to_contain_text("You stopped this answer.")
 
 
+def test_escape_closes_what_is_open_before_it_stops_an_answer(chat: Chat, client: httpx.Client) -> None:
+    panel = chat.page.locator("#panel")
+    opener = chat.page.get_by_role("button", name="How it answers")
+    chat.say(directive("tick ", endless=True, delay=0.02))
+    expect(chat.text()).to_contain_text("tick tick")
+    opener.click()
+    chat.page.get_by_label("System prompt").fill("Briefly.")
+    chat.page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(opener).to_be_focused()
+    expect(chat.stop_button).to_be_visible()
+    opener.click()
+    expect(chat.page.get_by_label("System prompt")).to_have_value("Briefly.")
+    chat.box.click()
+    expect(panel).to_be_hidden()
+    expect(chat.box).to_be_focused()
+    chat.page.keyboard.press("Escape")
+    is_as_stored(chat, client)
+    assert stored(client, chat.conversation)[-1]["status"] == "stopped"
+    assert client.get(f"/conversations/{chat.conversation}").json()["system_prompt"] == "Briefly."
+
+
 def test_a_page_that_is_loaded_anew_goes_on_with_the_answer(
     chat: Chat, client: httpx.Client, upstream: ScriptedUpstream, gated: str
 ) -> None:

@@ -109,7 +109,7 @@ def test_a_failed_answer_says_what_happened_and_can_be_tried_again(chat: Chat, u
 # The list ---------------------------------------------------------------------------------------------------
 def test_a_conversation_is_listed_as_it_begins_and_opens_on_a_click(chat: Chat) -> None:
     chat.ask("Listed tortoise question")
-    chat.page.get_by_role("button", name="New chat").click()
+    chat.page.get_by_role("button", name="New chat", exact=True).click()
     expect(chat.answers).to_have_count(0)
     chat.list.get_by_role("link", name="Listed tortoise question").click()
     expect(chat.text()).to_contain_text("You said: Listed tortoise question")
@@ -246,7 +246,7 @@ def test_a_draft_stays_with_its_conversation(chat: Chat, client: httpx.Client) -
     turn = say_by_api(client, "Drafts of a badger")
     chat.open(turn["session_id"])
     chat.box.fill("half a thou")
-    chat.page.get_by_role("button", name="New chat").click()
+    chat.page.get_by_role("button", name="New chat", exact=True).click()
     expect(chat.box).to_have_value("")
     chat.list.get_by_role("link", name="Drafts of a badger").click()
     expect(chat.box).to_have_value("half a thou")

@@ -251,7 +251,7 @@ def test_what_is_no_image_is_refused_at_its_place(composer: Composer, chat: Chat
     expect(chat.page.locator("#announcer")).to_contain_text("notes.txt was not added")
     chat.box.fill("With one of two")
     chat.box.press("Enter")
-    expect(chat.page.get_by_text("Remove the image that was not added, or try it again.")).to_be_visible()
+    expect(chat.page.get_by_text("Remove what was not added.")).to_be_visible()
     expect(chat.box).to_have_value("With one of two")
     composer.remove("notes.txt").click()
     chat.ask("With the other alone")
@@ -462,7 +462,7 @@ def test_a_draft_keeps_its_images(composer: Composer, chat: Chat, client: httpx.
     chat.list.get_by_role("link", name="Images of an aardwolf").click()
     chat.page.wait_for_url(f"**/?c={made}")
     expect(composer.thumbnails).to_have_count(0)
-    chat.page.get_by_role("button", name="New chat").click()
+    chat.page.get_by_role("button", name="New chat", exact=True).click()
     expect(composer.thumbnails).to_have_count(1)
     chat.page.reload()
     assert_visible(composer.thumbnails.get_by_role("img", name="two.png"), 1)
@@ -508,8 +508,10 @@ def test_an_image_of_a_draft_that_is_gone_is_dropped(
 def test_images_by_keyboard_alone(composer: Composer, chat: Chat) -> None:
     page = chat.page
     expect(chat.box).to_be_focused()
-    tab_to(page, "Add images", "Shift+Tab")
     with page.expect_file_chooser() as chooser:
+        # What asks the page where the focus is answers after the browser was told whose the choosers are: a key alone
+        # may be there before that, and what it opens is nobody's.
+        tab_to(page, "Add images", "Shift+Tab")
         page.keyboard.press("Enter")
     chooser.value.set_files([file("one.png"), file("two.png")])
     composer.settled(2)

@@ -65,7 +65,7 @@ def test_a_new_chat_is_not_temporary_and_does_not_say_so(chat: Chat) -> None:
     chat.page.get_by_role("button", name="Temporary chat").click()
     note = chat.page.get_by_text("Temporary: it is not listed")
     expect(note).to_be_visible()
-    chat.page.get_by_role("button", name="New chat").click()
+    chat.page.get_by_role("button", name="New chat", exact=True).click()
     expect(note).to_have_count(0)
 
 

@@ -10,8 +10,10 @@ export class ApiError extends Error {
    * @param {Record<string, any>} problem
    */
   constructor(status, problem) {
-    const errors = Object.values(problem.errors ?? {}).flat().join(" ");
-    super(errors || problem.detail || t("The server answered with an error ({status}).", { status }));
+    // Of fields that are wrong the whole says no more than that; of all else it is what happened, and they what to do.
+    const whole = problem.errors && problem.code === "invalid" ? [] : [problem.detail];
+    const errors = Object.values(problem.errors ?? {}).flat();
+    super([...new Set([...whole, ...errors])].filter(Boolean).join(" ") || t("The server answered with an error ({status}).", { status }));
     this.status = status;
     this.code = problem.code ?? "";
     /** @type {number} Seconds after which another try makes sense; 0 where that is not known. */

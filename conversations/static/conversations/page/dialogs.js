@@ -37,7 +37,7 @@ export function showKeys() {
   const rows = [
     ["Enter", t("Send")],
     ["Shift + Enter", t("A new line")],
-    ["Esc", t("Stop the answer")],
+    ["Esc", t("Close what is open, or stop the answer")],
     ["/", t("Search conversations")],
     ["Ctrl + Shift + O", t("New chat")],
     ["Ctrl + Enter", t("Send what was edited")],

@@ -3,16 +3,15 @@
 import { isComposing } from "./dom.js";
 
 /**
- * @param {{search: () => void, newChat: () => void, stop: () => unknown, keys: () => void, escape: () => void,
- *   write: () => void}} does
+ * @param {{search: () => void, newChat: () => void, stop: () => unknown, keys: () => void, close: () => boolean,
+ *   write: () => void}} does `close` closes what lies over the conversation, and says whether something did.
  */
 export function bindKeys(does) {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || isComposing(event)) return;
     const isDialog = document.querySelector("dialog[open]") !== null;
     if (event.key === "Escape" && !isDialog) {
-      does.stop();
-      does.escape();
+      if (!does.close()) does.stop();
     } else if ((event.ctrlKey || event.metaKey) && event.shiftKey && event.code === "KeyO") {
       event.preventDefault();
       does.newChat();

@@ -115,7 +115,7 @@ function show() {
   byId("app").classList.toggle("is-empty", isEmpty);
   byId("log").setAttribute("aria-busy", String(isBusy));
   const title = info?.title ?? "";
-  byId("title").textContent = isTemporary ? t("Temporary chat") : title || t("New chat");
+  byId("title").textContent = isTemporary ? t("Temporary chat") : title || (info ? t("Untitled chat") : t("New chat"));
   document.title = title ? `${title} · ${siteTitle}` : siteTitle;
   showModel();
   const temporary = byId("temporary");
@@ -148,6 +148,9 @@ function toggleSidebar(isOpen) {
   byId("app").classList.toggle("sidebar-open", isOpen);
   byId("scrim").hidden = !isOpen;
 }
+
+/** Whether the side bar lies over the conversation, as in a narrow window. */
+const isSidebarOver = () => byId("app").classList.contains("sidebar-open");
 
 byId("open-sidebar").addEventListener("click", () => {
   if (matchMedia("(min-width: 52rem)").matches) byId("app").classList.toggle("sidebar-closed");
@@ -271,7 +274,12 @@ bindKeys({
   newChat: () => go(null),
   stop: () => conversation.generationId !== null && conversation.answering.stop(),
   keys: showKeys,
-  escape: () => toggleSidebar(false),
+  close: () => {
+    if (panel.isOpen) panel.toggle(false);
+    else if (isSidebarOver()) toggleSidebar(false);
+    else return false;
+    return true;
+  },
   write: () => composer.area.focus(),
 });
 bindDropping({

@@ -158,7 +158,7 @@ export class UserMessage {
   leaveEdit(event) {
     event?.stopPropagation();
     this.show(this.message);
-    this.element.querySelector("[aria-label]")?.focus();
+    this.element.querySelector(`[aria-label="${t("Edit")}"]`)?.focus();
   }
 
   /**

@@ -34,10 +34,20 @@ export class Panel {
     this.maxTokens.addEventListener("change", () => this.keepOptions());
     this.system.addEventListener("change", () => this.keepSystem());
     this.reset.addEventListener("click", () => this.forget());
+    document.addEventListener("pointerdown", ({ target }) => {
+      const isOurs = [this.element, this.button].some((element) => element.contains(/** @type {Node} */ (target)));
+      if (this.isOpen && !isOurs) this.toggle(false);
+    });
     this.moveTo(null, "");
   }
 
-  toggle(isOpen = this.element.hidden) {
+  get isOpen() {
+    return !this.element.hidden;
+  }
+
+  toggle(isOpen = !this.isOpen) {
+    // What is hidden loses the focus: the button is where it came from.
+    if (!isOpen && this.element.contains(document.activeElement)) this.button.focus();
     this.element.hidden = !isOpen;
     this.button.setAttribute("aria-expanded", String(isOpen));
     if (isOpen) this.temperature.focus();

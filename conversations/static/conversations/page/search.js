@@ -80,7 +80,7 @@ export class Search {
       this.onOpen(id, messageId);
     };
     const href = `${config.page}?c=${id}`;
-    const name = title ? marked(title, title_highlights) : [t("New chat")];
+    const name = title ? marked(title, title_highlights) : [t("Untitled chat")];
     return h(
       "li",
       { class: "conversation found-one" },

@@ -169,7 +169,7 @@ export class Sidebar {
   row(item) {
     const row = this.rows.get(item.session_id) ?? this.newRow(item.session_id);
     const [link, more] = /** @type {any} */ (row.children);
-    const title = item.title || t("New chat");
+    const title = item.title || t("Untitled chat");
     if (link.textContent !== title) {
       link.textContent = title;
       more.setAttribute("aria-label", t("Actions for {title}", { title }));
@@ -275,7 +275,7 @@ export class Sidebar {
     this.remove(id);
     this.onGone(id);
     const stay = (UNDO_SECONDS - 5) * 1000;
-    const text = t("“{title}” is deleted.", { title: item.title || t("New chat") });
+    const text = t("“{title}” is deleted.", { title: item.title || t("Untitled chat") });
     toast(text, { label: t("Undo"), run: () => this.restore(id), stay });
   }
 

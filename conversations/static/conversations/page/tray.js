@@ -52,7 +52,7 @@ export class Tray {
   /** Say why a message with these images cannot be sent. @returns {string} Empty where it can. */
   get obstacle() {
     if (!this.isEmpty && !this.isWelcome) return t("This model takes no images. Remove them, or choose another model.");
-    return this.uploads.some((upload) => upload.error) ? t("Remove the image that was not added, or try it again.") : "";
+    return this.uploads.some((upload) => upload.error) ? t("Remove what was not added.") : "";
   }
 
   choose() {
@@ -65,7 +65,7 @@ export class Tray {
   add(files) {
     if (!files.length) return;
     if (!this.isWelcome) return toast(t("This model takes no images."));
-    const taken = files.slice(0, MOST - this.uploads.length);
+    const taken = files.slice(0, MOST - this.uploads.filter(({ error }) => !error).length);
     if (taken.length < files.length) toast(t("A message has at most {n} images.", { n: MOST }));
     if (!taken.length) return;
     const added = taken.map((file) => new Upload({ file }, (upload) => this.take(upload)));

@@ -2,6 +2,7 @@
 
 import { ApiError, ask, Unreachable } from "./api.js";
 import { randomId } from "./dom.js";
+import { t } from "./i18n.js";
 
 /** How many are sent at once: the browser has six connections, and answers need some. */
 const AT_ONCE = 3;
@@ -57,6 +58,7 @@ export class Upload {
     } catch (error) {
       if (signal.aborted) return;
       this.error = /** @type {Error} */ (error);
+      if (error instanceof ApiError && error.code === "body_too_large") error.message = t("The file is too large.");
     }
     this.changed(this);
   }
