@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.entry import HEADERS
 from tests.processes.server import ServerProcess, environment
 from tests.upstream import Behaviour, Request, ScriptedUpstream, run_upstream_in_thread
 
+from . import faults
 from .redis_server import RedisServer
 
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -71,3 +72,21 @@ def running_pair(
             for server in servers
         ]
         yield Pair(servers, clients, upstream, folder)
+
+
+def running_faults(migrated: Path, folder: Path, *kinds: str) -> AbstractContextManager[Pair]:
+    """Run servers of these ``kinds`` before an upstream that does each of ``faults.FAULTS`` when it is asked to."""
+    return running_pair(
+        migrated,
+        folder,
+        kinds=kinds,
+        default=faults.behave,
+        providers={"MAX_ANSWER_BYTES": faults.MAX_ANSWER},
+        **faults.PATIENCE,
+    )
+
+
+def ended_log(server: ServerProcess) -> str:
+    """Return what a server has logged, once it has ended as it should."""
+    assert server.stop() == 0
+    return server.log.read_text()

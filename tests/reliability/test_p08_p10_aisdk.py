@@ -15,7 +15,7 @@ import pytest
 
 from . import faults
 from .faults import FAULTS, Fault
-from .pair import running_pair
+from .pair import ended_log, running_faults
 
 pytestmark = pytest.mark.server
 
@@ -64,19 +64,11 @@ def ask(client: httpx.Client, fault: Fault) -> Outcome:
 
 @pytest.fixture(scope="module")
 def run(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    with running_pair(
-        migrated,
-        tmp_path_factory.mktemp("faults"),
-        kinds=["uvicorn"],
-        default=faults.behave,
-        providers={"MAX_ANSWER_BYTES": faults.MAX_ANSWER},
-        **faults.PATIENCE,
-    ) as pair:
+    with running_faults(migrated, tmp_path_factory.mktemp("faults"), "uvicorn") as pair:
         (client,), (server,) = pair.clients, pair.servers
         with ThreadPoolExecutor(len(FAULTS)) as threads:
             outcomes = list(threads.map(lambda fault: ask(client, fault), FAULTS))
-        assert server.stop() == 0
-        yield Run(outcomes, server.log.read_text())
+        yield Run(outcomes, ended_log(server))
 
 
 def test_p8_every_answer_begins_once_and_ends_once(run: Run) -> None:

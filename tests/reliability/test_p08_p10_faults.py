@@ -28,7 +28,7 @@ from tests.upstream import ScriptedUpstream
 
 from . import faults
 from .faults import FAULTS, STALLS, Fault
-from .pair import running_pair
+from .pair import running_faults
 from .truth import Heard, consistent, events_of, heard, text_of
 
 pytestmark = pytest.mark.server
@@ -133,14 +133,7 @@ def _take(socket: Any, outcomes: dict[str, Outcome], started: float) -> set[str]
 @pytest.fixture(scope="module")
 def run(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """The whole list, over everything, at once."""
-    with running_pair(
-        migrated,
-        tmp_path_factory.mktemp("faults"),
-        kinds=KINDS,
-        default=faults.behave,
-        providers={"MAX_ANSWER_BYTES": faults.MAX_ANSWER},
-        **faults.PATIENCE,
-    ) as pair:
+    with running_faults(migrated, tmp_path_factory.mktemp("faults"), *KINDS) as pair:
         clients = pair.clients
         with ThreadPoolExecutor(4) as threads:
             pairs = product(zip(pair.servers, clients, strict=True), (over_sse, over_websocket))

@@ -15,11 +15,10 @@ import pytest
 
 from tests import databases
 from tests.conversations.helpers import blocks
-from tests.processes.server import ServerProcess
 
 from . import faults
 from .faults import FAULTS, Fault
-from .pair import running_pair
+from .pair import ended_log, running_faults
 
 pytestmark = pytest.mark.server
 
@@ -100,14 +99,7 @@ def look_again(client: httpx.Client, outcome: Outcome) -> None:
 
 @pytest.fixture(scope="module")
 def run(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    with running_pair(
-        migrated,
-        tmp_path_factory.mktemp("faults"),
-        kinds=["uvicorn"],
-        default=faults.behave,
-        providers={"MAX_ANSWER_BYTES": faults.MAX_ANSWER},
-        **faults.PATIENCE,
-    ) as pair:
+    with running_faults(migrated, tmp_path_factory.mktemp("faults"), "uvicorn") as pair:
         (client,), (server,) = pair.clients, pair.servers
         completions = asked(client, COMPLETIONS, completion)
         conversations = len(databases.rows(pair.folder, "SELECT id FROM conversations_conversation"))
@@ -123,11 +115,6 @@ def relays_left(folder: Path) -> int:
     while (left := len(databases.rows(folder, "SELECT id FROM conversations_relay"))) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
-
-
-def ended_log(server: ServerProcess) -> str:
-    assert server.stop() == 0
-    return server.log.read_text()
 
 
 def text_of(events: list[dict[str, Any]], name: str) -> str:
