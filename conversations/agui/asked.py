@@ -14,9 +14,8 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework.fields import Field
 
 from .. import services
-from ..exceptions import InvalidRequest
 from ..models import CLIENT_ID_LENGTH
-from ..web.calls import checked, validated
+from ..web.calls import checked, refused, validated
 from ..web.fields import LineField, TextField, WordField, max_tokens_field, model_type_field, temperature_field
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField
@@ -48,11 +47,6 @@ class RunAsked:
     chat: services.ClientChat
     options: services.ReplyOptions
     has: Has
-
-
-def refused(name: str, reason: Any) -> InvalidRequest:
-    """Return the refusal of a field."""
-    return InvalidRequest(errors={name: [reason]})
 
 
 def asked_of(data: Mapping[str, Any]) -> RunAsked:

@@ -14,7 +14,7 @@ from ..access.rules import Action, Caller, authorize
 from ..engine.events import AnswerIds
 from ..engine.reader import open_reader
 from ..web.base import ApiView
-from ..web.calls import caller_of
+from ..web.calls import body_of, caller_of
 from ..web.gate import Deferred
 from ..web.parsers import HistoryParser
 from ..web.sse import EventEncoding, EventStreamResponse
@@ -76,8 +76,7 @@ class RunsView(ApiView):
         """Answer the last message of an AG-UI run; the answer is stored, and goes on when the client leaves."""
         caller = caller_of(request)
         authorize(caller, Action.CHAT)
-        data = request.data
-        assert isinstance(data, dict), "the parser says so"
+        data = body_of(request)
         asked = asked_of(data)
         ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options)
         telling = Telling(asked.chat.chat_id, asked.run_id, ids, asked.has)

@@ -13,7 +13,7 @@ from ..engine.producer import ReplyOptions
 from ..exceptions import InvalidRequest
 from ..models import CLIENT_ID_LENGTH
 from ..services import ClientChat, Said, ToolResult
-from ..web.calls import checked, validated
+from ..web.calls import checked, refused, validated
 from ..web.fields import TextField, WordField, max_tokens_field, model_type_field, temperature_field
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField, temporary_field
@@ -102,10 +102,6 @@ def _parts(data: Mapping[str, Any], place: int) -> list[Any]:
     message = (messages[place] if isinstance(messages, list) else data["message"]) if place >= 0 else {}
     parts = message.get("parts")
     return parts if isinstance(parts, list) else []
-
-
-def refused(where: str, reason: Any) -> InvalidRequest:
-    return InvalidRequest(errors={where: [reason]})
 
 
 def _messages(data: Mapping[str, Any]) -> list[Said]:

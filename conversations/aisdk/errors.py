@@ -6,11 +6,10 @@ import json
 
 from django.http import HttpResponse
 
-from ..web.failures import error_from, sentence_of
+from ..web.failures import error_from, keep_headers, sentence_of
 
 # The code of a problem, for programs.
 CODE = "X-Error-Code"
-KEPT = ("Retry-After", "WWW-Authenticate", "Allow")
 
 
 def text_error(error: Exception) -> HttpResponse:
@@ -19,7 +18,5 @@ def text_error(error: Exception) -> HttpResponse:
     problem = json.loads(response.content)
     answer = HttpResponse(sentence_of(problem), status=response.status_code, content_type="text/plain; charset=utf-8")
     answer[CODE] = problem["code"]
-    for name in KEPT:
-        if name in response:
-            answer[name] = response[name]
+    keep_headers(response, answer)
     return answer

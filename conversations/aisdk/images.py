@@ -10,7 +10,7 @@ from typing import Any
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from ..exceptions import InvalidRequest
+from ..web.calls import refused
 from ..web.images import Keep
 from ..web.serializers.replies import MOST_ATTACHMENTS
 
@@ -28,10 +28,10 @@ def sent_in(parts: Iterable[Any], where: str) -> list[str]:
         url = part.get("url")
         if not isinstance(url, str) or not (url.startswith("data:image/") or OURS.search(url)):
             reason = _("Of files, images can be sent: as data: URLs, or as the URL of an attachment.")
-            raise InvalidRequest(errors={f"{where}[{place}]": [reason]})
+            raise refused(f"{where}[{place}]", reason)
         urls.append(url)
     if len(urls) > MOST_ATTACHMENTS:
-        raise InvalidRequest(errors={where: [_("At most %(limit)d images.") % {"limit": MOST_ATTACHMENTS}]})
+        raise refused(where, _("At most %(limit)d images.") % {"limit": MOST_ATTACHMENTS})
     return list(dict.fromkeys(urls))
 
 
@@ -43,13 +43,8 @@ def known(urls: Iterable[str]) -> list[uuid.UUID | None]:
 
 async def kept(keep: Keep, urls: Iterable[str]) -> list[uuid.UUID]:
     """Return the attachments that images are, each once; those that are new are kept. Raises as ``keep`` does."""
-    keys: dict[uuid.UUID, None] = {}
-    for url in urls:
-        if known := OURS.search(url):
-            keys[uuid.UUID(known[1])] = None
-        else:
-            keys[await keep(url)] = None
-    return list(keys)
+    sent = list(urls)
+    return list(dict.fromkeys([key or await keep(url) for url, key in zip(sent, known(sent), strict=True)]))
 
 
 def shown(attachment_id: str) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..engine.events import COMPLETED
-from ..models import Generation, Message, parts_of
+from ..models import Message, parts_of
 from ..models.parts import IMAGE, REASONING, TEXT, TOOL_CALL, whole_parts
+from ..web.serializers.messages import generation_of
 from . import images
 from .tools import AVAILABLE, PREFIX, input_of, output_of
 
@@ -44,7 +45,7 @@ def name_of(message: Message) -> str:
 def _parts(message: Message) -> list[dict[str, Any]]:
     is_answer = message.role == Message.Role.ASSISTANT
     parts: list[dict[str, Any]] = [STEP] if is_answer else []
-    generation = _generation_of(message)
+    generation = generation_of(message)
     is_whole = generation is None or generation.status == COMPLETED
     for part in whole_parts(message):
         if part["type"] in (TEXT, REASONING):
@@ -67,7 +68,7 @@ def _add_results(parts: list[dict[str, Any]], said: Message) -> None:
 
 def _metadata(message: Message) -> dict[str, Any]:
     metadata: dict[str, Any] = {"message_id": message.pk, "parent_id": message.parent_id}
-    if generation := _generation_of(message):
+    if generation := generation_of(message):
         metadata |= {
             "generation_id": str(generation.pk),
             "model": message.model,
@@ -80,9 +81,5 @@ def _metadata(message: Message) -> dict[str, Any]:
 
 
 def _is_running(message: Message) -> bool:
-    generation = _generation_of(message)
+    generation = generation_of(message)
     return generation is not None and generation.is_running
-
-
-def _generation_of(message: Message) -> Generation | None:
-    return getattr(message, "generation", None)

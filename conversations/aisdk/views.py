@@ -18,7 +18,7 @@ from ..engine.reader import open_reader
 from ..models import CLIENT_ID_LENGTH
 from ..services import StoredAnswer
 from ..web.base import ApiView
-from ..web.calls import caller_of
+from ..web.calls import body_of, caller_of
 from ..web.gate import Deferred, json_response
 from ..web.images import keeping
 from ..web.parsers import HistoryParser
@@ -101,8 +101,7 @@ class ChatView(AISDKView):
         """Answer a chat of the AI SDK's `useChat`: its last message, edited or new, or once more."""
         caller = caller_of(request)
         authorize(caller, Action.CHAT)
-        data = request.data
-        assert isinstance(data, dict), "the parser says so"
+        data = body_of(request)
         asked = parsed(data)
         if asked.images and not services.was_asked(caller=caller, chat=asked.chat):
             return Deferred(partial(_kept, caller, asked), needs_body=True)

@@ -6,15 +6,14 @@ Fields that are not known here go to models whose presets list them, and are pas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import ValidationError
 
 from ..engine.completions import ChatMessage, CompletionRequest, Image, Tool, ToolCall
-from ..exceptions import InvalidRequest
+from ..web.calls import checked, refused
 from ..web.fields import max_tokens_field
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
@@ -84,9 +83,8 @@ class Asked:
     include_usage: bool
     # Whether it is to be stored, where that is said.
     store: bool | None = None
-    # What the caller calls the messages, and the ``params`` that have another name there.
+    # What the caller calls the messages.
     messages_field: str = "messages"
-    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def parsed(data: Mapping[str, Any]) -> Asked:
@@ -117,10 +115,6 @@ def parsed(data: Mapping[str, Any]) -> Asked:
     )
 
 
-def refused(param: str, reason: Any, *, code: str | None = None) -> InvalidRequest:
-    return InvalidRequest(errors={param: [reason]}, code=code)
-
-
 def value_of(data: Mapping[str, Any], name: str, check: Check) -> Any:
     """Return a field that is there and may be so, None where it is left out or null."""
     value = data.get(name)
@@ -130,11 +124,7 @@ def value_of(data: Mapping[str, Any], name: str, check: Check) -> Any:
 
 
 def _max_tokens(data: Mapping[str, Any], name: str) -> int | None:
-    try:
-        given: int | None = max_tokens_field().run_validation(data.get(name))
-    except ValidationError as error:
-        reasons: Any = error.detail
-        raise refused(name, reasons[0]) from None
+    given: int | None = checked(max_tokens_field(), data.get(name), name)
     return given
 
 

@@ -23,10 +23,9 @@ from ..engine.events import pieces_of_row
 from ..exceptions import InvalidRequest, NotFound
 from ..models import Conversation, Message
 from ..services import items
-from ..web.calls import caller_of
+from ..web.calls import body_of, caller_of, refused, uuid_of
 from ..web.gate import Deferred, json_response
 from ..web.serializers.messages import generation_of
-from .asked import refused
 from .base import THEIRS, OpenAIView
 from .response_asked import CONVERSATION, ResponseAsked, asked_of, referenced
 from .response_shown import conversation_id, input_items
@@ -76,7 +75,7 @@ class ConversationsView(OpenAIView):
         """Create a conversation of OpenAI's API, perhaps with items; nothing is asked."""
         caller = caller_of(request)
         authorize(caller, Action.CREATE)
-        data = _body_of(request)
+        data = body_of(request)
         is_empty = data.get("items") in (None, [])
         asked = _asked(caller, {**data, "items": [NOTHING]} if is_empty else data)
         beginning = services.Beginning() if is_empty else _beginning(asked)
@@ -103,7 +102,7 @@ class ConversationView(OpenAIView):
         """Refuse what would be changed: metadata are kept nowhere."""
         caller, key = caller_of(request), _session_of(conversation_id)
         conversation = services.get_conversation(caller=caller, session_id=key, action=Action.CHANGE)
-        if _body_of(request).get("metadata"):
+        if body_of(request).get("metadata"):
             raise refused("metadata", _("Metadata are not kept here."), code="unsupported_parameter")
         return Response(_shown(conversation))
 
@@ -148,7 +147,7 @@ class ItemsView(OpenAIView):
         """Add messages at the end of the branch that is shown; nothing is asked."""
         caller, key = caller_of(request), _session_of(conversation_id)
         services.get_conversation(caller=caller, session_id=key, action=Action.CHAT)
-        beginning = _beginning(_asked(caller, _body_of(request)))
+        beginning = _beginning(_asked(caller, body_of(request)))
         added = items.add_items(caller=caller, session_id=key, beginning=beginning)
         return Response(_listed(_items_of(added)))
 
@@ -183,12 +182,6 @@ class ItemView(OpenAIView):
         return Deferred(resolve)
 
 
-def _body_of(request: Request) -> Mapping[str, Any]:
-    data = request.data
-    assert isinstance(data, dict), "the parser says so"
-    return data
-
-
 def _asked(caller: Caller, data: Mapping[str, Any]) -> ResponseAsked:
     """Return what the items say, read as the input of a response; raises ``InvalidRequest`` that names the item."""
     given = data.get("items")
@@ -204,7 +197,7 @@ def _beginning(asked: ResponseAsked) -> services.Beginning:
     if any(message.parts for message in asked.completion.request.messages):
         raise refused("items", _("Images cannot be stored with this call."))
     with _items_for_input():
-        return beginning_of(asked.completion, list(asked.completion.request.messages))
+        return beginning_of(asked.completion, asked.completion.request.messages)
 
 
 @contextmanager
@@ -218,10 +211,7 @@ def _items_for_input() -> Iterator[None]:
 
 
 def _session_of(text: str) -> uuid.UUID:
-    try:
-        return uuid.UUID(text.removeprefix(CONVERSATION))
-    except ValueError:
-        raise NotFound() from None
+    return uuid_of(text.removeprefix(CONVERSATION))
 
 
 def _message_of(text: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpResponse
 
-from ..web.failures import error_from
+from ..web.failures import error_from, first_of, keep_headers
 from .stored import AnswerFailed
 
 TYPES = {
@@ -46,17 +46,11 @@ def error_of(problem: dict[str, Any]) -> dict[str, Any]:
     param = next(iter(fields), None)
     message = problem["detail"]
     if param is not None:
-        message = f"{message} {param}: {_first(fields[param])}"
+        message = f"{message} {param}: {first_of(fields[param])}"
     kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     if code == "budget_exhausted":
         kind = "insufficient_quota"
     return {"message": message, "type": kind, "param": param, "code": CODES.get((status, code), code)}
-
-
-def _first(value: Any) -> str:
-    while isinstance(value, list | dict) and value:
-        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
-    return str(value)
 
 
 def as_theirs(response: HttpResponse) -> HttpResponse:
@@ -65,9 +59,7 @@ def as_theirs(response: HttpResponse) -> HttpResponse:
     problem["status"] = status = STATUSES.get(problem["code"], problem["status"])
     content = json.dumps({"error": error_of(problem)}, ensure_ascii=False).encode()
     answer = HttpResponse(content, status=status, content_type="application/json")
-    for name in ("Retry-After", "WWW-Authenticate", "Allow"):
-        if name in response:
-            answer[name] = response[name]
+    keep_headers(response, answer)
     retried = status >= 500 or status in RETRIED
     if not retried or problem["code"] in NEVER_RETRIED:
         answer["x-should-retry"] = "false"

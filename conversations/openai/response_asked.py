@@ -14,7 +14,8 @@ from ..exceptions import InvalidRequest
 from ..models import parts, whole_parts
 from ..services import Said
 from ..services.relays import DEFAULT
-from .asked import OBJECT, TEXT, YES_OR_NO, Asked, parsed, refused, text_of, value_of
+from ..web.calls import refused
+from .asked import OBJECT, TEXT, YES_OR_NO, Asked, parsed, text_of, value_of
 
 RESPONSE, CONVERSATION = "resp_", "conv_"
 # Of metadata.
@@ -71,7 +72,7 @@ def asked_of(data: Mapping[str, Any], known: Mapping[int, Said]) -> ResponseAske
     if completion.store is False and (field := next((name for name, value in needing.items() if value), None)):
         raise refused(field, _("This needs an answer that is stored."))
     return ResponseAsked(
-        completion=replace(completion, messages_field="input", fields=NAMES),
+        completion=replace(completion, messages_field="input"),
         instructions=instructions,
         previous=previous,
         session_id=session_id,

@@ -25,7 +25,7 @@ from ..engine.reader import open_reader
 from ..engine.relays import RelayPlan
 from ..exceptions import InvalidPosition, NotFound
 from ..services import relays
-from ..web.calls import caller_of
+from ..web.calls import body_of, caller_of, refused, uuid_of
 from ..web.credential_watch import CredentialWatch
 from ..web.gate import Deferred, json_response
 from ..web.sse import (
@@ -37,7 +37,7 @@ from ..web.sse import (
     stream_headers,
 )
 from . import stored
-from .asked import Asked, refused
+from .asked import Asked
 from .base import THEIRS, OpenAIView, headers_of_relay, told_by
 from .errors import openai_error
 from .response_asked import RESPONSE, ResponseAsked, asked_of, referenced
@@ -71,8 +71,7 @@ class ResponsesView(OpenAIView):
         """Answer a response of OpenAI's API; it is stored, unless it says or needs otherwise."""
         caller = caller_of(request)
         authorize(caller, Action.CHAT)
-        data = request.data
-        assert isinstance(data, dict), "the parser says so"
+        data = body_of(request)
         known = services.messages_named(caller=caller, message_ids=referenced(data))
         asked = asked_of(data, known)
         if not _is_stored(asked):
@@ -192,10 +191,7 @@ def _place(caller: Caller, asked: ResponseAsked) -> Place:
 
 
 def _answer(caller: Caller, response_id: str, action: Action = Action.READ) -> services.StoredAnswer:
-    try:
-        key = uuid.UUID(response_id.removeprefix(RESPONSE))
-    except ValueError:
-        raise NotFound() from None
+    key = uuid_of(response_id.removeprefix(RESPONSE))
     return services.get_answer(caller=caller, generation_id=key, action=action)
 
 

@@ -6,11 +6,11 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from itertools import groupby
+from typing import TypeVar
 
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import ValidationError
 
 from .. import services
 from ..access.rules import Caller
@@ -30,13 +30,14 @@ from ..engine.events import CONTENT, FAILED, INTERRUPTED, AnswerIds, DoneEvent, 
 from ..engine.reader import Reader
 from ..services import relays
 from ..services.branches import ACTIVE_LEAF, Parent
+from ..web.calls import checked, refused
 from ..web.failures import failure_of
 from ..web.fields import LineField, TextField
 from ..web.images import Keep, keeping
 from ..web.serializers.conversations import SystemPromptField
 from ..web.serializers.replies import MOST_ATTACHMENTS, MessageField
 from ..web.serializers.tools import ID_LENGTH
-from .asked import Asked, refused
+from .asked import Asked
 
 _text, _message, _system_prompt = TextField(allow_blank=True), MessageField(), SystemPromptField(allow_blank=True)
 # Of one call: each takes seconds to decode.
@@ -144,7 +145,7 @@ def begin(
             raise refused(asked.messages_field, _("The last message has to be the user's, or the results of tools."))
         images = _images(last)
         if last.content or not images:
-            message = _checked(_message, last.content, asked.messages_field)
+            message = checked(_message, last.content, asked.messages_field)
     return services.start_reply(
         caller=caller,
         message=message,
@@ -185,52 +186,41 @@ def _before_results(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage],
 def _results(asked: Asked, messages: Sequence[ChatMessage]) -> list[services.ToolResult]:
     where = asked.messages_field
     return [
-        services.ToolResult(_checked(_name, message.tool_call_id, where), _checked(_text, message.content, where))
+        services.ToolResult(checked(_name, message.tool_call_id, where), checked(_text, message.content, where))
         for message in messages
     ]
 
 
-def beginning_of(asked: Asked, before: list[ChatMessage]) -> services.Beginning:
+def beginning_of(asked: Asked, before: Sequence[ChatMessage]) -> services.Beginning:
     """Return what was said before as what a conversation begins with; raises ``InvalidRequest``."""
     prompts, earlier = [], []
-    while before:
-        before, results = _before_results(before)
-        if results:
-            earlier.append(services.by_tools(_results(asked, results)))
+    for are_results, group in groupby(reversed(before), lambda message: message.role == "tool"):
+        if are_results:
+            earlier.append(services.by_tools(_results(asked, list(group)[::-1])))
             continue
-        message = before.pop()
-        content = _checked(_text, message.content, asked.messages_field)
-        if message.role == "system":
-            prompts.append(content)
-        elif message.role == "user" and (content or message.parts):
-            earlier.append(services.by_user(content, _images(message)))
-        elif content or message.tool_calls:
-            earlier.append(services.by_model(content, _calls(asked, message)))
+        for message in group:
+            content = checked(_text, message.content, asked.messages_field)
+            if message.role == "system":
+                prompts.append(content)
+            elif message.role == "user" and (content or message.parts):
+                earlier.append(services.by_user(content, _images(message)))
+            elif content or message.tool_calls:
+                earlier.append(services.by_model(content, _calls(asked, message)))
     prompts.reverse()
     earlier.reverse()
     if len(earlier) > services.MOST_SAID:
         limit = {"limit": services.MOST_SAID}
         raise refused(asked.messages_field, _("At most %(limit)d messages can be stored with one call.") % limit)
-    prompt = _checked(_system_prompt, "\n\n".join(prompts), asked.messages_field)
+    prompt = checked(_system_prompt, "\n\n".join(prompts), asked.messages_field)
     return services.Beginning(prompt if prompts else None, earlier)
 
 
 def _calls(asked: Asked, message: ChatMessage) -> list[tuple[str, str, str]]:
     where = asked.messages_field
     return [
-        (_checked(_name, call.id, where), _checked(_name, call.name, where), _checked(_text, call.arguments, where))
+        (checked(_name, call.id, where), checked(_name, call.name, where), checked(_text, call.arguments, where))
         for call in message.tool_calls
     ]
-
-
-def _checked(field: TextField, text: str, param: str) -> str:
-    """Return a text that may be stored; raises ``InvalidRequest`` that names ``param``."""
-    try:
-        checked: str = field.run_validation(text)
-    except ValidationError as error:
-        reasons: Any = error.detail
-        raise refused(param, reasons[0]) from None
-    return checked
 
 
 class AnswerFailed(Exception):

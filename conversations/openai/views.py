@@ -24,7 +24,7 @@ from ..engine.relays import RelayPlan
 from ..exceptions import NotFound
 from ..services import relays
 from ..services.relays import Model
-from ..web.calls import caller_of
+from ..web.calls import body_of, caller_of
 from ..web.credential_watch import CredentialWatch
 from ..web.gate import Deferred, json_response
 from ..web.sse import STREAM_HEADERS, ClosingStream, data_of, headers_of, stream_headers
@@ -96,8 +96,7 @@ class ChatCompletionsView(OpenAIView):
         """Answer a chat completion of OpenAI's API: passed on as it is made, or with `store` an ordinary answer."""
         caller = caller_of(request)
         authorize(caller, Action.CHAT)
-        data = request.data
-        assert isinstance(data, dict), "the parser says so"
+        data = body_of(request)
         asked = parsed(data)
         if asked.store:
             key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)

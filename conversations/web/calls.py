@@ -33,13 +33,25 @@ def validated(serializer_class: type[Serializer[Any]], data: Any) -> dict[str, A
     return valid
 
 
+def body_of(request: Request) -> dict[str, Any]:
+    """Return the object that was sent, where the parser takes nothing else."""
+    data = request.data
+    assert isinstance(data, dict), "the parser says so"
+    return data
+
+
+def refused(where: str, reason: Any, *, code: str | None = None) -> InvalidRequest:
+    """Return the refusal of a field, or of what stands in it."""
+    return InvalidRequest(errors={where: [reason]}, code=code)
+
+
 def checked(field: Field[Any, Any, Any, Any], value: Any, where: str) -> Any:
     """Return ``value`` as the field takes it; raises ``InvalidRequest`` that names ``where`` it stands."""
     try:
         return field.run_validation(value)
     except ValidationError as error:
         reasons: Any = error.detail
-        raise InvalidRequest(errors={where: [reasons[0]]}) from None
+        raise refused(where, reasons[0]) from None
 
 
 @cache

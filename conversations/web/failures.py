@@ -51,7 +51,7 @@ def sentence_of(problem: dict[str, Any]) -> str:
     """Return what a problem says in one line, with the first field that is wrong and why."""
     fields = problem.get("errors") or {}
     field = next(iter(fields), None)
-    reason = None if field is None else _first(fields[field])
+    reason = None if field is None else first_of(fields[field])
     if reason is None:
         return str(problem["detail"])
     if reason == problem["detail"]:
@@ -59,7 +59,15 @@ def sentence_of(problem: dict[str, Any]) -> str:
     return f"{problem['detail']} {field}: {reason}"
 
 
-def _first(value: Any) -> str:
+def keep_headers(problem: HttpResponse, answer: HttpResponse) -> None:
+    """Let an answer that tells a problem in another form have what the problem's headers say."""
+    for name in ("Retry-After", "WWW-Authenticate", "Allow"):
+        if name in problem:
+            answer[name] = problem[name]
+
+
+def first_of(value: Any) -> str:
+    """Return the first reason among those of a field, which may be fields themselves."""
     while isinstance(value, list | dict) and value:
         value = next(iter(value.values())) if isinstance(value, dict) else value[0]
     return str(value)
