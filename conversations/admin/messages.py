@@ -10,12 +10,12 @@ from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from ..models import Generation, Message, Worker
+from ..models import MESSAGE_TEXTS, Generation, Message, Worker
 from .base import ReadOnlyAdmin, TextsAdmin, link, may_read, one_line, owner_search_field, short_id
 
 PREVIEW_LENGTH = 80
 # Of a message, and what lists do without.
-TEXTS = ("content", "reasoning", "arguments", "parts", "conversation__system_prompt")
+TEXTS = (*MESSAGE_TEXTS, "conversation__system_prompt")
 
 
 @admin.register(Message)

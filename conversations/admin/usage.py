@@ -11,7 +11,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from ..models import BILLION, KEPT_COUNTS, DailyUsage, Feedback
+from ..models import BILLION, KEPT_COUNTS, MESSAGE_TEXTS, DailyUsage, Feedback
 from .base import ReadOnlyAdmin, TextsAdmin, link, one_line
 
 # What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection").
@@ -100,7 +100,7 @@ class FeedbackAdmin(TextsAdmin, ReadOnlyAdmin):
     readonly_fields = ("message_link", "created_at")
 
     def lighten(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        return rows.defer("message__content", "message__reasoning", "message__arguments", "message__parts")
+        return rows.defer(*(f"message__{name}" for name in MESSAGE_TEXTS))
 
     def get_fields(self, request: HttpRequest, obj: Feedback | None = None) -> tuple[str, ...]:
         return self.readable(request, self.fields)

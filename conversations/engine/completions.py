@@ -154,15 +154,18 @@ def own_endpoint_of(config: UserConfig | None) -> Endpoint | None:
         return None
 
 
-def fallbacks_of(endpoint: Endpoint) -> tuple[Endpoint, ...]:
-    """Return what answers instead where this endpoint does not begin to; reads the database where there is any."""
+def fallbacks_of(endpoint: Endpoint, request: CompletionRequest) -> tuple[Endpoint, ...]:
+    """Return what answers instead where this endpoint does not begin to, of those that take all that is asked.
+
+    Reads the database where there is any.
+    """
     found = []
     for model_type in endpoint.fallbacks[:MOST_FALLBACKS]:
         try:
             found.append(catalog.get_endpoint(model_type))
         except (UnknownModelType, DecryptionFailed) as error:
             logger.error("preset %s cannot answer instead of %s: %s", model_type, endpoint.model_type, error)
-    return tuple(found)
+    return tuple(other for other in found if request.lacking(other) is None)
 
 
 def is_endpoints_own(error: ProviderError) -> bool:
@@ -226,17 +229,18 @@ def stream(
     return provider.stream(request)
 
 
-def check_abilities(endpoint: Endpoint, request: CompletionRequest, *, images: str, tools: str) -> None:
+def check_abilities(endpoint: Endpoint, request: CompletionRequest, *, images: str, results: str) -> None:
     """Raise ``ImagesNotSupported`` or ``ToolsNotSupported`` for what the model is known not to take.
 
-    They name the fields ``images`` and ``tools``.
+    They name the field ``images``, and ``tools``, or ``results`` where there are but results of earlier ones.
     """
-    reason = _("Leave them out, or choose another model.")
     lacking = request.lacking(endpoint)
+    if lacking is None:
+        return
+    reason = _("Leave them out, or choose another model.")
     if lacking == "images":
         raise ImagesNotSupported(errors={images: [reason]})
-    if lacking == "tools":
-        raise ToolsNotSupported(errors={tools: [reason]})
+    raise ToolsNotSupported(errors={"tools" if request.tools else results: [reason]})
 
 
 def saved_key(config: UserConfig) -> str:

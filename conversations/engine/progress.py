@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..models import Generation, GenerationChunk, Message
+from ..models import MESSAGE_TEXTS, Generation, GenerationChunk, Message
 from ..models.querysets import KEYS_OF_A_WORKER
 from .events import (
     AnswerIds,
@@ -67,7 +67,7 @@ def _load(seen: dict[uuid.UUID, Seen]) -> dict[uuid.UUID, Progress]:
     _read_log({row.pk: max(row.log_from, seen[row.pk].key + 1) for row in generations if row.is_running}, found)
     ended = [row.message_id for row in generations if not row.is_running]
     of_messages = {row.message_id: row.pk for row in generations}
-    for message in Message.objects.filter(pk__in=ended).only("reasoning", "content", "arguments", "parts"):
+    for message in Message.objects.filter(pk__in=ended).only(*MESSAGE_TEXTS):
         progress = found[of_messages[message.pk]]
         progress.pieces = pieces_of_row(message)
         progress.reasoning_chars = reasoning_first(progress.pieces)

@@ -4,6 +4,7 @@ from .api_keys import ApiKey, Scope
 from .attachments import Attachment, AttachmentUse, FileToDelete, attachment_storage
 from .conversations import (
     CLIENT_ID_LENGTH,
+    MESSAGE_TEXTS,
     MODEL_NAME_LENGTH,
     MODEL_TYPE_LENGTH,
     TITLE_LENGTH,
@@ -43,6 +44,7 @@ __all__ = [
     "IDENTIFIER_LENGTH",
     "KEPT_COUNTS",
     "MAX_TOKENS_LIMIT",
+    "MESSAGE_TEXTS",
     "MODEL_NAME_LENGTH",
     "MODEL_TYPE_LENGTH",
     "MOST_SIBLINGS",

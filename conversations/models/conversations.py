@@ -18,6 +18,8 @@ MODEL_NAME_LENGTH = 255
 TITLE_LENGTH = 200
 # Of what a client calls a conversation or a message.
 CLIENT_ID_LENGTH = 128
+# The fields in which stands what a message says: lists do without.
+MESSAGE_TEXTS = ("content", "reasoning", "arguments", "parts")
 
 
 class Conversation(Owned):

@@ -25,6 +25,11 @@ logger = logging.getLogger("conversations.generation")
 _config_of = Select(lambda: UserConfig.objects.owned_by(given(UserConfig, "user_identifier")))
 
 
+def config_of(user_identifier: str) -> UserConfig | None:
+    """Return what somebody has set, None where they have set nothing."""
+    return _config_of.first(user_identifier=user_identifier)
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What a model gets to see: made for one, and anew for another that answers instead."""
@@ -100,10 +105,8 @@ def prepared(
 ) -> tuple[Endpoint, CompletionRequest, Prompt]:
     """Decide which model answers, and what it gets to see."""
     identifier = conversation.user_identifier if label is None else label
-    config = _config_of.first(user_identifier=identifier)
-    prompt = Prompt(conversation, message, leaf_id, config, options)
+    prompt = Prompt(conversation, message, leaf_id, config_of(identifier), options)
     endpoint = prompt.endpoint()
     request = prompt.request(endpoint)
-    tools = "tools" if options.tools else "tool_results"
-    completions.check_abilities(endpoint, request, images="attachments", tools=tools)
+    completions.check_abilities(endpoint, request, images="attachments", results="tool_results")
     return endpoint, request, prompt

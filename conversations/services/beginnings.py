@@ -103,13 +103,15 @@ def add(said: Sequence[Said], conversation: Conversation, caller: Caller) -> Non
     for message in said:
         leaf_id = conversation.active_leaf_id
         key = _messages.add(conversation_id=conversation.pk, parent_id=leaf_id, **message._asdict())
-        shown[key] = message.image_ids
+        if images := message.image_ids:
+            shown[key] = images
         conversation.active_leaf_id = key
         conversation.message_count += 1
         # What tools say is not what people look for.
         if message.content and message.role != Message.Role.TOOL:
             documents.append(Document(key, conversation.pk, message.content))
-    attachments.take(ids=[*chain(*shown.values())], caller=caller, conversation=conversation)
-    attachments.use(shown)
+    if shown:
+        attachments.take(ids=[*chain(*shown.values())], caller=caller, conversation=conversation)
+        attachments.use(shown)
     if documents and not conversation.is_temporary:
         index.current().add(documents)

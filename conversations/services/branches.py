@@ -64,14 +64,19 @@ def branch(leaf_id: int | None, conversation: Conversation) -> Iterator[Message]
         levels = MOST_LEVELS
 
 
+def branch_ids(leaf_id: int | None, conversation: Conversation) -> list[int]:
+    """Return the ids of a branch, newest first."""
+    found: list[int] = []
+    while leaf_id is not None:
+        page = list(conversation.messages.upwards(leaf_id, MOST_LEVELS).values_list("pk", "parent_id"))
+        found += [pk for pk, _parent_id in page]
+        leaf_id = page[-1][1] if page else None
+    return found
+
+
 def length(leaf_id: int | None, conversation: Conversation) -> int:
     """Return how many messages a branch has."""
-    number = 0
-    while leaf_id is not None:
-        parents = list(conversation.messages.upwards(leaf_id, MOST_LEVELS).values_list("parent_id", flat=True))
-        number += len(parents)
-        leaf_id = parents[-1] if parents else None
-    return number
+    return len(branch_ids(leaf_id, conversation))
 
 
 def history(conversation: Conversation) -> list[Message]:

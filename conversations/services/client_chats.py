@@ -27,6 +27,7 @@ from .client_requests import (
     known_question,
     meant,
 )
+from .locks import running_in
 from .replies import regenerate, start_reply
 from .turns import results_to
 
@@ -52,9 +53,10 @@ def was_asked(*, caller: Caller, chat: ClientChat) -> bool:
     conversation = find_chat(caller=caller, chat_id=chat.chat_id, action=Action.CHAT)
     if conversation is None:
         return False
-    if answer_that_asked(conversation, chat) or (chat.again and meant(conversation, chat)):
+    answer = answer_that_asked(conversation, chat)
+    if answer or (chat.again and meant(conversation, chat)):
         return True
-    return asked_before(conversation, chat) is not None
+    return asked_before(conversation, chat, answer) is not None
 
 
 def find_chat(*, caller: Caller, chat_id: str, action: Action = Action.READ) -> Conversation | None:
@@ -72,7 +74,7 @@ def find_chat(*, caller: Caller, chat_id: str, action: Action = Action.READ) -> 
 def running_answer(*, caller: Caller, chat_id: str) -> uuid.UUID | None:
     """Return the answer that is being made in a chat, None where none is, or no chat."""
     conversation = find_chat(caller=caller, chat_id=chat_id)
-    return None if conversation is None else _running_in(conversation)
+    return None if conversation is None else running_in(conversation.pk)
 
 
 def _session_id(text: str) -> uuid.UUID | None:
@@ -83,10 +85,6 @@ def _session_id(text: str) -> uuid.UUID | None:
     return session_id if str(session_id) == text else None
 
 
-def _running_in(conversation: Conversation) -> uuid.UUID | None:
-    return Generation.objects.filter(active_for=conversation).values_list("pk", flat=True).first()
-
-
 def _answered(caller: Caller, chat: ClientChat, options: ReplyOptions | None, temporary: bool) -> AnswerIds:
     conversation = find_chat(caller=caller, chat_id=chat.chat_id, action=Action.CHAT)
     if conversation is None:
@@ -95,9 +93,10 @@ def _answered(caller: Caller, chat: ClientChat, options: ReplyOptions | None, te
         return ids
     if chat.again and (message := meant(conversation, chat)):
         return _again(caller, message, options)
-    if asked := asked_before(conversation, chat):
+    answer = answer_that_asked(conversation, chat)
+    if asked := asked_before(conversation, chat, answer):
         return _answer_to(caller, asked, chat, options)
-    if chat.goes_on and (ids := _gone_on(caller, conversation, chat, options)):
+    if chat.goes_on and (ids := _gone_on(caller, conversation, chat, answer, options)):
         return ids
     if chat.asked is None:
         raise NotFound()
@@ -105,10 +104,13 @@ def _answered(caller: Caller, chat: ClientChat, options: ReplyOptions | None, te
 
 
 def _gone_on(
-    caller: Caller, conversation: Conversation, chat: ClientChat, options: ReplyOptions | None
+    caller: Caller,
+    conversation: Conversation,
+    chat: ClientChat,
+    answer: Message | None,
+    options: ReplyOptions | None,
 ) -> AnswerIds | None:
-    """Go on with what came of calls; None where no answer asked for them, which a run is told of."""
-    answer = answer_that_asked(conversation, chat)
+    """Go on with what came of the calls of ``answer``; None where no answer asked for them, which a run is told of."""
     if answer is None and chat.key is None:
         return None
     return start_reply(

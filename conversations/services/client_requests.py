@@ -51,11 +51,14 @@ class ClientChat:
         return self.said[-1] if self.said and self.said[-1].role == Message.Role.USER else None
 
 
-def asked_before(conversation: Conversation, chat: ClientChat) -> Message | None:
-    """Return the message that is what a client asks, None where it asks something new, as each run does."""
+def asked_before(conversation: Conversation, chat: ClientChat, answer: Message | None) -> Message | None:
+    """Return the message that is what a client asks, None where it asks something new, as each run does.
+
+    ``answer`` is ``answer_that_asked`` for the calls whose results it sends.
+    """
     if chat.key is not None:
         return None
-    if answer := answer_that_asked(conversation, chat):
+    if answer:
         parts = by_tools(results_to(answer, chat.results))
         stored = answer.children.filter(role=Message.Role.TOOL, content=parts.content).order_by("-pk")
         # Compared here as well: databases may take two texts for one.

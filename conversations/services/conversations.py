@@ -14,9 +14,10 @@ from ..database.transactions import replayed
 from ..engine import completions, engines
 from ..engine.hints import Subject
 from ..exceptions import NotFound, UnknownModel
-from ..models import Conversation, Generation
+from ..models import Conversation
 from . import branches, expiry
 from .deletion import Ended, delete_whole, while_account_lasts
+from .locks import running_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,7 +133,7 @@ def _source_of(title: str) -> Conversation.TitleSource:
 def running_generation(*, caller: Caller, session_id: uuid.UUID) -> uuid.UUID | None:
     """Return the id of the answer that is being made in a conversation, to be stopped before it is deleted."""
     conversation = get_conversation(caller=caller, session_id=session_id, action=Action.DELETE)
-    return Generation.objects.filter(active_for=conversation).values_list("pk", flat=True).first()
+    return running_in(conversation.pk)
 
 
 def delete_conversation(*, caller: Caller, session_id: uuid.UUID) -> list[Ended]:

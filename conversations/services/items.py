@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -11,12 +12,13 @@ from django.utils.translation import gettext_lazy as _
 from .. import conf
 from ..access.rules import Action, Caller, authorize
 from ..database.transactions import replayed
-from ..exceptions import InvalidRequest, NotFound, ReplyInProgress
-from ..models import Conversation, Generation, Message
-from ..models.querysets import MOST_LEVELS
+from ..exceptions import InvalidRequest, NotFound
+from ..models import Conversation, Message
 from .beginnings import Beginning, create_with, go_on_with
+from .branches import branch, branch_ids
 from .conversations import get_conversation, tell_change
 from .deletion import while_account_lasts
+from .locks import locked
 from .titles import first_words
 
 
@@ -53,20 +55,14 @@ def add_items(*, caller: Caller, session_id: uuid.UUID, beginning: Beginning) ->
     being answered, and ``InvalidRequest`` where the instructions become too long.
     """
     authorize(caller, Action.CHAT)
-    locked = Conversation.objects.for_owner(caller).select_for_update()
-    conversation = locked.filter(session_id=session_id).first()
-    if conversation is None:
-        raise NotFound()
-    authorize(caller, Action.CHAT, conversation)
-    if Generation.objects.filter(active_for=conversation).exists():
-        raise ReplyInProgress()
+    conversation = locked(caller=caller, session_id=session_id)
     prompt = _added_to(conversation.system_prompt, beginning.system_prompt)
     go_on_with(replace(beginning, system_prompt=prompt), conversation, caller)
     conversation.updated_at = conversation.changed_at = timezone.now()
     conversation.save(update_fields=["active_leaf", "message_count", "updated_at", "changed_at"])
     tell_change(conversation)
-    added = _ids(conversation)[: len(beginning.said)]
-    return _messages(conversation, added[::-1])
+    added = islice(branch(conversation.active_leaf_id, conversation), len(beginning.said))
+    return list(added)[::-1]
 
 
 def _added_to(there: str, added: str | None) -> str | None:
@@ -89,7 +85,7 @@ def list_items(
     Raises ``NotFound``. However long the branch is, only these are loaded.
     """
     conversation = get_conversation(caller=caller, session_id=session_id)
-    ids = _ids(conversation)
+    ids = branch_ids(conversation.active_leaf_id, conversation)
     if oldest_first:
         ids.reverse()
     if since is not None:
@@ -108,17 +104,6 @@ def get_item(
     if not found:
         raise NotFound()
     return conversation, found[0]
-
-
-def _ids(conversation: Conversation) -> list[int]:
-    """Return the branch that is shown, newest first."""
-    found: list[int] = []
-    leaf_id = conversation.active_leaf_id
-    while leaf_id is not None:
-        page = list(conversation.messages.upwards(leaf_id, MOST_LEVELS).values_list("pk", "parent_id"))
-        found += [pk for pk, _parent_id in page]
-        leaf_id = page[-1][1] if page else None
-    return found
 
 
 def _messages(conversation: Conversation, ids: list[int]) -> list[Message]:

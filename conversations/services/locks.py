@@ -15,6 +15,11 @@ _running_in = Select(
 )
 
 
+def running_in(conversation_id: int) -> uuid.UUID | None:
+    """Return the answer that is being made in a conversation."""
+    return _running_in.first(active_for=conversation_id)
+
+
 def make_way(caller: Caller, session_id: uuid.UUID) -> None:
     """End what is being answered, before all locks of the transaction: an answer that ends takes its own first."""
     if conversation := Conversation.objects.for_owner(caller).filter(session_id=session_id).first():
@@ -35,6 +40,6 @@ def locked(*, caller: Caller, session_id: uuid.UUID, instead: bool = False) -> C
     authorize(caller, Action.CHAT, conversation)
     if instead:
         end_with_job(conversation.pk)
-    elif _running_in.first(active_for=conversation.pk):
+    elif running_in(conversation.pk):
         raise ReplyInProgress()
     return conversation

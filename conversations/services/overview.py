@@ -17,7 +17,7 @@ from django.db.models import Count, F, QuerySet, Sum
 from ..access.rules import ACCOUNT_PREFIX
 from ..engine import completions, engines, workers
 from ..engine.completions import breaker
-from ..models import DailyUsage, Generation, Relay, Worker
+from ..models import MESSAGE_TEXTS, DailyUsage, Generation, Relay, Worker
 
 # So many of them are shown.
 MOST_RUNNING, MOST_USERS, MOST_ENDPOINTS, MOST_WORKERS = 100, 20, 20, 100
@@ -127,10 +127,7 @@ def running() -> Running:
     relays = Relay.objects.all()
     light = generations.select_related("message__conversation", "owner", "worker").defer(
         "error_message",
-        "message__content",
-        "message__reasoning",
-        "message__arguments",
-        "message__parts",
+        *(f"message__{name}" for name in MESSAGE_TEXTS),
         "message__conversation__title",
         "message__conversation__system_prompt",
     )

@@ -14,14 +14,13 @@ from django.utils.translation import gettext_lazy as _
 
 from ..access.rules import Action, Caller, authorize
 from ..database import db
-from ..database.compiled import Select, given
 from ..engine import completions, engines, prompts
 from ..engine.completions import CUSTOM, CompletionRequest, Endpoint
 from ..engine.relays import RelayPlan
 from ..exceptions import InvalidRequest, NotFound, UnknownModel
 from ..limits import budgets, relays
 from ..limits.relays import Begun
-from ..models import UserConfig
+from .asking import config_of
 from .conversations import get_conversation
 from .deletion import while_account_lasts
 
@@ -29,8 +28,6 @@ from .deletion import while_account_lasts
 DEFAULT = "default"
 # Of extra fields together, as JSON.
 MAX_EXTRA_CHARS = 20_000
-
-_config_of = Select(lambda: UserConfig.objects.owned_by(given(UserConfig, "user_identifier")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ def list_models(*, caller: Caller) -> list[Model]:
 
 def _models(caller: Caller) -> list[Model]:
     found = [Model(endpoint.model_type, endpoint) for endpoint in completions.list_endpoints()]
-    config = _config(caller)
+    config = config_of(caller.user_identifier)
     if own := completions.own_endpoint_of(config):
         found.append(Model(CUSTOM, own))
     if all(model.id != DEFAULT for model in found):
@@ -74,11 +71,9 @@ def check_stored(
     endpoint = completions.endpoint_for(
         asked=model_type_of(caller=caller, model=model),
         conversation=conversation.model_type if conversation else "",
-        config=_config(caller),
+        config=config_of(caller.user_identifier),
     )
-    completions.check_abilities(
-        endpoint, request, images=messages_field, tools="tools" if request.tools else messages_field
-    )
+    completions.check_abilities(endpoint, request, images=messages_field, results=messages_field)
 
 
 def begin_relay(
@@ -97,10 +92,8 @@ def begin_relay(
     """
     authorize(caller, Action.CHAT)
     endpoint = _endpoint(caller, model)
-    completions.check_abilities(
-        endpoint, request, images=messages_field, tools="tools" if request.tools else messages_field
-    )
-    fallbacks = [other for other in completions.fallbacks_of(endpoint) if request.lacking(other) is None]
+    completions.check_abilities(endpoint, request, images=messages_field, results=messages_field)
+    fallbacks = completions.fallbacks_of(endpoint, request)
     request = _with_extra_of(request, [endpoint, *fallbacks])
     account = budgets.account_of(caller)
     engines.register_worker()
@@ -158,7 +151,3 @@ def _endpoint(caller: Caller, model: str) -> Endpoint:
     if len(named) != 1:
         raise NotFound(_("There is no such model; GET /v1/models lists them."), code="model_not_found")
     return next(iter(named.values()))
-
-
-def _config(caller: Caller) -> UserConfig | None:
-    return _config_of.first(user_identifier=caller.user_identifier)

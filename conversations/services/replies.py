@@ -242,7 +242,7 @@ def _begin(
 def _fallbacks(endpoint: Endpoint, request: CompletionRequest) -> tuple[Endpoint, ...]:
     """Return who may answer instead: with a prompt of its own, without what it does not take of earlier turns."""
     asked = replace(request, messages=prompts.newest_of(request.messages))
-    return tuple(other for other in completions.fallbacks_of(endpoint) if not asked.lacking(other))
+    return completions.fallbacks_of(endpoint, asked)
 
 
 def _add_generation(

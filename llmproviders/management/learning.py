@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,16 +72,7 @@ class Learned:
             "ok": not self.code,
             "code": self.code,
             "reason": self.reason,
-            "findings": [
-                {
-                    "field": finding.field,
-                    "now": finding.now,
-                    "found": finding.found,
-                    "outcome": finding.outcome,
-                    "reason": finding.reason,
-                }
-                for finding in self.findings
-            ],
+            "findings": [asdict(finding) for finding in self.findings],
             "changes": self.changes,
             "saved": self.saved,
         }
