@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.processes.server import ServerProcess, environment, manage
+from tests.processes.server import ServerProcess
 from tests.upstream import ScriptedUpstream, run_upstream_in_thread
+
+from .serving import serving
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +20,5 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("clients")
-    variables = environment(folder, LLM_API_URL=upstream.url, LLM_MODEL="scripted")
-    manage(variables, "migrate", "--verbosity=0")
-    with ServerProcess("uvicorn", variables, folder / "server.log") as running:
+    with serving(upstream, tmp_path_factory.mktemp("clients")) as running:
         yield running

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.processes.server import ServerProcess
-from tests.upstream import ScriptedUpstream, answer, events, run_upstream_in_thread, status
+from tests.upstream import ScriptedUpstream, answer, events, status
 
 from .cutting import cutting
 from .programs import run_node
-from .serving import serving
 from .test_openai import CALLED, TEXT
 
 pytestmark = pytest.mark.server
@@ -105,18 +103,6 @@ said.messages = shown(agent);
 """
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[ScriptedUpstream]:
-    with run_upstream_in_thread() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def process(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with serving(upstream, tmp_path_factory.mktemp("agui")) as server:
-        yield server
-
-
 def said_by(script: str, *arguments: str) -> dict[str, Any]:
     """Run a script with the client; whatever came, it knew."""
     said: dict[str, Any] = json.loads(run_node(BEGIN + script + END, *arguments))
@@ -128,9 +114,9 @@ def asked(upstream: ScriptedUpstream) -> list[str]:
     return [message["content"] for message in upstream.requests[-1].body["messages"]]
 
 
-def test_a_thread_goes_on(process: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_a_thread_goes_on(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script = [answer(*TEXT, reasoning=["h", "m"]), answer("zwei"), answer("drei")]
-    said = said_by(THREAD, process.url)
+    said = said_by(THREAD, server.url)
     assert said["first"] == [["reasoning", "hm"], ["assistant", WHOLE]]
     assert said["finished"] == ["success", True, "completed"]
     assert (said["kinds"][0], said["kinds"][-1]) == ("RUN_STARTED", "RUN_FINISHED")
@@ -145,9 +131,9 @@ def test_a_thread_goes_on(process: ServerProcess, upstream: ScriptedUpstream) ->
     assert asked(upstream) == ["one", WHOLE, "two", "zwei", "three"]
 
 
-def test_tools_are_run_and_answers_made_again(process: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_tools_are_run_and_answers_made_again(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script = [events(json.dumps(CALLED), "[DONE]"), answer("Take an umbrella."), answer("Look outside.")]
-    said = said_by(TOOLS, process.url)
+    said = said_by(TOOLS, server.url)
     assert said["pending"] == ["call_1"]
     assert said["call"] == ["weather", "北京"]
     assert said["messages"] == [
@@ -160,30 +146,30 @@ def test_tools_are_run_and_answers_made_again(process: ServerProcess, upstream: 
     assert asked(upstream) == ["Weather?"]
 
 
-def test_failures_are_told(process: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_failures_are_told(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     busy = status(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})
     upstream.script = [*[busy] * 3, answer("half", " of it", cut=1)]
-    said = said_by(FAILURES, process.url)
+    said = said_by(FAILURES, server.url)
     assert said["failed"] == ["upstream_rate_limit", 0]
     assert said["cut"] == "upstream_protocol"
     assert said["kept"] == ["assistant", "half"]
     assert said["refused"] == [400, "invalid"]
 
 
-def test_a_cut_run_that_is_sent_again_goes_on_where_it_was(process: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_a_cut_run_that_is_sent_again_goes_on_where_it_was(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script = [answer(*TEXT, reasoning=["h", "m"], gate="cut", gate_at=4)]
     calls = upstream.calls
-    with cutting(process.port, b"POST /api/agui", upstream.gate("cut").open, b"TEXT_MESSAGE_CONTENT") as between:
+    with cutting(server.port, b"POST /api/agui", upstream.gate("cut").open, b"TEXT_MESSAGE_CONTENT") as between:
         said = said_by(CUT, f"http://127.0.0.1:{between.port}")
     assert said["messages"] == [["user", "one"], ["reasoning", "hm"], ["assistant", WHOLE]]
     assert (said["tries"], between.cuts, upstream.calls) == (2, 1, calls + 1)
 
 
-def test_a_client_that_left_comes_back(process: ServerProcess, upstream: ScriptedUpstream) -> None:
+def test_a_client_that_left_comes_back(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script = [answer(*TEXT, gate="left", gate_at=1)]
     calls = upstream.calls
     opening = upstream.url.partition("/v1/")[0] + "/control/gates/left"
-    said = said_by(LEFT, process.url, opening)
+    said = said_by(LEFT, server.url, opening)
     assert said["before"] == ["assistant", TEXT[0]]
     assert said["messages"] == [["user", "one"], ["assistant", WHOLE]]
     assert upstream.calls == calls + 1

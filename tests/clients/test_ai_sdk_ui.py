@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -316,7 +315,7 @@ def test_it_runs_tools_and_the_answer_goes_on(process: ServerProcess, version: s
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_it_shows_an_image(process: ServerProcess, version: str) -> None:
-    url = f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', (4, 3))).decode()}"
+    url = pictures.data_url(pictures.picture("PNG", (4, 3)))
     said = play(process, version, "showsAnImage", url)
     assert said["talk"][1] == ["assistant", "saw image_url and text"]
     assert said["talk"][3] == ["assistant", "to hi"]

@@ -10,13 +10,20 @@ from django.core.files.storage import storages
 from django.db import transaction
 
 from conversations.access.rules import Caller
-from conversations.models import Conversation, Message
+from conversations.models import Attachment, Conversation, Message
 from conversations.services import attachments
+
+from . import pictures
 
 
 def send(client: httpx.Client, content: bytes, *, name: str = "cat.png", **options: Any) -> httpx.Response:
     """`POST /attachments`."""
     return client.post("/attachments", files={"file": (name, content, "image/png")}, **options)
+
+
+def stored(caller: Caller, **options: Any) -> Attachment:
+    """An attachment of ``caller`` that no message has; ``options`` are of ``pictures.picture``."""
+    return attachments.store_attachment(caller=caller, upload=pictures.picture(**options))
 
 
 def file_names() -> set[str]:

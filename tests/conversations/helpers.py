@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,10 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection
 
+from tests.upstream import answer, call
+
 JSON = {"Content-Type": "application/json"}
+ARGUMENTS = '{"city": "北京"}'
 
 
 @dataclass
@@ -39,13 +42,7 @@ class Stream:
 
     @property
     def calls(self) -> list[dict[str, Any]]:
-        """The calls of tools, their arguments put together."""
-        calls: dict[int, dict[str, Any]] = {}
-        for event in self.events:
-            if called := event.get("tool_call"):
-                begun = calls.setdefault(called["index"], {**called, "arguments": ""})
-                begun["arguments"] += called["arguments"]
-        return list(calls.values())
+        return calls_of(self.events)
 
     @property
     def done(self) -> dict[str, Any]:
@@ -59,6 +56,16 @@ class Stream:
         assert self.done["status"] == "failed"
         error: dict[str, Any] = self.events[-2]["error"]
         return error
+
+
+def calls_of(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The calls of tools, their arguments put together."""
+    calls: dict[int, dict[str, Any]] = {}
+    for event in events:
+        if called := event.get("tool_call"):
+            begun = calls.setdefault(called["index"], {**called, "arguments": ""})
+            begun["arguments"] += called["arguments"]
+    return list(calls.values())
 
 
 def blocks(pieces: Iterable[str]) -> Iterator[str]:
@@ -100,6 +107,18 @@ def chat(client: httpx.Client, message: str, **body: Any) -> Stream:
 def whole_chat(client: httpx.Client, message: str, **body: Any) -> httpx.Response:
     """`POST /chat` with `stream: false`."""
     return client.post("/chat", json={"message": message, "stream": False, **body})
+
+
+def history(client: httpx.Client, session_id: str) -> list[dict[str, Any]]:
+    """The messages of the branch that is shown."""
+    messages: list[dict[str, Any]] = client.get(f"/conversations/{session_id}/history").json()["messages"]
+    return messages
+
+
+def asks(*ids: str, text: str = "Let me look.") -> Any:
+    """A model that says something and asks for calls, each with ``ARGUMENTS``."""
+    deltas = [delta for index, each in enumerate(ids) for delta in call(index, ARGUMENTS, id=each, name="weather")]
+    return answer(*([text] if text else []), deltas=deltas, finish="tool_calls")
 
 
 async def flat(batches: AsyncIterator[Any]) -> list[Any]:

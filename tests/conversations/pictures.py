@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 from io import BytesIO
@@ -19,6 +20,11 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (8, 6), mode: str = "RGB"
     written = BytesIO()
     Image.new(mode, size).save(written, kind, **options)
     return written.getvalue()
+
+
+def data_url(content: bytes, kind: str = "png") -> str:
+    """An image as those send it that send no form."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def noise(kind: str = "PNG", size: tuple[int, int] = (64, 64), **options: Any) -> bytes:

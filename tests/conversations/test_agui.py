@@ -17,11 +17,11 @@ from conversations.engine.events import CONTENT, INTERRUPTED, AnswerIds, DoneEve
 from conversations.models import Conversation, Generation, Message
 from conversations.services import client_requests
 from llmproviders.models import Preset
-from tests.upstream import ScriptedUpstream, answer, call, status
+from tests.upstream import ScriptedUpstream, answer, status
 
 from .accounts import make_key, make_user, require_login
 from .calling import calling
-from .helpers import whole_chat
+from .helpers import ARGUMENTS, JSON, asks, whole_chat
 
 PATH = "/api/agui"
 Event = dict[str, Any]
@@ -329,12 +329,6 @@ def test_messages_without_names_and_of_one_name_are_taken(client: httpx.Client, 
 
 # Tools ---------------------------------------------------------------------------------------------------------------
 WEATHER = {"name": "weather", "description": "The weather.", "parameters": {"type": "object", "properties": {}}}
-ARGUMENTS = '{"city": "北京"}'
-
-
-def asks(*ids: str, text: str = "Let me look.") -> Any:
-    deltas = [delta for index, each in enumerate(ids) for delta in call(index, ARGUMENTS, id=each, name="weather")]
-    return answer(*([text] if text else []), deltas=deltas, finish="tool_calls")
 
 
 def calls_of(events: list[Event]) -> dict[str, str]:
@@ -488,7 +482,7 @@ BAD: dict[str, tuple[Event, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_refused_by_its_field(client: httpx.Client, model: ScriptedUpstream, name: str) -> None:
     body, field = BAD[name]
-    refusal = client.post(PATH, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    refusal = client.post(PATH, content=json.dumps(body), headers=JSON)
     assert (refusal.status_code, list(refusal.json().get("errors", {}))) == (400, [field]), refusal.text
     assert (model.calls, Conversation.objects.count()) == (0, 0)
 

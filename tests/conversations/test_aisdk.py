@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 import uuid
@@ -19,17 +18,11 @@ from tests.upstream import ScriptedUpstream, answer, call, status
 from . import pictures
 from .accounts import key_of, make_user, require_login
 from .calling import until
+from .helpers import JSON, asks
 
 PATH = "/api/chat"
 WEATHER = {"name": "weather", "description": "Tell it", "inputSchema": {"type": "object", "properties": {}}}
-ARGUMENTS = '{"city": "北京"}'
 Part = dict[str, Any]
-
-
-def asks(*ids: str, text: str = "Let me look.") -> Any:
-    """A model that says something and asks for calls."""
-    deltas = [delta for index, each in enumerate(ids) for delta in call(index, ARGUMENTS, id=each, name="weather")]
-    return answer(*([text] if text else []), deltas=deltas, finish="tool_calls")
 
 
 def ran(name: str, **outputs: Any) -> dict[str, Any]:
@@ -721,7 +714,7 @@ def test_a_call_of_a_stopped_answer_is_not_to_be_run(
 
 # Images --------------------------------------------------------------------------------------------------------------
 def test_images_are_kept_once_shown_and_sent_again(client: httpx.Client, model: ScriptedUpstream) -> None:
-    url = f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', (4, 3))).decode()}"
+    url = data_url(4, 3)
     first = ask(client, showing(url, text="What is it?", name="u1"))
     sent = model.requests[0].body["messages"][-1]["content"]
     assert [part["type"] for part in sent] == ["image_url", "text"]
@@ -741,7 +734,7 @@ def test_images_are_kept_once_shown_and_sent_again(client: httpx.Client, model: 
 
 
 def data_url(width: int, height: int) -> str:
-    return f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', (width, height))).decode()}"
+    return pictures.data_url(pictures.picture("PNG", (width, height)))
 
 
 def test_the_same_words_with_another_image_are_something_new(client: httpx.Client, model: ScriptedUpstream) -> None:
@@ -822,7 +815,7 @@ def test_bad_input_is_refused_in_words_and_changes_nothing(
     client: httpx.Client, model: ScriptedUpstream, case: str
 ) -> None:
     body, where = BAD[case]
-    response = client.post(PATH, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    response = client.post(PATH, content=json.dumps(body), headers=JSON)
     assert response.status_code == 400, response.text
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
     assert response.headers["x-error-code"] in ("invalid", "unknown_model_type", "unsupported_image")

@@ -24,7 +24,7 @@ from conversations.services import attachments
 
 from . import pictures
 from .accounts import make_user
-from .attaching import a_message_with, file_names, send
+from .attaching import a_message_with, file_names, send, stored
 from .calling import until
 
 
@@ -72,10 +72,10 @@ def delete_in_admin(client: httpx.Client) -> None:
 def delete_the_account(client: httpx.Client) -> None:
     kim = make_user("kim")
     caller = Caller.of(kim)
-    image = attachments.store_attachment(caller=caller, upload=pictures.picture())
+    image = stored(caller)
     mine = Conversation.objects.create(owner=kim, user_identifier=caller.user_identifier)
     a_message_with(str(image.pk), conversation=mine, caller=caller)
-    attachments.store_attachment(caller=caller, upload=pictures.picture())  # one that no message has
+    stored(caller)  # one that no message has
     User.objects.get(pk=kim.pk).delete()
 
 
@@ -160,10 +160,6 @@ def kim(in_transaction: None) -> Iterator[Caller]:
     yield Caller.of(make_user("kim"))
     for name in file_names() - before:
         storages["attachments"].delete(name)
-
-
-def stored(caller: Caller) -> Attachment:
-    return attachments.store_attachment(caller=caller, upload=pictures.picture())
 
 
 def test_a_file_whose_writer_died_is_deleted_in_time(kim: Caller, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from tests.conftest import Server
 
 from . import pictures
 from .accounts import bearer, key_of, make_key, make_session, make_user, require_login, session_of
-from .attaching import a_message_with, file_names, send
+from .attaching import a_message_with, file_names, send, stored
 from .calling import until
 
 
@@ -285,10 +285,6 @@ def kim(in_transaction: None) -> Caller:
     return Caller.of(make_user("kim"))
 
 
-def stored(caller: Caller, **options: Any) -> Attachment:
-    return attachments.store_attachment(caller=caller, upload=pictures.picture(**options))
-
-
 def test_a_message_takes_attachments_in_their_order(kim: Caller) -> None:
     first, second = stored(kim), stored(kim)
     conversation = Conversation.objects.create(user_identifier=kim.user_identifier)
@@ -304,9 +300,7 @@ def test_a_message_that_is_edited_takes_them_again_and_no_other_conversation_doe
     image = stored(kim)
     conversation, other = (Conversation.objects.create(user_identifier=kim.user_identifier) for _number in range(2))
     for _time in range(2):
-        message = Message.objects.create(conversation=conversation, role="user")
-        taken = attachments.take(ids=[image.pk], caller=kim, conversation=conversation)
-        attachments.use({message.pk: [each.pk for each in taken]})
+        a_message_with(str(image.pk), conversation=conversation, caller=kim)
     with pytest.raises(UnknownAttachment):
         attachments.take(ids=[image.pk], caller=kim, conversation=other)
 
@@ -350,7 +344,7 @@ def test_a_model_gets_a_data_url(kim: Caller) -> None:
 
 
 def test_a_data_url_becomes_an_attachment(kim: Caller) -> None:
-    url = "data:image/jpeg;base64," + base64.b64encode(pictures.jpeg_with_html()).decode()
+    url = pictures.data_url(pictures.jpeg_with_html(), "jpeg")
     image = attachments.store_data_url(caller=kim, url=url)
     assert (image.content_type, image.width) == ("image/jpeg", 8)
     assert b"canary" not in attachments.content_of(image)
@@ -365,7 +359,7 @@ def test_a_data_url_becomes_an_attachment(kim: Caller) -> None:
         "data:image/png;base64,!!!!",
         "data:image/png;base64,é",
         "data:text/html;base64,PGI+",
-        "data:image/svg+xml;base64," + base64.b64encode(pictures.SVG).decode(),
+        pictures.data_url(pictures.SVG, "svg+xml"),
         "data:image/png;base64,",
         "",
     ],

@@ -39,6 +39,7 @@ from tests.reliability.sizes import size
 from tests.upstream import ScriptedUpstream, answer
 
 from .helpers import Socket, chat, streaming, whole_chat
+from .helpers import history as shown
 
 ANYBODY = Caller(sees_all=True)
 LARGEST = 2**63 - 1
@@ -48,11 +49,6 @@ LARGEST = 2**63 - 1
 def socket(server: Server) -> Iterator[Socket]:
     with connect(server.ws_url, proxy=None) as connection:
         yield Socket(connection)
-
-
-def shown(client: httpx.Client, session_id: str) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = client.get(f"/conversations/{session_id}/history").json()["messages"]
-    return messages
 
 
 def texts(client: httpx.Client, session_id: str) -> list[str]:

@@ -11,14 +11,9 @@ import pytest
 from conversations.models import Conversation, Generation, Message
 from tests.upstream import ScriptedUpstream, answer, status
 
-from .helpers import chat, stream, streaming, whole_chat
+from .helpers import chat, history, stream, streaming, whole_chat
 
 pytestmark = pytest.mark.usefixtures("model")
-
-
-def history(client: httpx.Client, session_id: str) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = client.get(f"/conversations/{session_id}/history").json()["messages"]
-    return messages
 
 
 def test_a_stream_has_the_contracts_headers_ids_and_one_end(client: httpx.Client, model: ScriptedUpstream) -> None:

@@ -28,7 +28,7 @@ from tests.upstream import ScriptedUpstream, answer, status
 from . import pictures
 from .accounts import key_of, make_user, require_login
 from .attaching import send
-from .helpers import Socket, Stream, chat, stream
+from .helpers import Socket, Stream, chat, history, stream
 
 
 def attached(client: httpx.Client, size: tuple[int, int] = (8, 6), **options: Any) -> str:
@@ -47,11 +47,6 @@ def seen(model: ScriptedUpstream, number: int = -1) -> list[tuple[int, int]]:
     content = model.requests[-1].body["messages"][number]["content"]
     urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
     return [Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))).size for url in urls]
-
-
-def history(client: httpx.Client, session_id: str) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = client.get(f"/conversations/{session_id}/history").json()["messages"]
-    return messages
 
 
 def test_a_message_shows_images_to_the_model_and_keeps_them(client: httpx.Client, model: ScriptedUpstream) -> None:
@@ -171,7 +166,7 @@ def test_an_image_takes_of_the_window(client: httpx.Client, model: ScriptedUpstr
 
 # Of OpenAI's API ----------------------------------------------------------------------------------------------------
 def data_url(size: tuple[int, int] = (8, 6)) -> str:
-    return f"data:image/png;base64,{base64.b64encode(pictures.picture('PNG', size)).decode()}"
+    return pictures.data_url(pictures.picture("PNG", size))
 
 
 def user(text: str, *sizes: tuple[int, int]) -> dict[str, Any]:
@@ -215,9 +210,7 @@ def test_a_stored_completion_keeps_its_images(client: httpx.Client, model: Scrip
 
 
 def test_a_response_keeps_its_images(client: httpx.Client, model: ScriptedUpstream) -> None:
-    parts = [{"type": "input_text", "text": "What is this?"}, {"type": "input_image", "image_url": data_url()}]
-    body = {"model": "default", "input": [{"role": "user", "content": parts}]}
-    first = client.post("/v1/responses", json=body).json()
+    first = respond(client, user("What is this?", (8, 6))).json()
     assert (first["store"], seen(model)) == (True, [(8, 6)])
     client.post("/v1/responses", json={"model": "default", "input": "And?", "previous_response_id": first["id"]})
     assert seen(model, 0) == [(8, 6)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import socket
 from collections.abc import Iterator
@@ -24,9 +23,9 @@ from tests.upstream import ScriptedUpstream, answer
 from . import pictures
 from .accounts import bearer, key_of, make_key, make_user, require_login
 from .attaching import send
+from .helpers import JSON
 
 TEXT, LARGE = 1_048_576, 20_971_520
-BOUNDARY = b"limit"
 
 
 def form(content: bytes) -> bytes:
@@ -67,7 +66,7 @@ def test_an_upload_may_have_twenty_megabytes_and_no_byte_more(client: httpx.Clie
 
 def test_the_answer_says_which_limit_it_was(client: httpx.Client) -> None:
     large = client.post("/attachments", content=padded(LARGE + 1), headers=HEADERS)
-    text = client.post("/conversations", content=b" " * (TEXT + 1), headers={"Content-Type": "application/json"})
+    text = client.post("/conversations", content=b" " * (TEXT + 1), headers=JSON)
     assert str(LARGE) in large.json()["detail"]
     assert str(TEXT) in text.json()["detail"]
 
@@ -84,7 +83,7 @@ def test_the_limit_is_told_in_the_language_that_was_asked_for(client: httpx.Clie
     ["/chat", "/conversations", "/conversations/x/attachments", "/xattachments", "/api/config", "/nothing", "/"],
 )
 def test_all_else_takes_text_only(client: httpx.Client, path: str) -> None:
-    answered = client.post(path, content=b" " * (TEXT + 1), headers={"Content-Type": "application/json"})
+    answered = client.post(path, content=b" " * (TEXT + 1), headers=JSON)
     assert (answered.status_code, answered.json()["code"]) == (413, "body_too_large")
 
 
@@ -93,13 +92,12 @@ def test_openai_takes_whole_histories(client: httpx.Client, model: ScriptedUpstr
     model.script = [answer("ok")]
     said = {"messages": [{"role": "user", "content": "x"}], "input": "x", "model": "default", "metadata": {"a": "b"}}
     body = json.dumps({**said, "pad": "x" * 2 * TEXT}).encode()
-    answered = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    answered = client.post(path, content=body, headers=JSON)
     assert answered.status_code == 200, answered.text
 
 
 def test_openai_refuses_more_in_its_own_form(client: httpx.Client) -> None:
-    headers = {"Content-Type": "application/json"}
-    answered = client.post("/v1/chat/completions", content=b" " * (LARGE + 1), headers=headers)
+    answered = client.post("/v1/chat/completions", content=b" " * (LARGE + 1), headers=JSON)
     assert answered.status_code == 413
     assert answered.json()["error"]["code"] == "body_too_large"
     assert answered.headers["x-should-retry"] == "false"
@@ -180,9 +178,7 @@ def test_what_was_not_read_is_never_taken_for_empty(
         raise RuntimeError
 
     monkeypatch.setattr(bodies, "identify", nobody)
-    refused = client.post(
-        "/v1/responses", content=b" " * (TEXT + 1), headers={**who, "Content-Type": "application/json"}
-    )
+    refused = client.post("/v1/responses", content=b" " * (TEXT + 1), headers={**who, **JSON})
     assert refused.status_code == 503
     assert not Conversation.objects.exists()
 
@@ -255,7 +251,7 @@ def test_nobody_takes_the_turns_of_all(server: Server, settings: Any, monkeypatc
 def asked(kind: str) -> tuple[str, dict[str, Any]]:
     """The path and the body of a call that answers once its model has."""
     text: dict[str, Any] = {"type": "text", "text": "x"}
-    url = f"data:image/png;base64,{base64.b64encode(pictures.picture()).decode()}"
+    url = pictures.data_url(pictures.picture())
     image = [text, {"type": "image_url", "image_url": {"url": url}}]
     content = image if "images" in kind else [text]
     if "response" in kind:

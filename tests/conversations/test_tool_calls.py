@@ -16,7 +16,7 @@ from tests.conftest import Server
 from tests.reliability.truth import consistent
 from tests.upstream import ScriptedUpstream, answer, call, status
 
-from .helpers import Socket, Stream, chat, stream, streaming, whole_chat
+from .helpers import ARGUMENTS, Socket, Stream, asks, chat, history, stream, streaming, whole_chat
 
 WEATHER = {
     "type": "function",
@@ -26,18 +26,6 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
-ARGUMENTS = '{"city": "北京"}'
-
-
-def asks(*ids: str, text: str = "Let me look.") -> Any:
-    """A model that says something and asks for calls."""
-    deltas = [delta for index, each in enumerate(ids) for delta in call(index, ARGUMENTS, id=each, name="weather")]
-    return answer(*([text] if text else []), deltas=deltas, finish="tool_calls")
-
-
-def history(client: httpx.Client, session_id: str) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = client.get(f"/conversations/{session_id}/history").json()["messages"]
-    return messages
 
 
 def go_on(client: httpx.Client, session_id: str, results: list[dict[str, str]], **body: Any) -> Stream:

@@ -13,7 +13,7 @@ from tests.upstream import ScriptedUpstream, answer, call
 
 from .accounts import make_key, make_user, require_login
 from .calling import calling
-from .helpers import whole_chat
+from .helpers import JSON, whole_chat
 
 PATH = "/v1/conversations"
 Item = dict[str, Any]
@@ -246,7 +246,7 @@ def test_what_is_no_item_is_refused_by_its_name(client: httpx.Client, name: str)
     created = create(client)
     for path in (PATH, f"{PATH}/{created['id']}/items"):
         body = json.dumps({"items": items})
-        response = client.post(path, content=body, headers={"Content-Type": "application/json"})
+        response = client.post(path, content=body, headers=JSON)
         assert error_of(response, 400)["param"] == param
     assert (Conversation.objects.count(), Message.objects.count()) == (1, 0)
 

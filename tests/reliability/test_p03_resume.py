@@ -28,16 +28,16 @@ from tests.conversations.helpers import chat, stream
 from tests.conversations.log_rows import entry
 from tests.upstream import answer, call
 
+from .faults import TOOL
 from .pair import Pair, running_pair
 from .readers import script
 from .reading import read_bytes, read_frames
 from .sizes import is_full, size
-from .truth import Part, consistent, events_of, heard, text_of
+from .truth import Heard, Part, consistent, events_of, heard, text_of
 
 server_test = pytest.mark.server
 
 # Whole characters, halves of astral ones, what some take for line ends, what no database takes.
-TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
 CHARACTERS = st.sampled_from([*'ab c<>&\n\r"\\', "é", "你", "😀", "🏽", "\u200d", "\u2028", "\x85", "\0"])
 HALVES = st.sampled_from(["\ud83d", "\ude00"])
 TEXTS = st.lists(st.lists(CHARACTERS | HALVES, min_size=1, max_size=12).map("".join), max_size=12)
@@ -119,6 +119,15 @@ class Reading:
         return part
 
 
+def told_to_both(pair: Pair, body: dict[str, Any], first: int, ways: Sequence[list[Leg]]) -> list[Heard]:
+    """What the asker and another reader are told of an answer, each cut where its way says."""
+    asked = read_bytes(pair.clients[0], "POST", "/chat", first, json=body)
+    mine, other = (Reading(pair, asked.headers["x-generation-id"], legs) for legs in ways)
+    mine.parts.append(asked)
+    with ThreadPoolExecutor(2) as threads:
+        return [consistent(pair.clients[1], *parts) for parts in threads.map(Reading.follow, (mine, other))]
+
+
 @server_test
 def test_p3_cut_and_resumed_anywhere_while_the_answer_runs(pair: Pair) -> None:
     """The asker and two readers more at the same time, each cut where hypothesis likes."""
@@ -130,14 +139,8 @@ def test_p3_cut_and_resumed_anywhere_while_the_answer_runs(pair: Pair) -> None:
         # An answer that says nothing is none.
         expected = (cleaned(reasoning), text, "completed" if text.strip() else "failed")
         message = script(chunks=content, reasoning=reasoning, delay=0.004)
-        asked = read_bytes(pair.clients[0], "POST", "/chat", first, json={"message": message})
-        generation_id = asked.headers["x-generation-id"]
-        mine, other = (Reading(pair, generation_id, legs) for legs in ways)
-        mine.parts.append(asked)
-        with ThreadPoolExecutor(2) as threads:
-            for parts in threads.map(Reading.follow, (mine, other)):
-                told = consistent(pair.clients[1], *parts)
-                assert (told.reasoning, told.text, told.status) == expected
+        for told in told_to_both(pair, {"message": message}, first, ways):
+            assert (told.reasoning, told.text, told.status) == expected
 
     resumes()
 
@@ -192,15 +195,8 @@ def test_p3_in_the_middle_of_a_call_as_anywhere(pair: Pair) -> None:
         )
         status = "completed" if text.strip() or calls else "failed"
         message = script(chunks=[], deltas=_deltas(parts), delay=0.004)
-        body = {"message": message, "tools": [TOOL]}
-        asked = read_bytes(pair.clients[0], "POST", "/chat", first, json=body)
-        generation_id = asked.headers["x-generation-id"]
-        mine, other = (Reading(pair, generation_id, legs) for legs in ways)
-        mine.parts.append(asked)
-        with ThreadPoolExecutor(2) as threads:
-            for legs in threads.map(Reading.follow, (mine, other)):
-                told = consistent(pair.clients[1], *legs)
-                assert (told.reasoning, told.text, told.calls, told.status) == (reasoning, text, calls, status)
+        for told in told_to_both(pair, {"message": message, "tools": [TOOL]}, first, ways):
+            assert (told.reasoning, told.text, told.calls, told.status) == (reasoning, text, calls, status)
 
     resumes()
 

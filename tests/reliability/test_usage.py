@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conversations.helpers import stream, streaming
+from tests.conversations.helpers import history, stream, streaming
 
 from .conftest import Serve
 from .readers import script
@@ -113,8 +113,3 @@ def sessions(client: httpx.Client) -> list[str]:
         found += [item["session_id"] for item in page["conversations"]]
         url = page["next"]
     return found
-
-
-def history(client: httpx.Client, session_id: str) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = client.get(f"/conversations/{session_id}/history").json()["messages"]
-    return messages

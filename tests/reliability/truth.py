@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.conversations.helpers import Stream, stream
+from tests.conversations.helpers import Stream, calls_of, stream
 
 Frames = Sequence[Mapping[str, Any]]
 Part = Stream | Frames
@@ -66,18 +66,13 @@ def heard(*parts: Part, after: int = 0) -> Heard:
         before = [event["error"]["code"] for event in part if "error" in event]
         assert not before or (before == errors and "error" in part[-1]), "the same error, right before the cut"
     reasoning, text = split(events, after)
-    calls: dict[int, list[str]] = {}
-    for event in events:
-        if called := event.get("tool_call"):
-            begun = calls.setdefault(called["index"], [called.get("id", ""), called.get("name", ""), ""])
-            begun[2] += called["arguments"]
     return Heard(
         session_id=done["session_id"],
         message_id=done["message_id"],
         generation_id=done["generation_id"],
         text=text,
         reasoning=reasoning,
-        calls=tuple((key, name, arguments) for key, name, arguments in calls.values()),
+        calls=tuple((each.get("id", ""), each.get("name", ""), each["arguments"]) for each in calls_of(events)),
         status=done["status"],
         finish_reason=done["finish_reason"],
         usage=done["usage"],

@@ -11,7 +11,7 @@ import { t } from "./i18n.js";
  */
 
 /** @param {Picture} picture */
-const pathOf = ({ id }) => `attachments/${encodeURIComponent(id)}`;
+export const pathOf = ({ id }) => `attachments/${encodeURIComponent(id)}`;
 
 /** @param {Picture} picture */
 export const addressOf = (picture) => config.api + pathOf(picture);

@@ -1,8 +1,8 @@
 /** Images on their way to the server: a few at a time, each with what became of it. */
 
 import { ApiError, ask, Unreachable } from "./api.js";
-import { randomId } from "./dom.js";
 import { t } from "./i18n.js";
+import { pathOf } from "./images.js";
 
 /** How many are sent at once: the browser has six connections, and answers need some. */
 const AT_ONCE = 3;
@@ -18,7 +18,6 @@ export class Upload {
    * @param {(upload: Upload) => void} changed
    */
   constructor({ file, picture }, changed) {
-    this.id = randomId();
     this.file = file;
     /** @type {Picture | null} Once the server has it. */
     this.picture = picture ?? null;
@@ -91,7 +90,7 @@ function post(file, signal) {
 }
 
 /** One that a message has stays, and one that is not deleted now the server deletes after a day. @param {Picture} picture */
-const discard = ({ id }) => void ask("DELETE", `attachments/${id}`).catch(() => {});
+const discard = (picture) => void ask("DELETE", pathOf(picture)).catch(() => {});
 
 let running = 0;
 /** @type {(() => void)[]} */
