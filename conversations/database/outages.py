@@ -43,8 +43,12 @@ UNFIT_DATA = frozenset(
 # Statements that no repetition mends.
 UNFIT_STATEMENT = frozenset({1054, 1064, 1142, 1143, 1146, 1305, 1370})
 
-# The database asks for another try: a deadlock, or rows that changed between a look and a lock.
-ASKS_TO_REPEAT = frozenset({"40001", "40P01", 1213, 1020})
+# A prepared statement that the session does not know, or knows as another; and one from before a change of its table.
+NOT_PREPARED = frozenset({"26000", "42P05"})
+OUTDATED_PLAN = "0A000"
+
+# The database asks for another try: a deadlock, or rows that changed between a look and a lock; or we do.
+ASKS_TO_REPEAT = frozenset({"40001", "40P01", 1213, 1020}) | NOT_PREPARED | {OUTDATED_PLAN}
 
 SQLITE_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 SQLITE_AWAY = frozenset(
@@ -85,6 +89,16 @@ def is_lock(error: BaseException) -> bool:
 def asks_to_repeat(error: BaseException) -> bool:
     """Return whether the transaction was undone because of others', and would work when it is tried again."""
     return isinstance(error, OperationalError) and not ASKS_TO_REPEAT.isdisjoint({_sqlstate(error), _number(error)})
+
+
+def is_unprepared(error: BaseException) -> bool:
+    """Return whether a statement failed because it was prepared, and would not without."""
+    return _sqlstate(error) in NOT_PREPARED or is_outdated_plan(error)
+
+
+def is_outdated_plan(error: BaseException) -> bool:
+    """Return whether a statement was prepared before its table was changed."""
+    return _sqlstate(error) == OUTDATED_PLAN and "cached plan" in str(error)
 
 
 def is_unfit_data(error: BaseException) -> bool:

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from . import prepared
+
 R = TypeVar("R")
 
 # What a statement is run for: taken from its cursor before that is closed.
@@ -40,6 +42,8 @@ def run(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any], re
         connection.ensure_connection()
     if connection.vendor == "sqlite":
         sql = _question_marks(sql)
+    elif prepared.can_run(connection):
+        return prepared.run(connection, sql, parameters, result)
     with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
         cursor.execute(sql, parameters)
         return result(cursor)

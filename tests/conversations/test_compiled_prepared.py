@@ -1,0 +1,141 @@
+"""PostgreSQL keeps compiled statements prepared; where something does not keep them, all goes on without."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+
+from conversations.database.compiled import Count, Insert, Select, given, prepared
+from conversations.database.transactions import replayed
+from conversations.models import Conversation
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif("connection.vendor != 'postgresql'", reason="only PostgreSQL prepares"),
+]
+
+_titles = Select(
+    lambda: (
+        Conversation.objects.filter(user_identifier=given(Conversation, "user_identifier"))
+        .order_by("pk")
+        .values_list("title", flat=True)
+    )
+)
+_number = Count(lambda: Conversation.objects.filter(message_count=given(Conversation, "message_count")))
+_create = Insert(Conversation)
+
+
+@pytest.fixture(autouse=True)
+def begun_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process that has just begun, on a connection of its own."""
+    connection.close()
+    monkeypatch.setattr(prepared, "_kept", prepared._Kept())
+    yield
+    connection.close()
+
+
+@pytest.fixture
+def conversation() -> Conversation:
+    kim = User.objects.create_user("kim")
+    return _create.create(owner=kim, user_identifier="user:1", title="One")
+
+
+def prepared_here() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        return [statement for (statement,) in cursor.fetchall()]
+
+
+def lose_them() -> None:
+    """Take away what is prepared, and let psycopg not know: as another session of a pooler."""
+    with connection.cursor() as cursor:
+        cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+
+
+def elsewhere(statement: str) -> None:
+    """Run a statement on another connection."""
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert not errors
+
+
+def test_a_statement_is_prepared_once(conversation: Conversation) -> None:
+    for number in (1, 70_000, 5_000_000):  # which are of three types, were they dumped by their size
+        _number.number(message_count=number)
+    assert _titles.all(user_identifier="user:1") == _titles.all(user_identifier="user:1") == ["One"]
+    kept = prepared_here()
+    assert sum("message_count" in statement and "COUNT" in statement for statement in kept) == 1
+    assert sum("ORDER BY" in statement for statement in kept) == 1
+
+
+def test_without_psycopg_3_django_s_cursor_is_taken(
+    conversation: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.close()
+    monkeypatch.setattr(prepared, "can_run", lambda _connection: False)
+    assert _titles.all(user_identifier="user:1") == ["One"]
+    assert not prepared_here()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True], ids=["alone", "in_a_transaction"])
+def test_what_a_pooler_does_not_keep_is_not_prepared_any_more(
+    conversation: Conversation, in_transaction: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _titles.all(user_identifier="user:1") == ["One"]
+    lose_them()
+    runs = []
+
+    def work() -> list[str]:
+        runs.append(1)
+        _create.create(owner=conversation.owner, user_identifier="user:2", title=f"Two {len(runs)}")
+        return _titles.all(user_identifier="user:2")
+
+    with caplog.at_level(logging.INFO, "conversations.database"):
+        found = replayed(work)() if in_transaction else work()
+    # Of a transaction all was done again, and nothing twice.
+    assert found == [f"Two {len(runs)}"]
+    assert len(runs) == (2 if in_transaction else 1)
+    assert _titles.all(user_identifier="user:1") == ["One"]
+    assert not prepared_here()
+    told = [record for record in caplog.records if "not prepared" in record.message]
+    assert len(told) == 1
+
+
+def test_a_name_that_is_another_s_counts_as_lost(conversation: Conversation) -> None:
+    connection.close()
+    with connection.cursor() as cursor:
+        for number in range(50):
+            cursor.execute(f"DO $$ BEGIN EXECUTE 'PREPARE _pg3_{number} AS SELECT 1'; END $$")
+    assert _titles.all(user_identifier="user:1") == ["One"]
+
+
+def test_a_table_that_was_changed_ends_the_preparing_of_its_connection_alone(conversation: Conversation) -> None:
+    assert _titles.all(user_identifier="user:1") == ["One"]
+    elsewhere("ALTER TABLE conversations_conversation ALTER COLUMN title TYPE text")
+    try:
+        assert replayed(_titles.all)(user_identifier="user:1") == ["One"]
+        assert _titles.all(user_identifier="user:1") == ["One"]
+        connection.close()
+        assert _titles.all(user_identifier="user:1") == ["One"]
+        assert prepared_here()
+    finally:
+        connection.close()
+        length = Conversation._meta.get_field("title").max_length
+        elsewhere(f"ALTER TABLE conversations_conversation ALTER COLUMN title TYPE varchar({length})")
