@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import ClassVar, TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import ClassVar, Protocol
 
 from django.core.checks import CheckMessage
 from django.utils.translation import gettext_noop
@@ -13,11 +13,21 @@ from .dialect import Dialect
 from .exceptions import UpstreamBadRequest
 from .types import CompletionRequest, Delta, Endpoint
 
-Turn: TypeAlias = Callable[[], Awaitable[None]]
 
+class Flowing(Protocol):
+    """Text of one answer that flows, and is taken when it suits whoever takes it."""
 
-async def at_once() -> None:
-    """A turn that is always there."""
+    on_news: Callable[[], None]
+    """Called each time that something has come. To be set by whoever takes it."""
+
+    def take(self) -> Sequence[Delta]:
+        """Return what has come since the last time, without waiting; raises nothing.
+
+        Where more came than text, the stream that gave this goes on by itself, and here is nothing any more.
+        """
+
+    def break_off(self, error: Exception) -> None:
+        """Let the stream that gave this raise ``error``."""
 
 
 def nobody_cares() -> None:
@@ -31,8 +41,9 @@ def nobody_learns(_dialect: Dialect) -> None:
 class Provider(ABC):
     """Talks one wire format to one endpoint. Cheap to make; holds no connection of its own.
 
-    ``turn`` is set by whoever takes the deltas together with others': a stream that has yielded text awaits it
-    before it reads more, so that what comes meanwhile is one delta. It may be left out: then each read is one.
+    ``flows`` is set by whoever takes the deltas together with others': a stream that has yielded text may call it with
+    what follows, and yields nothing until more than text comes. So what came meanwhile is taken at once, and no
+    task is woken for it. A provider need not: whatever it yields is taken too.
     """
 
     is_demo: ClassVar[bool] = False
@@ -40,7 +51,7 @@ class Provider(ABC):
     needs_url: ClassVar[bool] = True
     """Whether a preset with this backend has to say where its server is."""
 
-    turn: Turn = staticmethod(at_once)
+    flows: Callable[[Flowing], None] | None = None
     # Called, perhaps again and again, while the server says that it is loading its model.
     loading: Callable[[], None] = staticmethod(nobody_cares)
     # Called with how the request was put when the server took it: for whoever finds out what it wants.

@@ -206,7 +206,7 @@ def test_what_speaks_http_to_models_is_in_one_room() -> None:
     users = {module for module in MODULES for name in imports(module) if name.split(".")[0] in HTTP_CLIENTS}
     assert users == CONNECTIONS | {"chatproject.protocol"}
     parsers = [module for module in sorted(users) if any(within(name, "httptools") for name in imports(module))]
-    assert parsers == ["chatproject.protocol", "llmproviders.net.connection"]
+    assert parsers == ["chatproject.protocol", "llmproviders.net.exchange"]
 
 
 def test_connections_and_the_reading_of_answers_know_nothing_of_each_other() -> None:

@@ -4,8 +4,8 @@ One writer takes what all running answers of the process have pending, commits i
 then wakes the readers. While a commit runs, and while the writer then rests for as long, more text gathers: so a
 busy log batches by itself and a quiet one is quick. Of an answer at most one append is in flight.
 
-A producer that gave text reads on when it has its ``turn``, which is right before the next batch: what its model
-sent meanwhile gathers in the socket, and is read, taken apart and appended at once rather than token by token.
+While text flows nobody is woken for it: what models send gathers in their connections, and is taken apart right
+before the next batch, of all answers together.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from .. import conf
 from ..database import db, outages
-from .completions import ToolCallDelta
+from .completions import Delta, Flowing
 from .ends import Entry
 from .events import FAILED, Ending
 from .log_keys import LogKeys
@@ -27,6 +28,8 @@ from .storage import DELETED_ENDING, store
 logger = logging.getLogger("conversations.log")
 
 RETRY_PAUSE = 0.25
+# Answers whose text is taken apart without a pause: of each at most 2 kB, so some milliseconds.
+TAKEN_AT_ONCE = 50
 # After a batch the log rests as long as that took, within these bounds (seconds): a batch costs much the same whatever
 # is in it, and without a rest a busy process would write one for each few tokens.
 LEAST_REST, MOST_REST = 0.003, 0.04
@@ -55,22 +58,16 @@ class ChunkLog:
         self._work = asyncio.Event()
         self._turns: list[asyncio.Future[None]] = []
 
-    def append(self, run: Run, kind: str, text: str) -> None:
-        """Take text in; it is committed, and then shown, by the next batch."""
+    def append(self, run: Run, delta: Delta) -> None:
+        """Take text, or a piece of a tool's call, in; it is committed, and then shown, by the next batch."""
         if not run.finished.is_set():
-            run.add(kind, text)
+            run.add(delta)
             self._touch(run)
 
-    def append_call(self, run: Run, delta: ToolCallDelta) -> None:
-        """Take a piece of a tool's call in, in the same way."""
-        if not run.finished.is_set():
-            run.add_call(delta)
-            self._touch(run)
-
-    def mark_reasoning(self, run: Run) -> None:
-        """All text of the run so far was reasoning; so the next batch stores it."""
-        run.mark_reasoning()
-        self._touch(run)
+    def flows(self, run: Run, flowing: Flowing) -> None:
+        """Take in what comes of this, whenever a batch is due and something has come."""
+        run.flowing = flowing
+        flowing.on_news = partial(self._touch, run)
 
     def end(self, run: Run, ending: Ending) -> None:
         """End an answer with what is pending. The first ending stays; it is committed by the next batch."""
@@ -83,7 +80,7 @@ class ChunkLog:
         self._work.set()
 
     async def turn(self) -> None:
-        """Wait until the log has rested and is about to take the next batch, also when nothing is pending.
+        """Wait until the log is about to take the next batch, also when nothing is pending.
 
         A database that refuses text holds producers here.
         """
@@ -102,20 +99,29 @@ class ChunkLog:
         """The writer's task: runs until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            self._give_turns()
-            # Those who have it run before this goes on: what they read without waiting is in the batch.
-            await asyncio.sleep(0)
             await self._work.wait()
             self._work.clear()
+            self._give_turns()
+            await self._take_in()
+            # Producers to whom more than text has come run before this goes on: what they say is in the batch.
+            await asyncio.sleep(0)
             began = loop.time()
             await self._write_batch()
             await asyncio.sleep(min(MOST_REST, max(LEAST_REST, loop.time() - began)))
 
+    async def _take_in(self) -> None:
+        for number, run in enumerate(list(self._dirty), 1):
+            run.take_in()
+            if not number % TAKEN_AT_ONCE:
+                await asyncio.sleep(0)  # others have their turn
+
     async def _write_batch(self) -> None:
+        for run in self._dirty:
+            run.take_in()  # what came since: from here to the next line nothing can
         dirty, self._dirty = self._dirty, {}
         try:
             # What came while the database refused, of an answer that was given up then, would follow a hole.
-            if batch := {run: run.take(self._keys) for run in dirty if not run.finished.is_set()}:
+            if batch := {run: run.take(self._keys) for run in dirty if run.has_news and not run.finished.is_set()}:
                 await self._commit(batch)
         except Exception:
             # A fault of ours: text that was taken is in nobody's hands any more, so none of it may be waited for.

@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from llmproviders import catalog
-from llmproviders.base import Turn, at_once, nobody_cares
+from llmproviders.base import Flowing, nobody_cares
 from llmproviders.breaker import breaker
 from llmproviders.exceptions import (
     ContextLengthExceeded,
@@ -61,6 +61,7 @@ __all__ = [
     "Delta",
     "EmptyAnswer",
     "Endpoint",
+    "Flowing",
     "Image",
     "InvalidEndpoint",
     "ProviderError",
@@ -69,7 +70,6 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolCallDelta",
-    "Turn",
     "Usage",
     "breaker",
     "check_abilities",
@@ -217,15 +217,18 @@ def _own_endpoint(config: UserConfig | None) -> Endpoint:
 
 
 def stream(
-    endpoint: Endpoint, request: CompletionRequest, turn: Turn = at_once, loading: Callable[[], None] = nobody_cares
+    endpoint: Endpoint,
+    request: CompletionRequest,
+    flows: Callable[[Flowing], None] | None = None,
+    loading: Callable[[], None] = nobody_cares,
 ) -> AsyncIterator[Delta]:
     """Yield the model's deltas, the last one a ``CompletionFinished``; raises ``ProviderError``.
 
-    ``turn`` is awaited between text and the reading of more, ``loading`` is called while the
-    server loads its model: see ``Provider``.
+    ``flows`` is given text that is to be taken rather than yielded, ``loading`` is called while the server loads its
+    model: see ``Provider``.
     """
     provider = get_provider(endpoint)
-    provider.turn, provider.loading = turn, loading
+    provider.flows, provider.loading = flows, loading
     return provider.stream(request)
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 from ..limits.usage import cost as cost_of
@@ -15,17 +16,14 @@ from .chunk_log import ChunkLog
 from .completions import (
     CompletionFinished,
     CompletionRequest,
-    ContentDelta,
     Delta,
     Endpoint,
     ProviderError,
-    ThoughtSoFar,
     Tool,
-    ToolCallDelta,
     Usage,
     breaker,
 )
-from .events import COMPLETED, CONTENT, FAILED, REASONING, AnswerIds, Ending
+from .events import COMPLETED, FAILED, AnswerIds, Ending
 from .hints import Subject
 from .run import Run
 
@@ -137,22 +135,20 @@ def _told(run: Run, endpoint: Endpoint, request: CompletionRequest, error: Provi
 
 async def _stream(run: Run, endpoint: Endpoint, request: CompletionRequest, log: ChunkLog) -> Ending:
     deltas = cast(
-        AsyncGenerator[Delta, None], completions.stream(endpoint, request, log.turn, run.transcript.tell_loading)
+        AsyncGenerator[Delta, None],
+        completions.stream(endpoint, request, partial(log.flows, run), run.transcript.tell_loading),
     )
-    async with aclosing(deltas):
-        async for delta in deltas:
-            if isinstance(delta, CompletionFinished):
-                run.close_call()
-                return _ended(endpoint, request, delta)
-            if isinstance(delta, ThoughtSoFar):
-                log.mark_reasoning(run)
-                continue
-            if isinstance(delta, ToolCallDelta):
-                log.append_call(run, delta)
-            else:
-                log.append(run, CONTENT if isinstance(delta, ContentDelta) else REASONING, delta.text)
-            if run.is_ahead:
-                await log.turn()
+    try:
+        async with aclosing(deltas):
+            async for delta in deltas:
+                if isinstance(delta, CompletionFinished):
+                    run.close_call()
+                    return _ended(endpoint, request, delta)
+                log.append(run, delta)
+                if run.is_ahead:
+                    await log.turn()
+    finally:
+        run.flowing = None
     raise AssertionError("a provider ended without CompletionFinished")
 
 

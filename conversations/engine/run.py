@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from django.utils import timezone
 
-from .completions import ToolCallDelta
+from .completions import ContentDelta, Delta, Flowing, ReasoningDelta, ThoughtSoFar, ToolCallDelta
 from .ends import Entry
 from .events import CONTENT, REASONING, TOOL_CALL, AnswerIds, Call, Ending, Piece, cut
 from .log_keys import LogKeys
@@ -36,6 +36,8 @@ class Run:
         # The task that makes it, while it can be cancelled.
         self.producer: asyncio.Task[None] | None = None
         self.requested_ending: Ending | None = None
+        # Text that comes meanwhile, and is taken in as the log is about to store it.
+        self.flowing: Flowing | None = None
         self.first_token_at: datetime | None = None
         self.finished = asyncio.Event()
         self.ending: Ending | None = None
@@ -51,12 +53,28 @@ class Run:
         # The keys of its rows in the log.
         self._keys: list[int] = []
 
-    def add(self, kind: str, text: str) -> None:
-        """Take text in."""
-        self._add(_Said(kind, text))
+    def add(self, delta: Delta) -> None:
+        """Take text, or a piece of a tool's call, in."""
+        if isinstance(delta, ContentDelta):
+            self._add(_Said(CONTENT, delta.text))
+        elif isinstance(delta, ReasoningDelta):
+            self._add(_Said(REASONING, delta.text))
+        elif isinstance(delta, ToolCallDelta):
+            self._add_call(delta)
+        elif isinstance(delta, ThoughtSoFar):
+            self._mark_reasoning()
 
-    def add_call(self, delta: ToolCallDelta) -> None:
-        """Take a piece of a tool's call in."""
+    def take_in(self) -> None:
+        """Take in what has come of text that flows."""
+        if self.flowing is None or self.finished.is_set() or self.ending is not None:
+            return
+        try:
+            for delta in self.flowing.take():
+                self.add(delta)
+        except Exception as error:  # a fault of ours is this answer's end, and nobody else's
+            self.flowing.break_off(error)
+
+    def _add_call(self, delta: ToolCallDelta) -> None:
         self.first_token_at = self.first_token_at or timezone.now()
         if delta.id:
             self.close_call()
@@ -80,10 +98,15 @@ class Run:
         self._pending.append(said)
         self._pending_size += len(said.text)
 
-    def mark_reasoning(self) -> None:
+    def _mark_reasoning(self) -> None:
         """All text so far was reasoning: what is pending, and by the next entry what was taken."""
         self._pending = [said._replace(kind=REASONING) if said.kind == CONTENT else said for said in self._pending]
         self._reasoning_up_to = self._streamed
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to be stored."""
+        return bool(self._pending or self._reasoning_up_to or self.ending)
 
     @property
     def is_ahead(self) -> bool:

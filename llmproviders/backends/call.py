@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.utils.translation import gettext_noop
@@ -18,49 +18,22 @@ from .. import conf, failures
 from ..answer import AnswerFraming
 from ..base import Provider
 from ..dialect import Wish
-from ..exceptions import AnswerCut, UpstreamTimeout
 from ..net.deadline import Deadline
 from ..net.flow import Flow
 from ..net.guard import check_callable, read_key, refused
 from ..net.http import Reply, post_stream
 from ..net.policy import Policy, policy_for
 from ..net.retry import with_retries
-from ..sse import Event
-from ..types import CompletionFinished, Delta
+from ..types import Delta
+from .flowing import GONE, FlowingText, Pace, Reader
 
 logger = logging.getLogger("llmproviders")
 
 HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
 MAX_ERROR_BYTES = 65_536
 ERROR_BODY_SECONDS = 5.0
-# How long to wait after the finish reason for usage and the last word, and after those for the end of the body,
-# without which the connection could not be used again.
-USAGE_SECONDS = 2.0
+# How long to wait, when all is here, for the end of the body: without it the connection could not be used again.
 DRAIN_SECONDS = 0.1
-_GONE = (AnswerCut, UpstreamTimeout)
-
-
-class Reader(Protocol):
-    """Turns the events of one answer into deltas, as ``AnswerReader`` does: its attributes are told there."""
-
-    finish_reason: str | None
-    events: int
-    unknown_parts: set[str]
-
-    @property
-    def begun(self) -> bool: ...
-
-    @property
-    def unopened(self) -> bool: ...
-
-    @property
-    def whole(self) -> bool: ...
-
-    def read(self, events: Iterable[Event]) -> Iterator[Delta]: ...
-
-    def flush(self) -> list[Delta]: ...
-
-    def finished(self) -> CompletionFinished: ...
 
 
 async def asked(
@@ -111,7 +84,7 @@ class _Call:
         self._policy = policy
         self._wish = wish
         self._deadline = deadline
-        self._turn = provider.turn
+        self._flows = provider.flows
         self._unopened = provider.unopened
         self._reader = reader
         self._headers = {**HEADERS, **headers}
@@ -124,9 +97,10 @@ class _Call:
             framing = AnswerFraming(
                 max_line_bytes=self._settings.MAX_LINE_BYTES, max_bytes=self._settings.MAX_ANSWER_BYTES
             )
-            pace = _Pace(self._deadline, answer)
+            pace = Pace(self._deadline, answer)
             # Two of the longest lines may say nothing.
             flow = Flow(most=min(self._settings.MAX_ANSWER_BYTES, 2 * self._settings.MAX_LINE_BYTES))
+            flowing = FlowingText(reply, answer, framing, flow, pace)
             while chunk := await pace.read(reply):
                 # Now, as what follows is not the upstream's time; and raised after what it has said.
                 overdue = self._deadline.overdue()
@@ -137,12 +111,15 @@ class _Call:
                         given = True
                         flow.said(delta)
                     if not framing.collects:
-                        await flow.took(step)
+                        flow.took(step)
+                        if flow.is_beyond:
+                            await flow.pause()
                 if answer.finish_reason is None:
                     if overdue:
                         raise overdue
-                    if given:
-                        await self._turn()
+                    if given and self._flows is not None:
+                        self._flows(flowing)
+                        await flowing.until_over(self._deadline)
             for delta in answer.read(framing.end()):
                 yield delta
             for delta in answer.flush():
@@ -200,37 +177,7 @@ class _Call:
         """What comes of the body within ``seconds``, and no more than is worth reading."""
         self._deadline.set(seconds, "")
         body = b""
-        with suppress(*_GONE):
+        with suppress(*GONE):
             while len(body) < MAX_ERROR_BYTES and (chunk := await reply.read()):
                 body += chunk
         return body[:MAX_ERROR_BYTES]
-
-
-class _Pace:
-    """Reads a reply, with the patience that its phase deserves."""
-
-    def __init__(self, deadline: Deadline, answer: Reader) -> None:
-        self._deadline = deadline
-        self._answer = answer
-        self._between = conf.get().BETWEEN_TOKENS_TIMEOUT
-        self._events = 0
-        self._ending = False
-
-    async def read(self, reply: Reply) -> bytes:
-        """Return the next bytes, or ``b""`` when there are no more or no more are needed."""
-        answer = self._answer
-        if answer.whole:
-            return b""
-        if answer.finish_reason is None:
-            # A comment does not count as progress, any event does: some models think in empty deltas.
-            if answer.begun and answer.events > self._events:
-                self._events = answer.events
-                self._deadline.set(self._between, gettext_noop("The model stopped in the middle of its answer."))
-            return await reply.read()
-        if not self._ending:
-            self._ending = True
-            self._deadline.set(USAGE_SECONDS, "")
-        with suppress(*_GONE):
-            self._deadline.check()
-            return await reply.read()
-        return b""

@@ -90,7 +90,7 @@ class Embedded(Provider):
     async def _asked(self, address: local.Address, request: CompletionRequest) -> AsyncGenerator[Delta, None]:
         endpoint = replace(self.endpoint, api_url=address.api_url, api_key=address.api_key, set_by="program")
         server = OpenAICompatible(endpoint)
-        server.turn, server.loading = self.turn, self.loading
+        server.flows, server.loading = self.flows, self.loading
         server.accepted, server.unopened = self.accepted, self.unopened
         async with aclosing(server.stream(request)) as deltas:
             async for delta in deltas:

@@ -39,7 +39,7 @@ class Flow:
     def __init__(self, *, most: int) -> None:
         self._most = most
         self._excess = 0
-        self._began = 0.0
+        self._began = self._lasted = 0.0
 
     def steps(self, chunk: bytes) -> Iterator[bytes]:
         """Cut what was read so small that one step keeps nobody waiting."""
@@ -54,14 +54,23 @@ class Flow:
         elif isinstance(delta, ToolCallDelta):
             self._excess -= BYTES_A_CHARACTER * (len(delta.name) + len(delta.arguments))
 
-    async def took(self, step: bytes) -> None:
-        """Count a step that was taken apart. Waits where it was too many; raises ``AnswerTooLarge`` at the last."""
+    def took(self, step: bytes) -> None:
+        """Count a step that was taken apart. Raises ``AnswerTooLarge`` for what is too much."""
+        self._lasted = time.perf_counter() - self._began
         self._excess = max(self._excess, 0) + len(step)
         if self._excess > self._most + FREE:
             raise AnswerTooLarge(gettext_noop("The model's server sent more than it may."))
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether a pause is due: more came than what was said pays for."""
+        return self._excess >= STEP
+
+    async def pause(self) -> None:
+        """Let the others have their turn, and for longer where too much came."""
         if self._excess > FREE:
-            await _pause(time.perf_counter() - self._began)
-        elif self._excess >= STEP:
+            await _pause(self._lasted)
+        else:
             await asyncio.sleep(0)
 
 

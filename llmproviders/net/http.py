@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import NamedTuple
@@ -26,9 +26,9 @@ from ..exceptions import (
     UpstreamUnavailable,
 )
 from ..failures import CLOSED, PLAIN, UNREACHABLE
-from .connection import Answer
 from .deadline import Deadline
 from .errors import ConnectionClosedError, MalformedAnswerError, NotConnectedError
+from .exchange import Answer
 from .policy import Policy
 from .pool import Pool, is_compressed
 
@@ -69,6 +69,24 @@ class Reply:
             return await self._deadline.wait(self._answer.read())
         except _BROKEN as error:
             raise AnswerCut(gettext_noop("The model's server broke off its answer.")) from error
+
+    def take(self, most: int) -> bytes | None:
+        """Return what is there of the body; None where it is more than ``most``, or ``read`` has to tell its end."""
+        return self._answer.take(most)
+
+    @property
+    def waits(self) -> bool:
+        """Whether something has come that was not read."""
+        return self._answer.waits
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come, though what came may not have been read."""
+        return self._answer.is_over
+
+    def tell(self, on_news: Callable[[], None] | None) -> None:
+        """Call this whenever something has come."""
+        self._answer.on_news = on_news
 
     async def read_all(self, limit: int) -> bytes:
         """Return the whole body. Raises ``AnswerTooLarge`` when it has more than ``limit`` bytes."""

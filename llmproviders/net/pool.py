@@ -18,9 +18,10 @@ import httpx
 
 from .. import conf
 from ..failures import UNREACHABLE
-from .connection import BUFFER_BYTES, Answer, Connection, PlainConnection, SecureConnection
+from .connection import BUFFER_BYTES, Connection, PlainConnection, SecureConnection
 from .dial import Origin, connect
 from .errors import ConnectionClosedError, MalformedAnswerError, NoAnswerError, NotConnectedError
+from .exchange import Answer
 from .policy import PORTS, Policy
 
 KEEP_ALIVE_SECONDS = 30.0

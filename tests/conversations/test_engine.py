@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -16,7 +16,14 @@ from conversations.access.rules import Caller
 from conversations.database import db
 from conversations.engine import chunk_log as log_module
 from conversations.engine import completions, ends, engines, storage, workers
-from conversations.engine.completions import CompletionFinished, CompletionRequest, ContentDelta, Delta, Endpoint, Turn
+from conversations.engine.completions import (
+    CompletionFinished,
+    CompletionRequest,
+    ContentDelta,
+    Delta,
+    Endpoint,
+    ToolCallDelta,
+)
 from conversations.engine.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
 from conversations.engine.producer import Plan
 from conversations.engine.reader import open_reader
@@ -351,9 +358,9 @@ async def test_producers_do_not_share_the_context_of_a_request(monkeypatch: pyte
     seen: list[str] = []
     real = completions.stream
 
-    def watched(endpoint: Endpoint, request: CompletionRequest, turn: Turn, *_more: Any) -> AsyncIterator[Delta]:
+    def watched(endpoint: Endpoint, request: CompletionRequest, *more: Any) -> AsyncIterator[Delta]:
         seen.append(marker.get())
-        return real(endpoint, request, turn)
+        return real(endpoint, request, *more)
 
     monkeypatch.setattr(completions, "stream", watched)
     marker.set("a request's")
@@ -361,16 +368,30 @@ async def test_producers_do_not_share_the_context_of_a_request(monkeypatch: pyte
     assert seen == [""]
 
 
+class Text:
+    """Text that flows: ``came`` is what was not taken yet."""
+
+    def __init__(self) -> None:
+        self.came: list[Delta] = []
+        self.broken = asyncio.Event()
+        self.on_news: Callable[[], None] = lambda: None
+
+    def take(self) -> list[Delta]:
+        taken, self.came = self.came, []
+        return taken
+
+    def break_off(self, error: Exception) -> None:
+        self.broken.set()
+
+
 async def test_a_provider_that_waits_for_nothing_is_held_to_the_databases_pace(
     engine: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of another package need not know of turns."""
+    """One of another package need not let its text flow."""
     ahead: list[int] = []
     text = "x" * 100_000
 
-    async def flood(
-        _endpoint: Endpoint, _request: CompletionRequest, _turn: Turn, *_more: Any
-    ) -> AsyncIterator[Delta]:
+    async def flood(_endpoint: Endpoint, _request: CompletionRequest, *_more: Any) -> AsyncIterator[Delta]:
         for given in range(40):
             ahead.append(given * len(text) - next(iter(engine.runs.values())).transcript.position)
             yield ContentDelta(text)
@@ -384,7 +405,7 @@ async def test_a_provider_that_waits_for_nothing_is_held_to_the_databases_pace(
     assert max(ahead) <= 2 * (MAX_PENDING + len(text))
 
 
-async def test_who_reads_when_it_has_its_turn_is_in_the_batch_that_follows(
+async def test_what_flows_is_taken_in_right_before_the_next_batch(
     engine: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[dict[uuid.UUID, str]] = []
@@ -398,22 +419,64 @@ async def test_who_reads_when_it_has_its_turn_is_in_the_batch_that_follows(
     engine.ensure_started()
     log = engine.log
 
-    async def produce() -> None:
-        log.append(one, "content", "a")
-        await log.turn()
-        log.append(one, "content", "c")
-        log.append(one, "content", "d")
-
-    producer = asyncio.create_task(produce())
+    log.append(one, ContentDelta("a"))
+    text = Text()
+    log.flows(one, text)
     await one.transcript.wait(5)
-    assert not producer.done(), "the next batch is not due yet"
-    log.append(other, "content", "b")
+    text.came += [ContentDelta("c"), ContentDelta("d")]
+    text.on_news()
+    assert batches == [{one.ids.generation_id: "a"}], "the next batch is not due yet"
+    log.append(other, ContentDelta("b"))
     await one.transcript.wait(5)
     assert batches == [{one.ids.generation_id: "a"}, {one.ids.generation_id: "cd", other.ids.generation_id: "b"}]
 
 
+async def test_what_comes_while_a_batch_is_made_is_not_forgotten(
+    engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[str] = []
+
+    def store(entries: Sequence[ends.Entry], *, again: bool) -> set[uuid.UUID]:
+        stored.extend(piece.text for entry in entries for piece in entry.pieces)
+        return {entry.generation_id for entry in entries}
+
+    class Chatty(Text):
+        """Something more comes right after it was looked for the first time."""
+
+        def take(self) -> list[Delta]:
+            taken = super().take()
+            if taken == [ContentDelta("a")]:
+                asyncio.get_running_loop().call_soon(self.say, "b")
+            return taken
+
+        def say(self, text: str) -> None:
+            self.came.append(ContentDelta(text))
+            self.on_news()
+
+    monkeypatch.setattr(log_module, "store", store)
+    run, text = Run(AnswerIds(uuid.uuid4(), uuid.uuid4(), 1)), Chatty()
+    engine.ensure_started()
+    engine.log.flows(run, text)
+    text.say("a")
+    async with asyncio.timeout(5):
+        while "".join(stored) != "ab":
+            await run.transcript.wait(5)
+
+
+async def test_text_that_cannot_be_taken_in_is_its_answer_s_end_alone(engine: Supervisor) -> None:
+    run = Run(AnswerIds(uuid.uuid4(), uuid.uuid4(), 1))
+    text = Text()
+    engine.ensure_started()
+    engine.log.flows(run, text)
+    text.came += [ToolCallDelta(7, "", "", "arguments of a call that never began")]
+    text.on_news()
+    async with asyncio.timeout(5):
+        await text.broken.wait()
+        await engine.log.turn()
+
+
 async def test_no_text_follows_a_hole(engine: Supervisor, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a provider without turns gave while the database refused is not stored after what was given up."""
+    """What a provider gave while the database refused is not stored after what was given up."""
     settings.CONVERSATIONS = {**settings.CONVERSATIONS, "STORAGE_TIMEOUT": 0.3}
     loop, refused, refusing = asyncio.get_running_loop(), asyncio.Event(), False
     real = storage.store
@@ -424,9 +487,7 @@ async def test_no_text_follows_a_hole(engine: Supervisor, settings: Any, monkeyp
             raise OperationalError("refused")
         return real(entries, again=again)
 
-    async def stream(
-        _endpoint: Endpoint, _request: CompletionRequest, _turn: Turn, *_more: Any
-    ) -> AsyncIterator[Delta]:
+    async def stream(_endpoint: Endpoint, _request: CompletionRequest, *_more: Any) -> AsyncIterator[Delta]:
         nonlocal refusing
         yield ContentDelta("kept ")
         [run] = engine.runs.values()

@@ -23,9 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmproviders.net import http, pool
-from llmproviders.net.connection import BUFFER_BYTES, HIGH_WATER, MAX_HEAD_BYTES, Answer, Connection, PlainConnection
+from llmproviders.net.connection import BUFFER_BYTES, Connection, PlainConnection
 from llmproviders.net.dial import Origin
 from llmproviders.net.errors import ConnectionClosedError, MalformedAnswerError
+from llmproviders.net.exchange import HIGH_WATER, MAX_HEAD_BYTES, Answer
 from llmproviders.net.http import client_for, close_client
 from llmproviders.net.policy import policy_for
 from llmproviders.net.pool import Pool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Literal
 
@@ -28,7 +28,9 @@ from llmproviders import (
 from llmproviders import exceptions as e
 from llmproviders.answer import AnswerReader
 from llmproviders.backends.openai_compatible import OpenAICompatible
+from llmproviders.base import Flowing
 from llmproviders.sse import Event
+from llmproviders.types import Delta
 from tests.llmproviders.conftest import KEY, Ask, endpoint, request
 from tests.upstream import Behaviour, ScriptedUpstream, answer, echo_text, events, raw, redirect, status
 
@@ -161,80 +163,108 @@ async def test_a_delta_is_given_while_the_next_is_not_there(upstream: ScriptedUp
         assert await anext(deltas) == ContentDelta("b")
 
 
-class Turns:
-    """Turns that are there once the upstream has sent all that it will; ``taken`` counts them."""
+class Taker:
+    """Takes text that flows in one go, once the upstream has sent all that it will; ``times`` counts how often."""
 
-    def __init__(self, upstream: ScriptedUpstream) -> None:
-        self.taken = 0
+    def __init__(self, upstream: ScriptedUpstream, *, pause: float = 0.0) -> None:
+        self.times = 0
+        self.taken: list[Delta] = []
         self._upstream = upstream
+        self._pause = pause
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self) -> None:
-        self.taken += 1
+    def __call__(self, flowing: Flowing) -> None:
+        self.times += 1
+        self._tasks.add(asyncio.create_task(self._take(flowing)))
+
+    async def _take(self, flowing: Flowing) -> None:
         self._upstream.gate("go").open()
         await self._upstream.until(lambda: self._upstream.requests[0].answered or not self._upstream.open_connections)
-        await asyncio.sleep(0.05)  # what is in the socket, and its end, is received
+        await asyncio.sleep(0.05 + self._pause)  # what is in the socket, and its end, is received
+        self.taken += flowing.take()
+        assert not flowing.take()
 
     def provider(self) -> OpenAICompatible:
         provider = OpenAICompatible(endpoint(self._upstream.url))
-        provider.turn = self
+        provider.flows = self
         return provider
 
+    async def all_of(self, deltas: AsyncIterator[Delta]) -> list[Delta]:
+        """Return what was yielded, and where it was taken what was taken."""
+        found: list[Delta] = []
+        async for delta in deltas:
+            found += [*self.taken, delta]
+            self.taken.clear()
+        return found
 
-async def test_what_comes_before_the_next_turn_is_one_delta(upstream: ScriptedUpstream) -> None:
+
+async def test_what_came_meanwhile_is_taken_as_one_delta(upstream: ScriptedUpstream) -> None:
     upstream.script = [answer("a", "b", "c", "d", gate="go", gate_at=1)]
-    turns = Turns(upstream)
-    deltas = [delta async for delta in turns.provider().stream(request())]
+    taker = Taker(upstream)
+    deltas = await taker.all_of(taker.provider().stream(request()))
     assert deltas == [ContentDelta("a"), ContentDelta("bcd"), CompletionFinished("stop", Usage(1, 4, 5), "test-model")]
-    assert turns.taken == 1, "nothing is waited for once the answer is whole"
+    assert taker.times == 1, "nothing flows once the answer is whole"
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
-async def test_what_came_before_a_cut_is_given_also_where_its_turn_is_later(
+async def test_what_came_before_a_cut_is_given_also_where_it_is_taken_later(
     upstream: ScriptedUpstream, how: Literal["fin", "rst"]
 ) -> None:
     upstream.script = [answer("a", "b", "c", gate="go", gate_at=1, cut=3, how=how)]
-    deltas = Turns(upstream).provider().stream(request())
-    assert [await anext(deltas), await anext(deltas)] == [ContentDelta("a"), ContentDelta("bc")]
+    taker = Taker(upstream)
+    deltas = taker.provider().stream(request())
+    assert await anext(deltas) == ContentDelta("a")
     with pytest.raises(e.AnswerCut):
         await anext(deltas)
+    assert taker.taken == [ContentDelta("bc")]
+
+
+async def test_what_is_more_than_a_step_is_yielded(upstream: ScriptedUpstream) -> None:
+    words = ["word " * 50] * 40
+    upstream.script = [answer("a", *words, gate="go", gate_at=1)]
+    taker = Taker(upstream)
+    deltas = await taker.all_of(taker.provider().stream(request()))
+    assert "".join(getattr(delta, "text", "") for delta in deltas) == "a" + "".join(words)
+    assert deltas[-1] == CompletionFinished("stop", Usage(1, 41, 42), "test-model")
 
 
 async def test_a_whole_answer_without_the_end_of_its_body_is_whole(upstream: ScriptedUpstream) -> None:
     upstream.script = [answer("a", "b", gate="go", gate_at=1, cut="done", how="fin")]
-    deltas = [delta async for delta in Turns(upstream).provider().stream(request())]
+    taker = Taker(upstream)
+    deltas = await taker.all_of(taker.provider().stream(request()))
     assert deltas[1:] == [ContentDelta("b"), CompletionFinished("stop", Usage(1, 2, 3), "test-model")]
 
 
-async def test_a_late_turn_is_not_the_upstreams_fault(upstream: ScriptedUpstream, limits: Limits) -> None:
+async def test_who_takes_late_is_not_the_upstreams_fault(upstream: ScriptedUpstream, limits: Limits) -> None:
     limits(TOTAL_TIMEOUT=2.0)
     upstream.script = [answer("a", "b", gate="go", gate_at=1)]
-    turns = Turns(upstream)
-    provider = turns.provider()
-
-    async def late() -> None:
-        await turns()
-        await asyncio.sleep(2.1)
-
-    provider.turn = late
-    assert [delta async for delta in provider.stream(request())][1] == ContentDelta("b")
+    taker = Taker(upstream, pause=2.1)
+    assert (await taker.all_of(taker.provider().stream(request())))[1] == ContentDelta("b")
 
 
-async def test_no_turn_is_taken_where_nothing_was_said(upstream: ScriptedUpstream) -> None:
-    """A comment, half an event, an empty delta and the finish reason: it goes on reading."""
-    half = f"data: {chunk('b')}\n\n".encode()
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-    said = [b"data: %b\n\n" % data.encode() for data in (chunk("a"), chunk(""), chunk(finish="stop"), "[DONE]")]
-    upstream.script = [raw(head, said[0], b": ping\n\n", half[:20], half[20:], *said[1:], delay=0.02)]
-    turns = 0
-
-    async def turn() -> None:
-        nonlocal turns
-        turns += 1
-
+async def test_a_server_that_stops_in_the_middle_of_what_flows_is_too_late(
+    upstream: ScriptedUpstream, limits: Limits
+) -> None:
+    limits(BETWEEN_TOKENS_TIMEOUT=0.3)
+    upstream.script = [answer("a", "b", gate="never", gate_at=1)]
     provider = OpenAICompatible(endpoint(upstream.url))
-    provider.turn = turn
-    texts = [getattr(delta, "text", "") async for delta in provider.stream(request())]
-    assert (texts, turns) == (["a", "b", ""], 2)
+    provider.flows = lambda flowing: None
+    deltas = provider.stream(request())
+    assert await anext(deltas) == ContentDelta("a")
+    with pytest.raises(e.UpstreamTimeout):
+        await anext(deltas)
+
+
+async def test_an_error_in_what_flows_is_raised_after_what_came_before_it(upstream: ScriptedUpstream) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    said = [b"data: %b\n\n" % data.encode() for data in (chunk("a"), chunk("b"), '{"error": {"message": "no"}}')]
+    upstream.script = [raw(head, said[0], said[1] + said[2], delay=0.05)]
+    taker = Taker(upstream)
+    deltas = taker.provider().stream(request())
+    assert await anext(deltas) == ContentDelta("a")
+    with pytest.raises(e.ProviderError):
+        await anext(deltas)
+    assert taker.taken == [ContentDelta("b")]
 
 
 async def test_the_echo_tells_what_the_model_saw(ask: Ask) -> None:
@@ -387,7 +417,7 @@ async def test_a_stream_cut_inside_a_chunk(ask: Ask, upstream: ScriptedUpstream)
 async def test_after_the_finish_reason_and_usage_nothing_is_missing(
     ask: Ask, upstream: ScriptedUpstream, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmproviders.backends.call.USAGE_SECONDS", 60.0)
+    monkeypatch.setattr("llmproviders.backends.flowing.USAGE_SECONDS", 60.0)
     upstream.script = [answer("a", **fault)]
     started = time.monotonic()
     assert (await ask()).finished == CompletionFinished("stop", Usage(1, 1, 2), "test-model")
@@ -397,7 +427,7 @@ async def test_after_the_finish_reason_and_usage_nothing_is_missing(
 async def test_usage_is_waited_for_a_short_time_only(
     ask: Ask, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmproviders.backends.call.USAGE_SECONDS", 0.1)
+    monkeypatch.setattr("llmproviders.backends.flowing.USAGE_SECONDS", 0.1)
     upstream.script = [answer("a", usage=None, stall="done")]
     assert (await ask()).finished == CompletionFinished("stop", None, "test-model")
     await upstream.closed_by_client()

@@ -15,6 +15,7 @@ from conversations.access.rules import Caller
 from conversations.database import db
 from conversations.engine import chunk_log as chunk_log
 from conversations.engine import storage
+from conversations.engine.completions import ContentDelta
 from conversations.engine.ends import Entry
 from conversations.engine.events import AnswerIds, Piece
 from conversations.engine.progress import load
@@ -68,7 +69,7 @@ async def test_p2_an_error_in_one_answers_rows_loses_no_others_text_of_the_same_
     answers = {name: await start(name) for name in ("bad", "good", "better")}
     runs = {name: engine.runs[ids.generation_id] for name, ids in answers.items()}
     for name, run in runs.items():  # no await between: one batch
-        engine.log.append(run, "content", "poison" if name == "bad" else f"{name} text, ")
+        engine.log.append(run, ContentDelta("poison" if name == "bad" else f"{name} text, "))
     await runs["bad"].finished.wait()
     upstream.gate("end").open()
 

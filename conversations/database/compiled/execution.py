@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import lru_cache
 from operator import attrgetter, methodcaller
 from typing import Any, TypeVar
@@ -32,19 +31,17 @@ def run(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any], re
     It goes the ordinary way where somebody looks on: with DEBUG, a log of queries or an ``execute_wrapper``. What
     replaces Django's cursors themselves does not see it.
     """
-    if connection.vendor == "mysql" or connection.queries_logged or connection.execute_wrappers:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
-            return result(cursor)
-    connection.validate_no_broken_transaction()
-    connection.close_if_health_check_failed()
-    if connection.connection is None:
-        connection.ensure_connection()
-    if connection.vendor == "sqlite":
-        sql = _question_marks(sql)
-    elif prepared.can_run(connection):
-        return prepared.run(connection, sql, parameters, result)
-    with connection.wrap_database_errors, closing(connection.connection.cursor()) as cursor:
+    if not connection.queries_logged and not connection.execute_wrappers:
+        connection.validate_no_broken_transaction()
+        connection.close_if_health_check_failed()
+        if connection.connection is None:
+            connection.ensure_connection()
+        if connection.vendor == "sqlite":
+            with connection.wrap_database_errors:
+                return result(connection.connection.execute(_question_marks(sql), parameters))
+        if prepared.can_run(connection):
+            return prepared.run(connection, sql, parameters, result)
+    with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return result(cursor)
 
