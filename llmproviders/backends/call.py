@@ -24,7 +24,7 @@ from ..net.guard import check_callable, read_key, refused
 from ..net.http import Reply, post_stream
 from ..net.policy import Policy, policy_for
 from ..net.retry import with_retries
-from ..types import Delta
+from ..types import CompletionFinished, Delta
 from .flowing import GONE, FlowingText, Pace, Reader
 
 logger = logging.getLogger("llmproviders")
@@ -124,19 +124,20 @@ class _Call:
                 yield delta
             for delta in answer.flush():
                 yield delta
-            self._log_unknown(answer)
-            if answer.unopened:
-                self._unopened()
-            last = answer.finished()
+            last = self._finished(answer)
             # Before the last delta: nobody asks for more after it, and an unread connection serves no other call.
             await self._rest(reply, DRAIN_SECONDS)
             yield last
 
-    def _log_unknown(self, answer: Reader) -> None:
+    def _finished(self, answer: Reader) -> CompletionFinished:
+        """Tell what was odd about an answer, and return its end."""
         if answer.unknown_parts:
             logger.info(
                 "dropped unknown parts model=%s types=%s", self._wish.body["model"], sorted(answer.unknown_parts)
             )
+        if answer.unopened:
+            self._unopened()
+        return answer.finished()
 
     @asynccontextmanager
     async def _accepted(self) -> AsyncIterator[Reply]:
