@@ -168,7 +168,7 @@ def test_the_arguments_of_calls_pay_for_the_bytes_around_them() -> None:
         counted = Flow(most=4_096)
         for _number in range(200):
             counted.said(delta)
-            await counted.took(b"x" * 500)
+            counted.took(b"x" * 500)
 
     asyncio.run(flow(ToolCallDelta(0, arguments="{")))
     with pytest.raises(AnswerTooLarge):
