@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from django.db.models.signals import post_save, pre_save
 
 from conversations.access import api_keys
 from conversations.database.compiled import Count, Delete, Insert, InsertMany, Select, Update, given
-from conversations.database.compiled.values import as_they_are
+from conversations.database.compiled.values import as_they_are, preparing
 from conversations.models import ApiKey, Conversation, Generation, GenerationChunk, Message, UserConfig
 from llmproviders.models import Preset
 
@@ -256,3 +257,29 @@ def test_what_a_field_of_anothers_making_changes_is_asked_each_time() -> None:
 
     for field in (Shouting(), models.JSONField(), Preset._meta.get_field("api_key")):
         assert as_they_are(field, connection) == frozenset()
+
+
+AHEAD = timezone(timedelta(hours=8))
+VALUES: dict[type[models.Field[Any, Any]], list[Any]] = {
+    models.UUIDField: [uuid.UUID(int=7), str(uuid.UUID(int=8))],
+    models.DateTimeField: [datetime(2026, 5, 4, 3, 2, 1, 7, tzinfo=UTC), datetime(2026, 5, 4, tzinfo=AHEAD)],
+    models.BigIntegerField: [0, 2**40, "12"],
+    models.IntegerField: [0, -7, "12"],
+    models.PositiveIntegerField: [0, 7, True],
+    models.PositiveSmallIntegerField: [0, 7],
+}
+
+
+@pytest.mark.parametrize("label", ["conversations", "llmproviders", "auth"])
+def test_ordinary_values_become_what_django_makes_of_them(label: str) -> None:
+    asked = 0
+    for model in apps.get_app_config(label).get_models():
+        for field in model._meta.concrete_fields:
+            target = field.target_field if isinstance(field, models.ForeignKey) else field
+            for value in VALUES.get(type(target), []):
+                for prepare in (field.get_db_prep_save, field.get_db_prep_value):
+                    ours = preparing(field, prepare)(value, connection=connection)
+                    theirs = prepare(value, connection=connection)
+                    assert (type(ours), repr(ours)) == (type(theirs), repr(theirs)), (field, value)
+                    asked += 1
+    assert asked > 5

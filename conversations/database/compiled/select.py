@@ -13,7 +13,7 @@ from django.db.models.query import FlatValuesListIterable, ModelIterable, QueryS
 from django.db.models.sql.compiler import SQLCompiler
 
 from . import execution
-from .values import as_they_are
+from .values import as_they_are, preparing
 
 Row = TypeVar("Row")
 
@@ -36,7 +36,7 @@ class Given(Value):
     def prepare(self) -> Callable[..., Any]:
         """What makes of a value what the database gets; fields may store another form than they look for."""
         field = self.output_field
-        return field.get_db_prep_save if self.for_save else field.get_db_prep_value
+        return preparing(field, field.get_db_prep_save if self.for_save else field.get_db_prep_value)
 
 
 def given(model: type[models.Model], field: str, name: str = "") -> Any:
