@@ -95,7 +95,15 @@ class Insert(_Insertion[M]):
     returns_key = True
 
     def create(self, **values: Any) -> M:
-        """Make a row and return it; signals are sent as ever."""
+        """Make a row and return it; signals are sent as ever. Values are given by the names of their fields."""
+        if not self._has_listeners:
+            columns = self._columns({self._attnames[name]: _key_of(value) for name, value in values.items()})
+            columns[self._key_name] = self._added(columns)
+            names = self._attnames.values()
+            made = self._model.from_db(DEFAULT_DB_ALIAS, names, [columns[name] for name in names])
+            for name in values.keys() - columns.keys():  # what it refers to, that need not be looked up again
+                setattr(made, name, values[name])
+            return made
         connection = connections[DEFAULT_DB_ALIAS]
         instance = self._model(**values)
         signal: dict[str, Any] = {"instance": instance, "raw": False, "using": DEFAULT_DB_ALIAS, "update_fields": None}
@@ -113,17 +121,33 @@ class Insert(_Insertion[M]):
 
         Foreign keys are given by their columns' names.
         """
-        if pre_save.has_listeners(self._model) or post_save.has_listeners(self._model):
+        if self._has_listeners:
             return self.create(**values).pk
-        connection = connections[DEFAULT_DB_ALIAS]
+        return self._added(self._columns(values))
+
+    @property
+    def _has_listeners(self) -> bool:
+        return pre_save.has_listeners(self._model) or post_save.has_listeners(self._model)
+
+    def _columns(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return all columns but a key that the database gives."""
         columns = {**self._constants, **values}
         for name, default in self._made:
             if name not in columns:
                 columns[name] = default()
         if len(columns) > len(self._fields):
             raise TypeError(f"{self._model.__name__} has no such columns among {sorted(values)}")
-        key = self._insert(connection, columns)
+        return columns
+
+    def _added(self, columns: dict[str, Any]) -> Any:
+        """Make a row and return its key."""
+        key = self._insert(connections[DEFAULT_DB_ALIAS], columns)
         return columns[self._key_name] if self._automatic is None else key
+
+    @cached_property
+    def _attnames(self) -> dict[str, str]:
+        """The columns' names by those of their fields, in the model's order."""
+        return {field.name: field.attname for field in self._model._meta.concrete_fields}
 
     @cached_property
     def _constants(self) -> dict[str, Any]:
@@ -151,6 +175,10 @@ class Insert(_Insertion[M]):
         if self._returns_key(connection):
             return cursor.fetchone()[0]
         return connection.ops.last_insert_id(cursor, self._model._meta.db_table, str(self._automatic.column))
+
+
+def _key_of(value: Any) -> Any:
+    return value.pk if isinstance(value, models.Model) else value
 
 
 def _makes(field: models.Field[Any, Any]) -> bool:
