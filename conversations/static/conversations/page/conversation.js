@@ -4,6 +4,7 @@ import { Answering } from "./answering.js";
 import { ask, nextPage } from "./api.js";
 import { Asking } from "./asking.js";
 import { toast } from "./notices.js";
+import { isLoaded } from "./rendering.js";
 import { pause } from "./stream.js";
 import { Transcript } from "./transcript.js";
 
@@ -153,6 +154,7 @@ export class Conversation {
   async load(signal) {
     const info = await ask("GET", `conversations/${this.id}`, { signal });
     const page = info.active_leaf === null ? null : await this.page(info.active_leaf, signal);
+    await isLoaded; // What is there already is not to be seen in two ways.
     if (signal.aborted || this.isAnswering) return;
     this.info = info;
     const messages = page?.messages ?? [];

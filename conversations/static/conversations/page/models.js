@@ -20,16 +20,22 @@ export class Models {
     this.onOwn = needsOwn;
     /** @type {any} As `GET /api/config` tells it. */
     this.config = null;
+    this.isLoading = false;
     /** @type {{id: string | null, modelType: string}} Of the open conversation, where it has one of its own. */
     this.open = { id: null, modelType: "" };
     this.select.addEventListener("change", () => this.choose(this.select.value));
   }
 
+  /** Ask for them, unless they are there or on their way. */
   async load() {
+    if (this.config || this.isLoading) return;
+    this.isLoading = true;
     try {
       this.take(await ask("GET", "api/config"));
     } catch (error) {
       toast(/** @type {Error} */ (error).message);
+    } finally {
+      this.isLoading = false;
     }
   }
 
