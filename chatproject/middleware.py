@@ -230,7 +230,8 @@ class SecurityMiddleware(OnLoop, security.SecurityMiddleware):
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:  # type: ignore[override]
         """Complete the headers."""
         add_headers(response, self._secure if request.is_secure() else self._plain)
-        if isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
+        is_known = "Content-Length" in response.headers or response.status_code == 204
+        if isinstance(response, HttpResponse) and not is_known:
             response.headers["Content-Length"] = str(len(response.content))
         return response
 

@@ -16,7 +16,7 @@ from typing import cast
 
 from .. import conf
 from ..database import db
-from ..exceptions import ShuttingDown
+from ..exceptions import AnswerStopped, ChatError, ShuttingDown
 from ..limits import relays
 from ..limits.relays import Counted
 from . import completions
@@ -42,6 +42,8 @@ logger = logging.getLogger("conversations.relays")
 # in between a commit and what follows it, two do not.
 LOOK_EVERY = 10.0
 BUSY_SECONDS = 5
+# How often it is looked for relays of ours that somebody stopped (seconds).
+LOOK_FOR_STOPPED_EVERY = 1.0
 # Deltas that wait for a slow reader, before the model has to wait for them.
 MOST_WAITING = 64
 
@@ -69,7 +71,8 @@ class Relaying:
         self._said: list[str] = []
         self._settle = settle
         self._task: asyncio.Task[None] | None = None
-        self._is_cut = self._is_settled = False
+        self._cut: ChatError | None = None
+        self._is_settled = False
         # What came and nobody took yet; that there is something, or the end; that there is room for more.
         self._waiting: list[Delta] = []
         self._news, self._room = asyncio.Event(), asyncio.Event()
@@ -84,9 +87,9 @@ class Relaying:
         """Whether somebody began to read it: who asked may have left before that."""
         return self._task is not None
 
-    def cut(self) -> None:
-        """End it, as the process ends: whoever reads gets ``ShuttingDown`` after what came before."""
-        self._is_cut = True
+    def cut(self, reason: ChatError) -> None:
+        """End it: whoever reads gets the reason after what came before."""
+        self._cut = reason
         if self._task is not None:
             self._task.cancel()
         else:
@@ -116,10 +119,11 @@ class Relaying:
     async def batches(self) -> AsyncGenerator[list[Delta], None]:
         """Yield what the model said since the last batch, nothing where it was silent for ``PING_INTERVAL``.
 
-        Raises ``ProviderError``, and ``ShuttingDown`` where the process ends. Closing it closes the upstream.
+        Raises ``ProviderError``, and ``ShuttingDown`` or ``AnswerStopped`` where it is cut. Closing it closes the
+        upstream.
         """
         if self._is_settled:
-            raise ShuttingDown(retry_after=BUSY_SECONDS)
+            raise self._cut or ShuttingDown(retry_after=BUSY_SECONDS)
         pause = conf.get().PING_INTERVAL
         task = self._task = asyncio.create_task(self._read(), name="relay")
         task.add_done_callback(lambda _task: self._news.set())
@@ -133,8 +137,8 @@ class Relaying:
                 self._room.set()
                 if batch or not task.done():
                     yield batch
-            if self._is_cut and task.cancelled():
-                raise ShuttingDown(retry_after=BUSY_SECONDS)
+            if self._cut and task.cancelled():
+                raise self._cut
             await task
         finally:
             task.cancel()
@@ -282,6 +286,18 @@ class Relays:
                 await guarded(db.write(relays.settle, relay_id, status=FAILED, text="", counted=None))
             suspects = found
 
+    async def look_for_stopped_forever(self) -> None:
+        """End those that somebody stopped, in this process or another."""
+        while True:
+            await asyncio.sleep(LOOK_FOR_STOPPED_EVERY)
+            if self.running:
+                await guarded(self._cut_stopped())
+
+    async def _cut_stopped(self) -> None:
+        for relay_id in await db.background(relays.stopped_of, self._worker_id()):
+            if relaying := self.running.get(relay_id):
+                relaying.cut(AnswerStopped())
+
     async def _look(self, found: set[uuid.UUID]) -> None:
         ours = [*self.running, *self._unsettled]
         found.update(await db.background(relays.of_worker, self._worker_id(), but=ours))
@@ -289,6 +305,6 @@ class Relays:
     async def end(self) -> None:
         """Cut what still runs, and settle it."""
         for relaying in list(self.running.values()):
-            relaying.cut()
+            relaying.cut(ShuttingDown(retry_after=BUSY_SECONDS))
         await asyncio.gather(*(relaying.finished.wait() for relaying in list(self.running.values())))
         await self.settled()

@@ -37,6 +37,9 @@ class Run:
         self.producer: asyncio.Task[None] | None = None
         self.requested_ending: Ending | None = None
         self.first_token_at: datetime | None = None
+        # When what it thinks first had ended, as far as it has thought.
+        self._reasons = False
+        self._reasoning_ended_at: datetime | None = None
         self.finished = asyncio.Event()
         self.ending: Ending | None = None
         # How much of what was taken, and perhaps stored, is yet to be known as reasoning.
@@ -53,11 +56,16 @@ class Run:
 
     def add(self, kind: str, text: str) -> None:
         """Take text in."""
+        if kind == REASONING:
+            self._reasons = True
+        else:
+            self._end_reasoning()
         self._add(_Said(kind, text))
 
     def add_call(self, delta: ToolCallDelta) -> None:
         """Take a piece of a tool's call in."""
         self.first_token_at = self.first_token_at or timezone.now()
+        self._end_reasoning()
         if delta.id:
             self.close_call()
             number = self._numbers[delta.index] = len(self._numbers)
@@ -75,6 +83,10 @@ class Run:
             call, self._opening = self._opening, None
             self._add(_Said(TOOL_CALL, "{}", call))
 
+    def _end_reasoning(self) -> None:
+        if self._reasons and self._reasoning_ended_at is None:
+            self._reasoning_ended_at = timezone.now()
+
     def _add(self, said: _Said) -> None:
         self.first_token_at = self.first_token_at or timezone.now()
         self._pending.append(said)
@@ -84,6 +96,8 @@ class Run:
         """All text so far was reasoning: what is pending, and by the next entry what was taken."""
         self._pending = [said._replace(kind=REASONING) if said.kind == CONTENT else said for said in self._pending]
         self._reasoning_up_to = self._streamed
+        self._reasons = True
+        self._end_reasoning()
 
     @property
     def is_ahead(self) -> bool:
@@ -101,12 +115,14 @@ class Run:
         self._pending_size = 0
         up_to, self._reasoning_up_to = self._reasoning_up_to, 0
         if self.ending:
+            self._end_reasoning()
             # Every append of ours that is not in this entry is committed, and nobody else adds any.
             return Entry(
                 self.ids.generation_id,
                 pieces,
                 ending=self.ending,
                 first_token_at=self.first_token_at,
+                reasoning_ended_at=self._reasoning_ended_at,
                 before=list(self.transcript.pieces) if self._keys else [],
                 keys_before=self._keys,
                 reasoning_up_to=up_to,

@@ -85,6 +85,7 @@ class Supervisor:
                 "follower": self.follower.follow_forever,
                 "feed": self.feed.look_forever,
                 "relays": self.relays.look_forever,
+                "stopped relays": self.relays.look_for_stopped_forever,
                 "post out": self.hints.send_forever,
                 "post in": self.hints.receive_forever,
                 **self.maintenance.tasks,

@@ -28,7 +28,7 @@ from ..web.base import ApiView
 from ..web.calls import caller_of, uuid_of, validated
 from ..web.errors import problem_response
 from ..web.failures import error_from
-from ..web.gate import Deferred, json_response
+from ..web.gate import Deferred, json_response, no_content
 from ..web.serializers.attachments import AttachmentCreateSerializer, AttachmentSerializer, shown
 from ..web.uploads import UploadParser
 
@@ -107,7 +107,7 @@ class AttachmentView(ApiView):
     def delete(self, request: Request, attachment_id: str) -> HttpResponse:
         """Delete an image that no message has."""
         attachments.delete_attachment(caller=caller_of(request), attachment_id=uuid_of(attachment_id))
-        return HttpResponse(status=204)
+        return no_content()
 
 
 async def _shown(attachment: Attachment, headers: Mapping[str, str], *, with_content: bool) -> HttpResponseBase:

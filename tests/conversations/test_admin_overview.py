@@ -175,6 +175,24 @@ def test_an_answer_is_stopped_by_those_who_may_and_by_post_alone() -> None:
     assert "had ended already" in stopper.post(gone, follow=True).content.decode()
 
 
+def test_an_answer_that_is_passed_on_is_stopped_likewise() -> None:
+    relay = Relay.objects.create(user_identifier="kim", model_type="fast")
+    url = reverse("admin:conversations_overview_stop_relay", args=[relay.pk])
+    looker, stopper = staff(SEE), staff(SEE, STOP)
+    assert url not in shown(looker)
+    assert looker.post(url).status_code == 403
+    assert staff(STOP).post(url).status_code == 403
+    assert "Stop the answer of fast that is passed on" in shown(stopper)
+    assert stopper.get(url).status_code == 405
+    assert not Relay.objects.get().is_stopped
+    html = stopper.post(url, follow=True).content.decode()
+    assert "The answer was stopped." in html
+    assert url not in html
+    assert Relay.objects.get().is_stopped, "its process settles it"
+    assert LogEntry.objects.get().get_change_message() == "Stopped."
+    assert "had ended already" in stopper.post(url, follow=True).content.decode()
+
+
 def test_a_stop_from_another_site_is_refused() -> None:
     generation = running()
     client = Client(enforce_csrf_checks=True)
