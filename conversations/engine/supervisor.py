@@ -30,7 +30,8 @@ from .hints import Hints, Subject, address_of
 from .maintenance import Maintenance, guarded
 from .producer import Plan, produce
 from .progress import still_running
-from .relays import BUSY_SECONDS, Relaying, RelayPlan, Relays
+from .relaying import BUSY_SECONDS, Relaying, RelayPlan
+from .relays import Relays
 from .run import Run
 from .storage import INTERRUPTED_ENDING, STOPPED_ENDING, finish_elsewhere, store
 from .transcript import LAST_EVENTS_SECONDS, Transcript, readers_gone

@@ -16,9 +16,11 @@ from django.utils import timezone
 from conversations.access.rules import Caller
 from conversations.database import db
 from conversations.engine import completions
+from conversations.engine import relaying as engine_relaying
 from conversations.engine import relays as engine_relays
 from conversations.engine.completions import ContentDelta, Delta, Endpoint, ThoughtSoFar, ToolCallDelta
-from conversations.engine.relays import RelayPlan, Relays
+from conversations.engine.relaying import RelayPlan
+from conversations.engine.relays import Relays
 from conversations.engine.supervisor import Supervisor
 from conversations.exceptions import ShuttingDown
 from conversations.limits import relays as limits_relays
@@ -283,7 +285,7 @@ async def test_a_model_waits_for_a_slow_reader(engine: Supervisor, monkeypatch: 
     monkeypatch.setattr(limits_relays, "settle", lambda *_arguments, **_more: True)
     batches = engine.relays.begin(plan()).batches()
     sizes = [len(await anext(batches))]
-    assert said == sizes[0] == engine_relays.MOST_WAITING
+    assert said == sizes[0] == engine_relaying.MOST_WAITING
     while sum(sizes) < 499:
         sizes.append(len(await anext(batches)))
     with pytest.raises(AnswerTooLarge):  # what came before a failure is told before it

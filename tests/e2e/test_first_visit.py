@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, expect
 
 from tests.processes.server import ServerProcess
 
 from .browser import Visitor
 from .chat import Chat, directive, say_by_api
+from .routes import hold, wait_for_routes
 
 MOST_BYTES = 200_000
 # A far server over a poor line.
@@ -68,35 +69,26 @@ def test_over_a_slow_network_it_can_be_used_soon(browser: Browser, server: Serve
     assert moments["works"] < WORKS_MS
 
 
-def holding(page: Page, pattern: str) -> list[Route]:
-    """Hold back what is asked for; returns whom to let go."""
-    held: list[Route] = []
-    page.route(pattern, lambda route: held.append(route))  # Playwright takes no method of a list
-    return held
-
-
 def test_the_first_answer_is_text_until_what_renders_it_is_there(guest: Visitor) -> None:
-    held = holding(guest.page, "**/vendor/markdown-it.js")
+    held = hold(guest.page, "**/vendor/markdown-it.js")
     chat = Chat(guest.page)
     guest.page.goto("/", wait_until="commit")
     expect(chat.examples).to_be_visible()
     chat.ask(directive("Some **bold** text"))
     expect(chat.text()).to_have_text("Some **bold** text")
-    for route in held:
-        route.continue_()
+    wait_for_routes(guest.page, held)[0].continue_()
     expect(chat.text().locator("strong")).to_have_text("bold")
     expect(chat.text()).to_have_text("Some bold text")
 
 
 def test_a_stored_answer_is_never_seen_unrendered(guest: Visitor, client: httpx.Client) -> None:
     turn = say_by_api(client, directive("Some **bold** text"))
-    held = holding(guest.page, "**/vendor/markdown-it.js")
+    held = hold(guest.page, "**/vendor/markdown-it.js")
     chat = Chat(guest.page)
     with guest.page.expect_response("**/messages?leaf=*"):
         guest.page.goto(f"/?c={turn['session_id']}", wait_until="commit")
     expect(chat.answers).to_have_count(0)
-    for route in held:
-        route.continue_()
+    wait_for_routes(guest.page, held)[0].continue_()
     expect(chat.text().locator("strong")).to_have_text("bold")
 
 

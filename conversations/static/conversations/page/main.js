@@ -27,7 +27,7 @@ const conversation = new Conversation({
   changed: () => show(),
   options: () => panel.set ?? {},
   creation: () => (panel.systemPrompt ? { system_prompt: panel.systemPrompt } : null),
-  models: () => models.choices,
+  models: (has) => models.choicesFor(has),
   begun: (id) => onBegun(id),
   giveBack: (text, pictures) => composer.giveBack(text, pictures),
 });
