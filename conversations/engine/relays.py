@@ -9,7 +9,8 @@ import asyncio
 import contextvars
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from ..database import db
 from ..exceptions import AnswerStopped, ShuttingDown
@@ -37,6 +38,11 @@ class Relays:
         self._settling: set[asyncio.Task[None]] = set()
         # Those whose end the database did not take.
         self._unsettled: dict[uuid.UUID, Relaying] = {}
+
+    @property
+    def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """The background tasks, by name."""
+        return {"relays": self.look_forever, "stopped relays": self.look_for_stopped_forever}
 
     def begin(self, plan: RelayPlan) -> Relaying:
         """Return a relay that is to be read."""

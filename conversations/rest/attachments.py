@@ -33,12 +33,13 @@ from ..web.serializers.attachments import AttachmentCreateSerializer, Attachment
 from ..web.uploads import UploadParser
 
 ATTACHMENT_ID = OpenApiParameter("attachment_id", uuid.UUID, OpenApiParameter.PATH)
-# An image that is opened as a page can do nothing, and is nothing else to any browser. It may be kept by its owner's
-# browser alone, which asks each time whether it may still show it.
+# An image that is opened as a page can do nothing, and is nothing else to any browser, whose own style of such a page
+# is let through: there is no other. It may be kept by its owner's browser alone, which asks each time whether it may
+# still show it.
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "Cache-Control": "private, no-cache",
     "Vary": "Authorization, Cookie",
 }

@@ -172,6 +172,13 @@ def test_a_model_that_takes_no_images_is_not_asked_where_there_are_some(guest: V
     expect(chat.answers).to_have_count(2)
 
 
+def test_there_is_nothing_to_copy_or_rate_of_an_answer_that_says_nothing(chat: Chat) -> None:
+    chat.ask('!script {"status": 401, "body": {}}')
+    names = [button.get_attribute("aria-label") for button in chat.answers.last.locator(".tools button:visible").all()]
+    assert names == []
+    expect(chat.answers.last.get_by_role("button", name="Regenerate")).to_have_count(1)
+
+
 # What the history tells -------------------------------------------------------------------------------------
 def test_how_long_a_model_thought_is_known_after_a_reload(chat: Chat) -> None:
     chat.ask(directive("Yes.", reasoning=["Let me", " see."]))
@@ -179,6 +186,19 @@ def test_how_long_a_model_thought_is_known_after_a_reload(chat: Chat) -> None:
     expect(title).to_have_text("Thought for 0.1 s")
     chat.open(chat.conversation)
     expect(title).to_have_text("Thought for 0.1 s")
+
+
+def test_an_image_in_a_tab_of_its_own_looks_as_images_do_there(chat: Chat) -> None:
+    Composer(chat).added(file("wide.png", picture(size=(600, 400))))
+    chat.ask("Look")
+    with chat.page.context.expect_page() as opened:
+        chat.questions.first.get_by_role("link").click()
+    image = opened.value.locator("img")
+    size = opened.value.viewport_size
+    assert size
+    box = box_of(image)
+    assert abs(box["x"] + box["right"] - size["width"]) <= 2, "in the middle"
+    assert (box["width"], box["height"]) == (600, 400)
 
 
 def test_an_image_has_its_room_before_it_is_there(chat: Chat, client: httpx.Client) -> None:

@@ -164,7 +164,7 @@ export class AnswerView {
     else if (status === "interrupted") this.showTrouble(t("The server was ended in the middle of this answer."));
     else if (status === "stopped") this.note(t("You stopped this answer."));
     else if (finish_reason === "length") this.note(t("It used all the tokens that it may. Raise the limit to get more."));
-    else if (!this.text && this.calls.isEmpty && status === "completed") this.note(t("The model said nothing."));
+    else if (this.isEmpty && status === "completed") this.note(t("The model said nothing."));
     this.showTools();
   }
 
@@ -215,8 +215,7 @@ export class AnswerView {
       this.tools,
       ...[
         branchArrows(this.message, this.actions),
-        copyButton(() => this.text),
-        ...this.ratings(),
+        ...(this.isEmpty ? [] : [copyButton(() => this.text), ...this.ratings()]),
         again,
         h("span", { class: "info" }, ...this.info()),
       ].filter((node) => node !== null),
@@ -235,6 +234,11 @@ export class AnswerView {
         run: () => this.actions.regenerate(this.message, type),
       })),
     ]);
+  }
+
+  /** Whether there is nothing to copy, and nothing to rate. */
+  get isEmpty() {
+    return !this.text && this.calls.isEmpty;
   }
 
   ratings() {
