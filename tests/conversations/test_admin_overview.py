@@ -261,7 +261,7 @@ def test_bars_stand_on_each_other_and_fit_into_the_drawing() -> None:
     assert float(upper.y) + float(upper.height) == pytest.approx(float(lower.y), abs=0.2)
     assert float(lower.y) + float(lower.height) == pytest.approx(charts.HEIGHT - charts.BOTTOM, abs=0.2)
     assert float(upper.y) >= charts.TOP
-    assert [line.text for line in chart.lines] == ["0", "5", "10", "15", "20"]
+    assert [line.text for line in chart.lines] == ["0", "3", "6", "9", "12"]
 
 
 @pytest.mark.parametrize("highest", [0.0, 1e-9, 0.0004, 0.3, 1, 3, 4, 9.5, 10, 99, 100, 123_456_789])
