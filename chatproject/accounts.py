@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
 
+from conversations import conf
 from conversations.access import api_keys
 from conversations.access.rules import Caller
 from conversations.exceptions import ChatError, NotFound
@@ -27,6 +28,9 @@ from .logins import LoginForm, PasswordChangeView
 class Login(views.LoginView):
     template_name = "accounts/login.html"
     authentication_form = LoginForm
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(needs_login=conf.get().REQUIRE_LOGIN, **kwargs)
 
 
 class Logout(views.LogoutView):

@@ -24,7 +24,6 @@ from django.middleware import common, security
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
-from servestatic.middleware import ServeStaticMiddleware
 
 from conversations.access.credentials import is_session_key
 from conversations.exceptions import request_id
@@ -231,7 +230,8 @@ class SecurityMiddleware(OnLoop, security.SecurityMiddleware):
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:  # type: ignore[override]
         """Complete the headers."""
         add_headers(response, self._secure if request.is_secure() else self._plain)
-        if isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
+        is_known = "Content-Length" in response.headers or response.status_code == 204
+        if isinstance(response, HttpResponse) and not is_known:
             response.headers["Content-Length"] = str(len(response.content))
         return response
 
@@ -253,12 +253,3 @@ class SessionMiddleware(sessions.SessionMiddleware):
         if not is_session_key(request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")):
             del request.COOKIES[settings.SESSION_COOKIE_NAME]
         super().process_request(request)
-
-
-class StaticFilesMiddleware(ServeStaticMiddleware):  # type: ignore[misc]
-    """Static files, with DEBUG off too. Looks for one below their path only: with DEBUG that takes a thread."""
-
-    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer with the file, or hand on."""
-        answer = super().__call__ if is_static(request) else self.get_response
-        return cast(HttpResponseBase, await answer(request))

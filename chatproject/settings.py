@@ -97,7 +97,7 @@ MIDDLEWARE = [
 API_MIDDLEWARE = [
     "chatproject.middleware.RequestMiddleware",
     "chatproject.middleware.CorsMiddleware",
-    "chatproject.middleware.StaticFilesMiddleware",
+    "chatproject.static_files.StaticFilesMiddleware",
     "conversations.web.pace.PaceMiddleware",
     "chatproject.middleware.SecurityMiddleware",
     "chatproject.middleware.CommonMiddleware",

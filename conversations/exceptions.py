@@ -21,6 +21,7 @@ People and programs see each as `application/problem+json` (RFC 9457).
     │   └── ImageTooLarge     400  image_too_large
     ├── BodyTooSlow           408  request_timeout
     ├── ReplyInProgress       409  reply_in_progress
+    ├── AnswerStopped         409  answer_stopped
     ├── TooManyKeys           409  too_many_keys
     ├── AttachmentInUse       409  attachment_in_use
     ├── BodyTooLarge          413  body_too_large
@@ -163,6 +164,14 @@ class ReplyInProgress(ChatError):
     status = 409
     code = "reply_in_progress"
     detail = _("This conversation is still being answered; wait, or stop that answer first.")
+
+
+class AnswerStopped(ChatError):
+    """What is passed on and not stored was ended by somebody else."""
+
+    status = 409
+    code = "answer_stopped"
+    detail = _("Whoever runs the server stopped this answer.")
 
 
 class TooManyKeys(ChatError):

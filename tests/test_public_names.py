@@ -33,6 +33,7 @@ REFUSALS = {
     "UnsupportedImage": (400, "unsupported_image"),
     "ImageTooLarge": (400, "image_too_large"),
     "ReplyInProgress": (409, "reply_in_progress"),
+    "AnswerStopped": (409, "answer_stopped"),
     "TooManyKeys": (409, "too_many_keys"),
     "AttachmentInUse": (409, "attachment_in_use"),
     "BodyTooLarge": (413, "body_too_large"),

@@ -208,13 +208,13 @@ def _day(first: date, day: int) -> str:
 
 
 def _round_up(value: float) -> float:
-    """Return the next number that four parts of are short: 4, 8, 20, 40, …, or a part of one."""
+    """Return the next number whose quarters are short, and whole from 4 on: 4, 8, 12, 16, 20, 40, 80, 120, …"""
     if value <= 0:
         return 1.0
     size = 10.0 ** len(str(int(value))) if value >= 1 else 1.0
     while size > value * 10:
         size /= 10
-    return next(part * size for part in (0.2, 0.4, 0.6, 0.8, 1.0) if part * size >= value)
+    return next(part * size for part in (0.12, 0.16, 0.2, 0.4, 0.8, 1.2) if part * size >= value)
 
 
 def _number(value: float) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -79,8 +80,12 @@ class OverviewAdmin(_ModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         stop: Any = self.admin_site.admin_view(self.stop_view)
-        own = path("stop/<uuid:generation_id>/", stop, name="conversations_overview_stop")
-        return [own, *super().get_urls()]
+        stop_relay: Any = self.admin_site.admin_view(self.stop_relay_view)
+        return [
+            path("stop/<uuid:generation_id>/", stop, name="conversations_overview_stop"),
+            path("stop-relay/<uuid:relay_id>/", stop_relay, name="conversations_overview_stop_relay"),
+            *super().get_urls(),
+        ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """There are no rows of it: the pages of rows, which every admin has, find none."""
@@ -110,12 +115,19 @@ class OverviewAdmin(_ModelAdmin):
 
     def stop_view(self, request: HttpRequest, generation_id: uuid.UUID) -> HttpResponse:
         """End an answer, whoever makes it; what is stored of it stays."""
+        stop = partial(services.stop_generation, caller=Caller(sees_all=True), generation_id=generation_id)
+        return self._stopped(request, stop)
+
+    def stop_relay_view(self, request: HttpRequest, relay_id: uuid.UUID) -> HttpResponse:
+        """End an answer that is passed on, whoever does that."""
+        return self._stopped(request, partial(overview.stop_relay, relay_id))
+
+    def _stopped(self, request: HttpRequest, stop: Callable[[], Model | None]) -> HttpResponse:
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not (self.has_view_permission(request) and _may_stop(request)):
             raise PermissionDenied
-        stopped = services.stop_generation(caller=Caller(sees_all=True), generation_id=generation_id)
-        if stopped:
+        if stopped := stop():
             self.log_change(request, stopped, _("Stopped."))
             self.message_user(request, _("The answer was stopped."), messages.SUCCESS)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.urls import reverse
@@ -47,6 +47,7 @@ async def kept(keep: Keep, urls: Iterable[str]) -> list[uuid.UUID]:
     return list(dict.fromkeys([key or await keep(url) for url, key in zip(sent, known(sent), strict=True)]))
 
 
-def shown(attachment_id: str) -> dict[str, Any]:
-    """Return the part of a message that shows an attachment."""
-    return {"type": FILE, "mediaType": "image/*", "url": reverse("conversations:attachment", args=[attachment_id])}
+def shown(attachment_id: str, images: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the part of a message that shows an attachment; ``images`` say what is known of those."""
+    media_type = images.get(attachment_id, {}).get("content_type", "image/*")
+    return {"type": FILE, "mediaType": media_type, "url": reverse("conversations:attachment", args=[attachment_id])}

@@ -51,7 +51,7 @@ def _parts(message: Message) -> list[dict[str, Any]]:
         if part["type"] in (TEXT, REASONING):
             parts.append({**part, "state": "done"})
         elif part["type"] == IMAGE:
-            parts.append(images.shown(part["attachment_id"]))
+            parts.append(images.shown(part["attachment_id"], message.images))
         elif part["type"] == TOOL_CALL and is_whole:  # else nobody is to run it
             called = {"toolCallId": part["id"], "state": "input-available", "input": input_of(part["arguments"])}
             parts.append({"type": f"{PREFIX}{part['name']}", **called})

@@ -19,7 +19,7 @@ from ..models import CLIENT_ID_LENGTH
 from ..services import StoredAnswer
 from ..web.base import ApiView
 from ..web.calls import body_of, caller_of
-from ..web.gate import Deferred, json_response
+from ..web.gate import Deferred, json_response, no_content
 from ..web.images import keeping
 from ..web.parsers import HistoryParser
 from ..web.schema import UI_EVENTS
@@ -121,7 +121,7 @@ class ChatStreamView(AISDKView):
         caller = caller_of(request)
         generation_id = services.running_answer(caller=caller, chat_id=chat_id)
         if generation_id is None:
-            return HttpResponse(status=204)
+            return no_content()
         answer = services.get_answer(caller=caller, generation_id=generation_id)
         return HeadResponse(answer.ids) if request.method == "HEAD" else _told(caller, *_telling(answer, replays=True))
 

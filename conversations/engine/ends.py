@@ -42,6 +42,7 @@ _end_running = Update(
                 "total_tokens",
                 "reasoning_tokens",
                 "first_token_at",
+                "reasoning_ended_at",
                 "ended_at",
             )
         },
@@ -112,6 +113,7 @@ class Entry:
     first_key: int = 0
     ending: Ending | None = None
     first_token_at: datetime | None = None
+    reasoning_ended_at: datetime | None = None
     before: list[Piece] | None = None
     keys_before: Sequence[int] = ()
     reasoning_up_to: int = 0
@@ -196,6 +198,7 @@ def _end_one(entry: Entry) -> _Ended | None:
         retry_after=ending.retry_after,
         **counts._asdict(),
         first_token_at=entry.first_token_at,
+        reasoning_ended_at=entry.reasoning_ended_at,
         ended_at=timezone.now(),
     )
     if not won:

@@ -39,6 +39,9 @@ class Run:
         # Text that comes meanwhile, and is taken in as the log is about to store it.
         self.flowing: Flowing | None = None
         self.first_token_at: datetime | None = None
+        # When what it thinks first had ended, as far as it has thought.
+        self._reasons = False
+        self._reasoning_ended_at: datetime | None = None
         self.finished = asyncio.Event()
         self.ending: Ending | None = None
         # How much of what was taken, and perhaps stored, is yet to be known as reasoning.
@@ -56,8 +59,10 @@ class Run:
     def add(self, delta: Delta) -> None:
         """Take text, or a piece of a tool's call, in."""
         if isinstance(delta, ContentDelta):
+            self._end_reasoning()
             self._add(_Said(CONTENT, delta.text))
         elif isinstance(delta, ReasoningDelta):
+            self._reasons = True
             self._add(_Said(REASONING, delta.text))
         elif isinstance(delta, ToolCallDelta):
             self._add_call(delta)
@@ -76,6 +81,7 @@ class Run:
 
     def _add_call(self, delta: ToolCallDelta) -> None:
         self.first_token_at = self.first_token_at or timezone.now()
+        self._end_reasoning()
         if delta.id:
             self.close_call()
             number = self._numbers[delta.index] = len(self._numbers)
@@ -93,6 +99,10 @@ class Run:
             call, self._opening = self._opening, None
             self._add(_Said(TOOL_CALL, "{}", call))
 
+    def _end_reasoning(self) -> None:
+        if self._reasons and self._reasoning_ended_at is None:
+            self._reasoning_ended_at = timezone.now()
+
     def _add(self, said: _Said) -> None:
         self.first_token_at = self.first_token_at or timezone.now()
         self._pending.append(said)
@@ -102,6 +112,8 @@ class Run:
         """All text so far was reasoning: what is pending, and by the next entry what was taken."""
         self._pending = [said._replace(kind=REASONING) if said.kind == CONTENT else said for said in self._pending]
         self._reasoning_up_to = self._streamed
+        self._reasons = True
+        self._end_reasoning()
 
     @property
     def has_news(self) -> bool:
@@ -124,12 +136,14 @@ class Run:
         self._pending_size = 0
         up_to, self._reasoning_up_to = self._reasoning_up_to, 0
         if self.ending:
+            self._end_reasoning()
             # Every append of ours that is not in this entry is committed, and nobody else adds any.
             return Entry(
                 self.ids.generation_id,
                 pieces,
                 ending=self.ending,
                 first_token_at=self.first_token_at,
+                reasoning_ended_at=self._reasoning_ended_at,
                 before=list(self.transcript.pieces) if self._keys else [],
                 keys_before=self._keys,
                 reasoning_up_to=up_to,

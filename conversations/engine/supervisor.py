@@ -30,7 +30,8 @@ from .hints import Hints, Subject, address_of
 from .maintenance import Maintenance, guarded
 from .producer import Plan, produce
 from .progress import still_running
-from .relays import BUSY_SECONDS, Relaying, RelayPlan, Relays
+from .relaying import BUSY_SECONDS, Relaying, RelayPlan
+from .relays import Relays
 from .run import Run
 from .storage import INTERRUPTED_ENDING, STOPPED_ENDING, finish_elsewhere, store
 from .transcript import LAST_EVENTS_SECONDS, Transcript, readers_gone
@@ -84,7 +85,7 @@ class Supervisor:
                 "chunk log": self.log.write_forever,
                 "follower": self.follower.follow_forever,
                 "feed": self.feed.look_forever,
-                "relays": self.relays.look_forever,
+                **self.relays.tasks,
                 "post out": self.hints.send_forever,
                 "post in": self.hints.receive_forever,
                 **self.maintenance.tasks,

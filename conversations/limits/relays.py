@@ -115,6 +115,18 @@ def of_worker(worker_id: uuid.UUID, *, but: Collection[uuid.UUID] = ()) -> list[
     return [relay_id for relay_id in found if relay_id not in but]
 
 
+def stop(relay_id: uuid.UUID) -> Relay | None:
+    """Let the process that passes an answer on end it; return the relay, None where there is none that runs."""
+    if not Relay.objects.filter(pk=relay_id, is_stopped=False).update(is_stopped=True):
+        return None
+    return Relay.objects.filter(pk=relay_id).first()
+
+
+def stopped_of(worker_id: uuid.UUID) -> list[uuid.UUID]:
+    """Return the relays of a worker that are to be ended."""
+    return list(Relay.objects.filter(worker=worker_id, is_stopped=True).values_list("pk", flat=True))
+
+
 def orphans() -> list[uuid.UUID]:
     """Return the relays whose worker has no row."""
     return list(Relay.objects.exclude(worker__in=Worker.objects.values("pk")).values_list("pk", flat=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db import models
 from django.utils import timezone
@@ -140,6 +141,8 @@ class Message(models.Model):
 
     # The messages beside it and itself, oldest first; only on rows that `services.branches` gives.
     sibling_ids: list[int]
+    # What is known of the images that it shows, by their ids: their type and size. On those rows alone, too.
+    images: dict[str, dict[str, Any]]
 
     objects = MessageQuerySet.as_manager()
 

@@ -131,6 +131,12 @@ class Generation(Owned):
         _("log from"), default=0, db_default=0, help_text=_("The least key that its rows of the chunk log may have.")
     )
     first_token_at = models.DateTimeField(_("first token"), null=True, blank=True)
+    reasoning_ended_at = models.DateTimeField(
+        _("reasoning ended"),
+        null=True,
+        blank=True,
+        help_text=_("When what it thought first was followed by its answer."),
+    )
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
 
     # How many characters there are; only on rows that were asked for `with_position`.

@@ -103,6 +103,11 @@ def call_parts(text: str, calls: Iterable[tuple[str, str, str]]) -> tuple[str, l
     return "".join(arguments), parts
 
 
+def image_ids(message: Texts) -> list[str]:
+    """Return the ids of the images that a message shows."""
+    return [part["attachment_id"] for part in message.parts or () if part["type"] == IMAGE]
+
+
 def image_parts(attachment_ids: Iterable[Any], text: str) -> list[Part] | None:
     """Return the parts of a user's message that shows images before its text."""
     images: list[Part] = [{"type": IMAGE, "attachment_id": str(each)} for each in attachment_ids]

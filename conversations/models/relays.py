@@ -36,6 +36,9 @@ class Relay(Owned):
     output_price = models.DecimalField(_("price out"), max_digits=12, decimal_places=6, null=True)
     # Pairs of a budget's id and the tokens that it reserved there.
     charges = models.JSONField(_("charges"), default=list)
+    is_stopped = models.BooleanField(
+        _("stopped"), default=False, db_default=False, help_text=_("Its process is to end it, and looks every second.")
+    )
     created_at = models.DateTimeField(_("started"), default=timezone.now, editable=False)
 
     objects = RelayQuerySet.as_manager()

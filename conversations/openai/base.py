@@ -9,7 +9,7 @@ from typing import Protocol
 from drf_spectacular.utils import OpenApiResponse
 
 from ..engine.completions import CompletionFinished, Delta
-from ..engine.relays import Relaying
+from ..engine.relaying import Relaying
 from ..web.base import ApiView
 from ..web.credential_watch import CredentialWatch
 from ..web.parsers import HistoryParser

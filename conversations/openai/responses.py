@@ -22,7 +22,7 @@ from ..engine import engines
 from ..engine.completions import Delta, ProviderError
 from ..engine.events import FAILED, INTERRUPTED, AnswerIds, Ending
 from ..engine.reader import open_reader
-from ..engine.relays import RelayPlan
+from ..engine.relaying import RelayPlan
 from ..exceptions import InvalidPosition, NotFound
 from ..services import relays
 from ..web.calls import body_of, caller_of, refused, uuid_of

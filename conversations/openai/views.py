@@ -20,7 +20,7 @@ from ..engine import engines
 from ..engine.completions import Delta
 from ..engine.events import AnswerIds
 from ..engine.reader import open_reader
-from ..engine.relays import RelayPlan
+from ..engine.relaying import RelayPlan
 from ..exceptions import NotFound
 from ..services import relays
 from ..services.relays import Model

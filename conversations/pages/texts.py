@@ -4,6 +4,7 @@ from django.utils.translation import gettext_noop as _
 
 # {places} are filled in by the scripts.
 TEXTS = (
+    _("A change is kept."),
     _("A message has at most {n} images."),
     _("A model of my own"),
     _("A new line"),
@@ -101,6 +102,8 @@ TEXTS = (
     _("Show these keys"),
     _("Close what is open, or stop the answer"),
     _("System prompt"),
+    _("takes no images"),
+    _("takes no tools"),
     _("Temperature"),
     _("Temporary chat"),
     _("Temporary: it is not listed, and deleted after its last use."),

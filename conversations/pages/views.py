@@ -6,9 +6,10 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
+from django.middleware.gzip import GZipMiddleware
 from django.shortcuts import render, resolve_url
 from django.urls import reverse
 from django.utils.translation import get_language, get_language_info, gettext
@@ -18,8 +19,8 @@ from .. import conf
 from ..web.gate import read_only
 from .texts import TEXTS
 
-# The scripts that the page needs from the start, loaded at once: found one by one they would take a round trip each.
-# Those of the settings are loaded as those are opened.
+# The scripts that the page needs before it can be used, loaded at once: found one by one they would take a round trip
+# each. Those of the settings are loaded as those are opened.
 MODULES = (
     "answer",
     "answering",
@@ -39,12 +40,7 @@ MODULES = (
     "images",
     "keys",
     "listing",
-    "markdown",
-    "markdown/code",
-    "markdown/maths",
-    "markdown/parser",
-    "markdown/sanitize",
-    "markdown/units",
+    "main",
     "menu",
     "message",
     "models",
@@ -61,8 +57,19 @@ MODULES = (
     "tray",
     "uploads",
 )
-# What they need of others' from the start; the rest of vendor/ is loaded when a text needs it.
-LIBRARIES = ("markdown-it", "purify")
+# What shows the first answer, loaded after them; the rest of vendor/ is loaded when a text needs it.
+RENDERING = (
+    "page/markdown",
+    "page/markdown/code",
+    "page/markdown/maths",
+    "page/markdown/parser",
+    "page/markdown/sanitize",
+    "page/markdown/units",
+    "vendor/markdown-it",
+    "vendor/purify",
+)
+# The one secret in the page, its token, is another one each time: how short the page becomes tells nothing of it.
+PACKING = GZipMiddleware(lambda _request: HttpResponse())
 
 
 # The page takes no form; a POST is refused as on every page that can only be read.
@@ -75,16 +82,14 @@ async def chat(request: HttpRequest) -> HttpResponseBase:
     if needs_login and not name:
         return redirect_to_login(request.get_full_path())
     context = {
-        "modules": [
-            *(f"conversations/page/{module}.js" for module in MODULES),
-            *(f"conversations/vendor/{library}.js" for library in LIBRARIES),
-        ],
+        "modules": [f"conversations/page/{module}.js" for module in MODULES],
+        "rendering": [f"conversations/{module}.js" for module in RENDERING],
         "needs_login": needs_login,
         "user_name": name,
         "config": _config(request, name=name, needs_login=needs_login),
-        "texts": {text: gettext(text) for text in TEXTS},
+        "texts": {text: shown for text in TEXTS if (shown := gettext(text)) != text},
     }
-    return render(request, "conversations/chat.html", context)
+    return PACKING.process_response(request, render(request, "conversations/chat.html", context))
 
 
 async def _name_of_user(request: HttpRequest) -> str:

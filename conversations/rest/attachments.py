@@ -28,17 +28,18 @@ from ..web.base import ApiView
 from ..web.calls import caller_of, uuid_of, validated
 from ..web.errors import problem_response
 from ..web.failures import error_from
-from ..web.gate import Deferred, json_response
+from ..web.gate import Deferred, json_response, no_content
 from ..web.serializers.attachments import AttachmentCreateSerializer, AttachmentSerializer, shown
 from ..web.uploads import UploadParser
 
 ATTACHMENT_ID = OpenApiParameter("attachment_id", uuid.UUID, OpenApiParameter.PATH)
-# An image that is opened as a page can do nothing, and is nothing else to any browser. It may be kept by its owner's
-# browser alone, which asks each time whether it may still show it.
+# An image that is opened as a page can do nothing, and is nothing else to any browser, whose own style of such a page
+# is let through: there is no other. It may be kept by its owner's browser alone, which asks each time whether it may
+# still show it.
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "Cache-Control": "private, no-cache",
     "Vary": "Authorization, Cookie",
 }
@@ -107,7 +108,7 @@ class AttachmentView(ApiView):
     def delete(self, request: Request, attachment_id: str) -> HttpResponse:
         """Delete an image that no message has."""
         attachments.delete_attachment(caller=caller_of(request), attachment_id=uuid_of(attachment_id))
-        return HttpResponse(status=204)
+        return no_content()
 
 
 async def _shown(attachment: Attachment, headers: Mapping[str, str], *, with_content: bool) -> HttpResponseBase:

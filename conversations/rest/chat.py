@@ -25,7 +25,7 @@ from ..web.base import ApiView
 from ..web.calls import GENERATION_ID, caller_of, request_example, uuid_of, validated
 from ..web.failures import failure_of
 from ..web.fields import MAX_DIGITS
-from ..web.gate import Deferred, json_response
+from ..web.gate import Deferred, json_response, no_content
 from ..web.queries import ResumeQuerySerializer, StreamQuerySerializer
 from ..web.schema import EVENTS
 from ..web.sse import EventStreamResponse, HeadResponse, headers_of, parse_last_event_id, parse_position
@@ -174,7 +174,7 @@ def wants_stream(request: Request, data: Mapping[str, Any]) -> bool:
 
 
 def _stream(caller: Caller, generation_id: uuid.UUID, after: int | None) -> HttpResponse:
-    return HttpResponse(status=204) if after is None else Deferred(partial(_attach, caller, generation_id, after))
+    return no_content() if after is None else Deferred(partial(_attach, caller, generation_id, after))
 
 
 async def _attach(caller: Caller, generation_id: uuid.UUID, after: int) -> HttpResponseBase:

@@ -12,6 +12,7 @@ from ..services.usage import get_usage
 from ..web import serializers as s
 from ..web.base import ApiView
 from ..web.calls import caller_of, one, request_example, validated
+from ..web.gate import no_content
 from ..web.queries import UsageQuerySerializer
 from ..web.serializers.usage import usage_row
 
@@ -49,4 +50,4 @@ class FeedbackView(ApiView):
     def delete(self, request: Request, message_id: int) -> HttpResponse:
         """Take a rating back. Idempotent."""
         feedback.withdraw_feedback(caller=caller_of(request), message_id=message_id)
-        return HttpResponse(status=204)
+        return no_content()

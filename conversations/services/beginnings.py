@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..access.rules import Caller
 from ..database.compiled import Insert
 from ..models import Conversation, Message
-from ..models.parts import IMAGE, Part, ToolResult, call_parts, image_parts, result_parts
+from ..models.parts import Part, ToolResult, call_parts, image_ids, image_parts, result_parts
 from ..search import index
 from ..search.index import Document
 from . import attachments
@@ -39,7 +39,7 @@ class Said(NamedTuple):
     @property
     def image_ids(self) -> list[uuid.UUID]:
         """The images that it shows."""
-        return [uuid.UUID(part["attachment_id"]) for part in self.parts or () if part["type"] == IMAGE]
+        return [uuid.UUID(image_id) for image_id in image_ids(self)]
 
 
 def by_user(text: str, attachment_ids: Sequence[uuid.UUID] = ()) -> Said:

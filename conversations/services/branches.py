@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, NamedTuple
@@ -17,13 +17,16 @@ from django.utils.translation import gettext_lazy as _
 
 from ..access.rules import Action, Caller, authorize
 from ..exceptions import InvalidCursor, InvalidRequest, NotFound
-from ..models import Conversation, Message
+from ..models import Attachment, Conversation, Message
+from ..models.parts import image_ids
 from ..models.querysets import MOST_LEVELS, MOST_SIBLINGS
 from . import cursors
 
 CURSORS = "messages"
 # Who reads a branch only as far as it fits somewhere begins with so many messages.
 FIRST_LEVELS = 100
+# What a message tells of an image that it shows.
+IMAGE_FIELDS = ("content_type", "width", "height")
 
 
 class _Place(Enum):
@@ -126,7 +129,7 @@ def _upwards(conversation: Conversation, leaf_id: int, levels: int) -> list[Mess
 
 
 def _loaded(conversation: Conversation, shown: QuerySet[Message], beside: QuerySet[Message]) -> list[Message]:
-    """Return messages with their generations and siblings: two queries."""
+    """Return messages with their generations and siblings: two queries, and one more where they show images."""
     messages = list(shown.select_related("generation", "feedback"))
     children: defaultdict[int | None, list[int]] = defaultdict(list)
     rows = beside.values_list("parent_id", "pk")
@@ -138,7 +141,18 @@ def _loaded(conversation: Conversation, shown: QuerySet[Message], beside: QueryS
         ids.sort()
     for message in messages:
         message.sibling_ids = _nearest(children[message.parent_id], message.pk)
+    _add_images(messages)
     return messages
+
+
+def _add_images(messages: Iterable[Message]) -> None:
+    """Let messages know of what type and size the images are that they show."""
+    shown = {message.pk: image_ids(message) for message in messages}
+    wanted = {image_id for ids in shown.values() for image_id in ids}
+    rows = Attachment.objects.filter(pk__in=wanted).values_list("pk", *IMAGE_FIELDS) if wanted else ()
+    known = {str(pk): dict(zip(IMAGE_FIELDS, fields, strict=True)) for pk, *fields in rows}
+    for message in messages:
+        message.images = {image_id: known[image_id] for image_id in shown[message.pk] if image_id in known}
 
 
 def _nearest(siblings: list[int], pk: int) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..engine.events import COMPLETED, AnswerIds, ids_of
 from ..models import Conversation, Generation, Message, ToolResult
-from ..models.parts import IMAGE
+from ..models.parts import image_ids
 from .beginnings import Said, by_tools
 from .client_names import message_named, messages_named
 from .idempotency import Idempotency
@@ -71,7 +71,7 @@ def asked_before(conversation: Conversation, chat: ClientChat, answer: Message |
 def _is_what_is_sent(known: Message, chat: ClientChat) -> bool:
     """Whether a message is the one that is asked. Where a message is edited, an image that comes anew is another."""
     asked = chat.asked
-    shown = [part["attachment_id"] for part in known.parts or () if part["type"] == IMAGE]
+    shown = image_ids(known)
     if asked is None or known.content != asked.content or len(shown) != len(chat.images):
         return False
     is_edit = chat.named is not None and not chat.again

@@ -5,6 +5,7 @@ What was used is read from the rows of days, how fast models answer from the new
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from django.db.models import Count, F, QuerySet, Sum
 from ..access.rules import ACCOUNT_PREFIX
 from ..engine import completions, engines, workers
 from ..engine.completions import breaker
+from ..limits import relays
 from ..models import MESSAGE_TEXTS, DailyUsage, Generation, Relay, Worker
 
 # So many of them are shown.
@@ -124,7 +126,7 @@ class Running:
 def running() -> Running:
     """Return what is being answered now, without texts."""
     generations = Generation.objects.running()
-    relays = Relay.objects.all()
+    passed_on = Relay.objects.filter(is_stopped=False)
     light = generations.select_related("message__conversation", "owner", "worker").defer(
         "error_message",
         *(f"message__{name}" for name in MESSAGE_TEXTS),
@@ -133,10 +135,15 @@ def running() -> Running:
     )
     return Running(
         list(light.order_by("-created_at")[:MOST_RUNNING]),
-        list(relays.select_related("owner", "worker").order_by("-created_at")[:MOST_RUNNING]),
+        list(passed_on.select_related("owner", "worker").order_by("-created_at")[:MOST_RUNNING]),
         generations.count(),
-        relays.count(),
+        passed_on.count(),
     )
+
+
+def stop_relay(relay_id: uuid.UUID) -> Relay | None:
+    """End an answer that is passed on, within a second; return its relay, None where it ended or is ending already."""
+    return relays.stop(relay_id)
 
 
 def usage(first: date, last: date) -> list[Usage]:

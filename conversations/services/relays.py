@@ -16,7 +16,7 @@ from ..access.rules import Action, Caller, authorize
 from ..database import db
 from ..engine import completions, engines, prompts
 from ..engine.completions import CUSTOM, CompletionRequest, Endpoint
-from ..engine.relays import RelayPlan
+from ..engine.relaying import RelayPlan
 from ..exceptions import InvalidRequest, NotFound, UnknownModel
 from ..limits import budgets, relays
 from ..limits.relays import Begun

@@ -39,6 +39,13 @@ def json_response(data: Any, *, status: int = 200, headers: Mapping[str, str] | 
     return HttpResponse(content, status=status, headers=headers, content_type="application/json")
 
 
+def no_content() -> HttpResponse:
+    """Return the answer that has nothing in it, hence of no type."""
+    response = HttpResponse(status=204)
+    del response["Content-Type"]
+    return response
+
+
 class Deferred(HttpResponse):
     """A DRF view's promise of an answer: ``resolve`` makes it, or the next promise, in the event loop.
 

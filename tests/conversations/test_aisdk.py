@@ -724,6 +724,7 @@ def test_images_are_kept_once_shown_and_sent_again(client: httpx.Client, model: 
     assert (model.calls, Attachment.objects.count()) == (1, 1)
     shown = client.get(f"{PATH}/chat-1/messages").json()[0]["parts"]
     assert [part["type"] for part in shown] == ["file", "text"]
+    assert shown[0]["mediaType"] == "image/png"
     assert client.get(shown[0]["url"]).headers["content-type"] == "image/png"
     edited = ask(client, showing(shown[0]["url"], text="And now?", name="u1"), messageId="u1")
     assert conversation_of(edited).message_count == 2

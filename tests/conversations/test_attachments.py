@@ -58,7 +58,7 @@ def test_it_is_served_so_that_it_can_do_no_harm(client: httpx.Client) -> None:
     got = client.get(body["url"])
     assert got.headers["Content-Type"] == body["content_type"] == "image/jpeg"
     assert got.headers["X-Content-Type-Options"] == "nosniff"
-    assert got.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert got.headers["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     assert got.headers["Content-Disposition"] == f'inline; filename="{body["id"]}.jpg"'
     assert got.headers["Cache-Control"] == "private, no-cache"
     assert {"Authorization", "Cookie"} <= {name.strip() for name in got.headers["Vary"].split(",")}

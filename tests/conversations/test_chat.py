@@ -123,6 +123,7 @@ def test_the_history_carries_status_reason_usage_and_ids(client: httpx.Client, m
         "status": "completed",
         "created_at": reply["created_at"],
         "ended_at": reply["ended_at"],
+        "reasoning_ended_at": reply["reasoning_ended_at"],
         "model": "scripted-2026",
         "model_type": "default",
         "finish_reason": "stop",
@@ -134,7 +135,16 @@ def test_the_history_carries_status_reason_usage_and_ids(client: httpx.Client, m
         "sibling_ids": [done["message_id"]],
     }
     assert question["ended_at"] is None
-    assert reply["created_at"] < reply["ended_at"]
+    assert reply["created_at"] < reply["reasoning_ended_at"] <= reply["ended_at"]
+    assert question["reasoning_ended_at"] is None
+
+
+@pytest.mark.parametrize("options", [{}, {"reasoning": []}], ids=["no reasoning", "none of it"])
+def test_where_nothing_was_thought_no_time_is_told(
+    client: httpx.Client, model: ScriptedUpstream, options: dict[str, Any]
+) -> None:
+    model.script = [answer("yes", **options)]
+    assert history(client, chat(client, "hi").done["session_id"])[1]["reasoning_ended_at"] is None
 
 
 def test_killing_the_reader_leaves_a_complete_answer_and_resume_gives_the_rest(
@@ -162,6 +172,19 @@ def test_resume_after_the_end_is_204(client: httpx.Client) -> None:
     result = chat(client, "hi")
     path = f"/generations/{result.done['generation_id']}/stream"
     assert client.get(path, headers={"Last-Event-ID": result.ids[-1]}).status_code == 204
+
+
+def test_what_is_empty_is_of_no_type_and_of_no_length(client: httpx.Client) -> None:
+    done = chat(client, "hi").done
+    answers = [
+        client.get(
+            f"/generations/{done['generation_id']}/stream", headers={"Last-Event-ID": f"{done['generation_id']}:end"}
+        ),
+        client.delete(f"/messages/{done['message_id']}/feedback"),
+        client.get(f"/api/chat/{done['session_id']}/stream"),
+    ]
+    assert [answer.status_code for answer in answers] == [204] * 3
+    assert [name for answer in answers for name in ("content-type", "content-length") if name in answer.headers] == []
 
 
 def test_the_header_wins_over_after(client: httpx.Client, model: ScriptedUpstream) -> None:

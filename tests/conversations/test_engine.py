@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from django.utils import timezone
 
 from conversations import services
 from conversations.access.rules import Caller
@@ -72,6 +73,38 @@ async def test_an_answer_is_streamed_and_folded_into_its_message(upstream: Scrip
     assert generation.first_token_at is not None
     assert generation.ended_at is not None
     assert not await db.read(GenerationChunk.objects.exists)
+
+
+@pytest.mark.parametrize("thoughts", [["hm"], ["hm", " so"]])
+async def test_it_is_known_when_the_first_thought_had_ended(upstream: ScriptedUpstream, thoughts: list[str]) -> None:
+    upstream.script = [answer("a", "b", reasoning=thoughts, gate="g", gate_at=len(thoughts) + 1)]
+    ids = await start()
+    reader = await open_reader(ids.generation_id)
+    batches = reader.batches()
+    while not any(isinstance(event, Piece) and event.kind == "content" for event in await anext(batches)):
+        pass
+    said = timezone.now()
+    upstream.gate("g").open()
+    await flat(batches)
+    generation = await row(ids)
+    assert generation.reasoning_ended_at is not None
+    assert generation.ended_at is not None
+    assert generation.created_at < generation.reasoning_ended_at < said < generation.ended_at
+
+
+async def test_a_thought_that_nothing_followed_ended_with_its_answer(upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer(reasoning=["hm"], stall=1)]
+    ids = await start()
+    reader = await open_reader(ids.generation_id)
+    batches = reader.batches()
+    while not any(isinstance(event, Piece) for event in await anext(batches)):
+        pass
+    thought = timezone.now()
+    await engines.current().stop(ids.generation_id)
+    await flat(batches)
+    generation = await row(ids)
+    assert generation.reasoning_ended_at is not None
+    assert generation.reasoning_ended_at > thought
 
 
 async def test_text_is_in_the_database_before_a_reader_sees_it(upstream: ScriptedUpstream) -> None:

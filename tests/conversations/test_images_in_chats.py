@@ -56,7 +56,11 @@ def test_a_message_shows_images_to_the_model_and_keeps_them(client: httpx.Client
     assert seen(model) == [(8, 6), (5, 4)]
     assert model.requests[-1].body["messages"][-1]["content"][-1] == {"type": "text", "text": "What is this?"}
     question = history(client, live.done["session_id"])[0]
-    images = [{"type": "image", "attachment_id": key} for key in (first, second)]
+    known = {"type": "image", "content_type": "image/png"}
+    images = [
+        {**known, "attachment_id": first, "width": 8, "height": 6},
+        {**known, "attachment_id": second, "width": 5, "height": 4},
+    ]
     assert question["parts"] == [*images, {"type": "text", "text": "What is this?"}]
     assert question["content"] == "What is this?"
     chat(client, "And now?", session_id=live.done["session_id"])

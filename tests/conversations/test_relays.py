@@ -16,15 +16,18 @@ from django.utils import timezone
 from conversations.access.rules import Caller
 from conversations.database import db
 from conversations.engine import completions
+from conversations.engine import relaying as engine_relaying
 from conversations.engine import relays as engine_relays
 from conversations.engine.completions import ContentDelta, Delta, Endpoint, ThoughtSoFar, ToolCallDelta
-from conversations.engine.relays import RelayPlan, Relays
+from conversations.engine.relaying import RelayPlan
+from conversations.engine.relays import Relays
 from conversations.engine.supervisor import Supervisor
 from conversations.exceptions import ShuttingDown
 from conversations.limits import relays as limits_relays
 from conversations.models import ApiKey, DailyUsage, Relay, TokenBudget
 from conversations.openai import views
 from conversations.openai.told import Told
+from conversations.services import overview
 from conversations.web.credential_watch import CredentialWatch
 from conversations.web.sse import PING
 from llmproviders.dialect import memory
@@ -216,11 +219,33 @@ async def test_a_stream_that_is_cut_says_so(engine: Supervisor) -> None:
     await asyncio.sleep(0)  # it waits for the model now
     await asyncio.sleep(0)
     (relaying,) = relays.running.values()
-    relaying.cut()
+    relaying.cut(ShuttingDown())
     assert b'"shutting_down"' in await waits
     assert [line async for line in stream] == [b"data: [DONE]\n\n"]
     await relays.settled()
     assert relays.running == {}
+
+
+def test_one_that_somebody_stops_ends_within_a_moment_and_is_paid_for(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    model.script = [answer("one", "two", stall=1)]
+    body = {"model": "default", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    with client.stream("POST", PATH, json=body) as response:
+        lines = response.iter_lines()
+        next(lines)
+        relay = Relay.objects.get()
+        assert overview.stop_relay(relay.pk) == relay
+        assert overview.stop_relay(relay.pk) is None, "it is ending already"
+        *_chunks, error, end = [line for line in lines if line.startswith("data: ")]
+    assert json.loads(error.removeprefix("data: "))["error"]["code"] == "answer_stopped"
+    assert end == "data: [DONE]"
+    model.wait_until(lambda: model.requests[-1].closed_by_client)
+    until(nothing_runs)
+    row = DailyUsage.objects.get()
+    assert (row.estimated_requests, row.failed_requests) == (1, 0)
+    assert row.estimated_completion_tokens > 0
+    assert overview.stop_relay(relay.pk) is None
 
 
 @pytest.mark.usefixtures("stuck")
@@ -229,7 +254,7 @@ async def test_a_client_that_is_written_to_gets_the_end_next(engine: Supervisor)
     stream = await begun(relays)
     await anext(stream)
     (relaying,) = relays.running.values()
-    relaying.cut()
+    relaying.cut(ShuttingDown())
     assert b'"shutting_down"' in await anext(stream)
     await stream.aclose()
     await relays.settled()
@@ -260,7 +285,7 @@ async def test_a_model_waits_for_a_slow_reader(engine: Supervisor, monkeypatch: 
     monkeypatch.setattr(limits_relays, "settle", lambda *_arguments, **_more: True)
     batches = engine.relays.begin(plan()).batches()
     sizes = [len(await anext(batches))]
-    assert said == sizes[0] == engine_relays.MOST_WAITING
+    assert said == sizes[0] == engine_relaying.MOST_WAITING
     while sum(sizes) < 499:
         sizes.append(len(await anext(batches)))
     with pytest.raises(AnswerTooLarge):  # what came before a failure is told before it

@@ -158,14 +158,18 @@ def take_all(browser: Browser, server: ServerProcess, folder: Path) -> None:
     camera.take("settings", rainbow, open_settings)
     camera.take_admin("admin-overview", "overview")
     camera.take_admin("admin-conversations", "conversation")
-    camera.take_admin(
-        "admin-transcript", "conversation", lambda page: page.get_by_role("link", name="How rain").click()
-    )
+    camera.take_admin("admin-transcript", "conversation", open_transcript)
+
+
+def open_transcript(page: Page) -> None:
+    page.get_by_role("link", name="How rain").click()
+    page.locator(".markdown table").wait_for()
 
 
 def open_settings(page: Page) -> None:
     page.locator("#menu-button").click()
     page.get_by_role("menuitem").first.click()
+    page.locator("dialog .usage table").wait_for()
 
 
 def main() -> None:

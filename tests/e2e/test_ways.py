@@ -225,20 +225,3 @@ def test_a_phone_shows_the_list_when_it_is_asked_for(
     link.tap()
     expect(chat.text()).to_contain_text("hedgehog")
     expect(link).not_to_be_in_viewport()
-
-
-def test_a_first_visit_is_small_and_asks_no_other_host(guest: Visitor) -> None:
-    sizes: dict[str, int] = {}
-    guest.page.on(
-        "requestfinished",
-        lambda request: sizes.update(
-            {request.url: sum(request.sizes()[part] for part in ("responseBodySize", "responseHeadersSize"))}
-        ),
-    )
-    Chat(guest.page).open()
-    guest.page.wait_for_load_state("load")
-    guest.page.wait_for_function("() => document.querySelector('#model').options.length > 0")
-    total = sum(sizes.values())
-    print(f"a first visit: {total} bytes in {len(sizes)} answers")
-    assert total < 400_000, sorted(sizes.items(), key=lambda item: -item[1])[:8]
-    assert not [url for url in sizes if "temml" in url or "vendor/highlight" in url]

@@ -77,6 +77,7 @@ DATA: dict[str, Schema] = {
     ),
 }
 _TEXT: Schema = {"type": "string"}
+_PIXELS: Schema = {"type": "integer", "minimum": 1}
 
 
 def _part(kind: str, description: str, **properties: Schema) -> Schema:
@@ -88,7 +89,14 @@ PARTS: dict[str, Schema] = {
     "ReasoningPart": _part("reasoning", "What the model thought.", text=_TEXT),
     "ToolCallPart": _part("tool_call", "A call that the model asks for.", id=_TEXT, name=_TEXT, arguments=_TEXT),
     "ToolResultPart": _part("tool_result", "What came of the call with that id.", id=_TEXT, content=_TEXT),
-    "ImagePart": _part("image", "An image that a user shows.", attachment_id={"type": "string", "format": "uuid"}),
+    "ImagePart": _part(
+        "image",
+        "An image that a user shows.",
+        attachment_id={"type": "string", "format": "uuid"},
+        content_type=_TEXT,
+        width=_PIXELS,
+        height=_PIXELS,
+    ),
 }
 FEED = reference("FeedEvent")
 # What the JSON in an event of the feed is, and a frame's on the socket but for `type` and `id`.

@@ -58,6 +58,10 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     ended_at = serializers.SerializerMethodField(
         help_text="When an answer ended; null before, and for what users say."
     )
+    reasoning_ended_at = serializers.SerializerMethodField(
+        help_text="When what the model thought before its answer had ended: that began with `created_at`. null where"
+        " it thought nothing, while it runs, and where its process died."
+    )
     finish_reason = serializers.SerializerMethodField()
     usage = serializers.SerializerMethodField()
     generation_id = serializers.SerializerMethodField()
@@ -82,6 +86,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
             "status",
             "created_at",
             "ended_at",
+            "reasoning_ended_at",
             "model",
             "model_type",
             "finish_reason",
@@ -100,8 +105,11 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     @extend_schema_field(TimeField(allow_null=True))
     def get_ended_at(self, message: Message) -> str | None:
-        generation = generation_of(message)
-        return TimeField().to_representation(generation.ended_at) if generation and generation.ended_at else None
+        return _time_of(message, "ended_at")
+
+    @extend_schema_field(TimeField(allow_null=True))
+    def get_reasoning_ended_at(self, message: Message) -> str | None:
+        return _time_of(message, "reasoning_ended_at")
 
     def get_finish_reason(self, message: Message) -> str | None:
         generation = generation_of(message)
@@ -124,7 +132,16 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     @extend_schema_field({"type": ["array", "null"], "items": reference("MessagePart")})
     def get_parts(self, message: Message) -> list[dict[str, Any]] | None:
-        return None if message.parts is None else whole_parts(message)
+        if message.parts is None:
+            return None
+        # Of those that are shown in a conversation everything is known.
+        images = getattr(message, "images", {})
+        return [{**part, **images.get(part.get("attachment_id"), {})} for part in whole_parts(message)]
+
+
+def _time_of(message: Message, name: str) -> str | None:
+    moment = getattr(generation_of(message), name, None)
+    return moment and TimeField().to_representation(moment)
 
 
 def generation_of(message: Message) -> Generation | None:

@@ -67,6 +67,7 @@ export class AnswerView {
       this.thoughts.hidden = false;
       this.thoughtTitle.textContent = t("Thoughts");
       this.thought.textContent = reasoning;
+      this.tellThinkingTime();
     }
     this.text = content;
     this.view.finish(content);
@@ -111,6 +112,14 @@ export class AnswerView {
     this.thoughtTitle.textContent = t("Thought for {time}", { time: formatDuration(this.thinkingTime) });
   }
 
+  /** Tell how long it thought as the server knows it: this page may have come late. */
+  tellThinkingTime() {
+    const { created_at, reasoning_ended_at } = this.message;
+    if (!reasoning_ended_at) return;
+    const time = formatDuration(new Date(reasoning_ended_at).getTime() - new Date(created_at).getTime());
+    this.thoughtTitle.textContent = t("Thought for {time}", { time });
+  }
+
   /**
    * Show how it ended.
    * @param {any} done The event that ended its stream.
@@ -145,6 +154,7 @@ export class AnswerView {
   complete(message) {
     // A rating that was given meanwhile is newer.
     Object.assign(this.message, message, { feedback: this.message.feedback ?? message.feedback });
+    this.tellThinkingTime();
     this.showTools();
   }
 
@@ -154,7 +164,7 @@ export class AnswerView {
     else if (status === "interrupted") this.showTrouble(t("The server was ended in the middle of this answer."));
     else if (status === "stopped") this.note(t("You stopped this answer."));
     else if (finish_reason === "length") this.note(t("It used all the tokens that it may. Raise the limit to get more."));
-    else if (!this.text && this.calls.isEmpty && status === "completed") this.note(t("The model said nothing."));
+    else if (this.isEmpty && status === "completed") this.note(t("The model said nothing."));
     this.showTools();
   }
 
@@ -205,8 +215,7 @@ export class AnswerView {
       this.tools,
       ...[
         branchArrows(this.message, this.actions),
-        copyButton(() => this.text),
-        ...this.ratings(),
+        ...(this.isEmpty ? [] : [copyButton(() => this.text), ...this.ratings()]),
         again,
         h("span", { class: "info" }, ...this.info()),
       ].filter((node) => node !== null),
@@ -216,14 +225,20 @@ export class AnswerView {
   /** @param {HTMLElement} button */
   chooseModel(button) {
     const used = this.message.model_type;
-    const others = this.actions.models().filter(([type]) => type !== used);
+    const others = this.actions.models(this.message).filter(({ type }) => type !== used);
     openMenu(button, [
       { label: t("Try again"), icon: "refresh", run: () => this.actions.regenerate(this.message) },
-      ...others.map(([type, name]) => ({
+      ...others.map(({ type, name, obstacle }) => ({
         label: t("With {model}", { model: name }),
+        obstacle,
         run: () => this.actions.regenerate(this.message, type),
       })),
     ]);
+  }
+
+  /** Whether there is nothing to copy, and nothing to rate. */
+  get isEmpty() {
+    return !this.text && this.calls.isEmpty;
   }
 
   ratings() {

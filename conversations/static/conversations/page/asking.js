@@ -5,7 +5,7 @@ import { randomId } from "./dom.js";
 import { t } from "./i18n.js";
 import { partsWith, picturesIn } from "./images.js";
 import { toast } from "./notices.js";
-import { keep, recall, thisTab } from "./storage.js";
+import { keep, keepDraft, recall, thisTab } from "./storage.js";
 
 /** @typedef {import("./message.js").Message} Message */
 /** @typedef {import("./images.js").Picture} Picture */
@@ -58,6 +58,7 @@ export class Asking {
   edit(message, text) {
     if (this.of.isBusy || this.hasUnsent()) return;
     this.of.transcript.cutFrom(message);
+    keepDraft(`edit.${message.id}`, "");
     this.say({ message: text, parent_id: message.parent_id }, picturesIn(message.parts));
   }
 

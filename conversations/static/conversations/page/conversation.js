@@ -4,6 +4,7 @@ import { Answering } from "./answering.js";
 import { ask, nextPage } from "./api.js";
 import { Asking } from "./asking.js";
 import { toast } from "./notices.js";
+import { isLoaded } from "./rendering.js";
 import { pause } from "./stream.js";
 import { Transcript } from "./transcript.js";
 
@@ -23,7 +24,7 @@ const AGAIN = 5000;
  * @property {(conversation: Conversation) => void} changed
  * @property {() => Record<string, any>} options How answers are to be made: fields of `POST /chat`.
  * @property {() => Record<string, any> | null} creation Fields of `POST /conversations`, where a new one needs any.
- * @property {() => [string, string][]} models
+ * @property {(has: {hasImages: boolean, hasTools: boolean}) => import("./models.js").Choice[]} models
  * @property {(sessionId: string) => void} begun A new conversation got its id.
  * @property {(text: string, pictures: import("./images.js").Picture[]) => void} giveBack What was not sent goes back to
  *   the composer.
@@ -61,7 +62,7 @@ export class Conversation {
       regenerate: (message, modelType) => this.asking.regenerate(message, modelType),
       showBranch: (id) => this.showBranch(id),
       rate: (message, rating) => this.answering.rate(message, rating),
-      models: () => this.around.models(),
+      models: (message) => this.around.models(this.transcript.above(message)),
       isBusy: () => this.isBusy,
     };
   }
@@ -153,6 +154,7 @@ export class Conversation {
   async load(signal) {
     const info = await ask("GET", `conversations/${this.id}`, { signal });
     const page = info.active_leaf === null ? null : await this.page(info.active_leaf, signal);
+    await isLoaded; // What is there already is not to be seen in two ways.
     if (signal.aborted || this.isAnswering) return;
     this.info = info;
     const messages = page?.messages ?? [];

@@ -5,12 +5,15 @@ import { eventsOf, mayPass, Patience, pause } from "./stream.js";
 
 const CHANNEL = "chat.feed";
 
+/** What is there is to be asked for: something may have been missed. */
+const RESYNC = { event: "resync" };
+
 /**
- * Watch for as long as the page is open.
+ * Watch for as long as the page is open. The first thing that is taken is `resync`.
  * @param {(event: any) => void} take
  * @param {(isConnected: boolean) => void} tell
  */
-export function watch(take, tell) {
+export async function watch(take, tell) {
   const { signal } = new AbortController();
   if (!navigator.locks || !window.BroadcastChannel) {
     read(take, tell, signal);
@@ -21,18 +24,17 @@ export function watch(take, tell) {
     if (data.isConnected !== undefined) tell(data.isConnected);
     else take(data);
   };
+  const both = (/** @type {any} */ event) => {
+    channel.postMessage(event);
+    take(event);
+  };
+  const tellBoth = (/** @type {boolean} */ isConnected) => {
+    channel.postMessage({ isConnected });
+    tell(isConnected);
+  };
   // Whoever holds the lock reads for all; when that tab is closed, the next one does.
-  navigator.locks.request(CHANNEL, () => {
-    const both = (/** @type {any} */ event) => {
-      channel.postMessage(event);
-      take(event);
-    };
-    const tellBoth = (/** @type {boolean} */ isConnected) => {
-      channel.postMessage({ isConnected });
-      tell(isConnected);
-    };
-    return read(both, tellBoth, signal);
-  });
+  await navigator.locks.request(CHANNEL, { ifAvailable: true }, (lock) => (lock ? read(both, tellBoth, signal) : take(RESYNC)));
+  await navigator.locks.request(CHANNEL, () => read(both, tellBoth, signal));
 }
 
 /**
@@ -42,6 +44,7 @@ export function watch(take, tell) {
  */
 async function read(take, tell, signal) {
   const patience = new Patience();
+  let isBegun = false;
   for (;;) {
     try {
       const response = await call("GET", "events", { signal });
@@ -49,10 +52,14 @@ async function read(take, tell, signal) {
       for await (const { data } of eventsOf(response)) {
         patience.reset();
         if (data.error) break;
+        isBegun = true;
         take(data);
       }
       await patience.wait(signal);
     } catch (error) {
+      // What is there may be had, or why it may not, also where nobody can watch.
+      if (!isBegun) take(RESYNC);
+      isBegun = true;
       // Without a login there is nothing to watch until somebody logs in, perhaps in another tab.
       if (!mayPass(error)) await pause(30_000, signal);
       else {

@@ -6,7 +6,7 @@ import { h } from "./dom.js";
 import { t } from "./i18n.js";
 
 /**
- * An image that the server has. What is not known of it is left out: the history tells its id alone.
+ * An image that the server has. What is not known of it is left out.
  * @typedef {{id: string, name?: string, width?: number, height?: number}} Picture
  */
 
@@ -22,7 +22,7 @@ export const addressOf = (picture) => config.api + pathOf(picture);
  * @returns {Picture[]}
  */
 export function picturesIn(parts) {
-  return (parts ?? []).filter((part) => part.type === "image").map((part) => ({ ...part.picture, id: part.attachment_id }));
+  return (parts ?? []).filter((part) => part.type === "image").map(({ attachment_id: id, width, height }) => ({ id, width, height }));
 }
 
 /**
@@ -31,7 +31,7 @@ export function picturesIn(parts) {
  * @returns {any[] | null}
  */
 export function partsWith(pictures) {
-  return pictures.length ? pictures.map((picture) => ({ type: "image", attachment_id: picture.id, picture })) : null;
+  return pictures.length ? pictures.map(({ id, width, height }) => ({ type: "image", attachment_id: id, width, height })) : null;
 }
 
 /**
@@ -81,6 +81,11 @@ function shown(picture, alt) {
   const lost = (/** @type {boolean} */ isGoneForGood) => link.replaceWith(isGoneForGood ? gone() : unloaded(picture, alt));
   const onload = () => image.classList.add("loaded");
   const image = imageOf(picture, alt, lost, { loading: "lazy", onload });
+  if (picture.width && picture.height) {
+    image.classList.add("sized");
+    image.style.setProperty("--width", `${picture.width}px`);
+    image.style.setProperty("--ratio", String(picture.width / picture.height));
+  }
   const title = t("Open the image in a new tab");
   const link = h("a", { href: addressOf(picture), target: "_blank", rel: "noopener", title, draggable: "false" }, image);
   return link;

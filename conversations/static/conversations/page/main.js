@@ -27,7 +27,7 @@ const conversation = new Conversation({
   changed: () => show(),
   options: () => panel.set ?? {},
   creation: () => (panel.systemPrompt ? { system_prompt: panel.systemPrompt } : null),
-  models: () => models.choices,
+  models: (has) => models.choicesFor(has),
   begun: (id) => onBegun(id),
   giveBack: (text, pictures) => composer.giveBack(text, pictures),
 });
@@ -212,7 +212,7 @@ function take(event) {
   clearBanner("login"); // nobody is told anything without one
   if (event.event === "resync") {
     sidebar.load();
-    if (!models.config) models.load();
+    models.load();
     conversation.refresh().catch(() => {});
     return;
   }
@@ -292,6 +292,6 @@ bindDropping({
 tellNetwork();
 showExamples((text) => conversation.asking.send(text));
 models.load();
-sidebar.load();
 openAddressed();
+// The list is asked for as the first thing that this tells.
 watch(take, tellConnection);

@@ -11,6 +11,7 @@ import { icon } from "./icons.js";
  * @property {string} [href] A link instead.
  * @property {boolean} [checked]
  * @property {boolean} [danger]
+ * @property {string} [obstacle] Why it cannot be chosen.
  */
 
 /** @type {(() => void) | null} */
@@ -42,7 +43,8 @@ export function openMenu(button, entries) {
     if (!menu.contains(target) && !button.contains(target)) close();
   };
   menu.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => onKey(event, menu, close));
-  menu.addEventListener("click", () => close(true), true);
+  const isChoice = (/** @type {Event} */ { target }) => target instanceof Element && !target.closest("[aria-disabled]");
+  menu.addEventListener("click", (/** @type {Event} */ event) => isChoice(event) && close(true), true);
   closeOpen = shut;
   (button.closest("dialog") ?? document.body).append(menu);
   button.setAttribute("aria-expanded", "true");
@@ -59,6 +61,9 @@ function nodeOf(entry) {
   const all = { class: entry.danger ? "menu-item danger" : "menu-item", role, tabindex: "-1" };
   const drawing = entry.icon ? icon(entry.icon) : null;
   if (entry.href) return h("a", { ...all, href: entry.href }, drawing, entry.label);
+  if (entry.obstacle) {
+    return h("button", { ...all, type: "button", "aria-disabled": "true" }, entry.label, h("span", { class: "obstacle" }, entry.obstacle));
+  }
   const mark = entry.checked ? icon("check") : null;
   return h("button", { ...all, type: "button", "aria-checked": entry.checked?.toString(), onclick: entry.run }, drawing, entry.label, mark);
 }

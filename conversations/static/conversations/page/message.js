@@ -4,6 +4,7 @@ import { h, iconButton, isComposing, refill } from "./dom.js";
 import { formatMoment, t } from "./i18n.js";
 import { gallery, picturesIn } from "./images.js";
 import { announce, toast } from "./notices.js";
+import { keepDraft, recallDraft } from "./storage.js";
 
 /**
  * A message as the API's history has it; one that is just being sent has no `id`.
@@ -16,6 +17,7 @@ import { announce, toast } from "./notices.js";
  * @property {string} status
  * @property {string} created_at
  * @property {string | null} [ended_at]
+ * @property {string | null} [reasoning_ended_at]
  * @property {string} model
  * @property {string} model_type
  * @property {string | null} finish_reason
@@ -33,7 +35,7 @@ import { announce, toast } from "./notices.js";
  * @property {(message: Message, modelType?: string) => void} regenerate
  * @property {(id: number) => void} showBranch
  * @property {(message: Message, rating: number) => Promise<void>} rate
- * @property {() => [string, string][]} models Types and names.
+ * @property {(message: Message) => import("./models.js").Choice[]} models Who may answer instead.
  * @property {() => boolean} isBusy
  */
 
@@ -122,7 +124,13 @@ export class UserMessage {
     if (this.message.id === null) edit.disabled = true;
     const arrows = branchArrows(this.message, this.actions);
     const copy = this.message.content && copyButton(() => this.message.content);
-    return h("div", { class: "tools" }, copy || null, edit, arrows);
+    const kept = this.message.id !== null && recallDraft(this.draft) && h("span", { class: "info" }, t("A change is kept."));
+    return h("div", { class: "tools" }, kept || null, copy || null, edit, arrows);
+  }
+
+  /** Where what was changed and not sent is kept. */
+  get draft() {
+    return `edit.${this.message.id}`;
   }
 
   /** Whether somebody writes in it. */
@@ -133,10 +141,16 @@ export class UserMessage {
   edit() {
     if (this.actions.isBusy()) return;
     const area = h("textarea", { class: "edit-area", "aria-label": t("Edit the message"), dir: "auto" });
-    area.value = this.message.content;
+    area.value = recallDraft(this.draft) || this.message.content;
+    const { draft } = this;
+    area.addEventListener("input", () => keepDraft(draft, area.value === this.message.content ? "" : area.value));
     const send = () => {
       const text = area.value.trim();
       if (text || this.pictures.length) this.actions.edit(this.message, text);
+    };
+    const cancel = () => {
+      keepDraft(draft, "");
+      this.leaveEdit();
     };
     area.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
       if (isComposing(event)) return;
@@ -146,7 +160,7 @@ export class UserMessage {
     const buttons = h(
       "div",
       { class: "edit-buttons" },
-      h("button", { type: "button", class: "button", onclick: () => this.leaveEdit() }, t("Cancel")),
+      h("button", { type: "button", class: "button", onclick: cancel }, t("Cancel")),
       h("button", { type: "button", class: "button primary", onclick: send }, t("Send anew")),
     );
     this.element.replaceChildren(...[this.gallery].filter(Boolean), h("div", { class: "edit" }, area, buttons));

@@ -7,7 +7,12 @@ import { toast } from "./notices.js";
 
 const CUSTOM = "custom";
 
-/** @typedef {{type: string, name: string, llm_model: string, is_demo?: boolean, takes_images?: boolean | null}} Preset */
+/**
+ * @typedef {{type: string, name: string, llm_model: string, is_demo?: boolean, takes_images?: boolean | null,
+ *   takes_tools?: boolean | null}} Preset
+ * A model that may be chosen, and why it cannot be where it cannot.
+ * @typedef {{type: string, name: string, obstacle?: string}} Choice
+ */
 
 export class Models {
   /**
@@ -20,16 +25,22 @@ export class Models {
     this.onOwn = needsOwn;
     /** @type {any} As `GET /api/config` tells it. */
     this.config = null;
+    this.isLoading = false;
     /** @type {{id: string | null, modelType: string}} Of the open conversation, where it has one of its own. */
     this.open = { id: null, modelType: "" };
     this.select.addEventListener("change", () => this.choose(this.select.value));
   }
 
+  /** Ask for them, unless they are there or on their way. */
   async load() {
+    if (this.config || this.isLoading) return;
+    this.isLoading = true;
     try {
       this.take(await ask("GET", "api/config"));
     } catch (error) {
       toast(/** @type {Error} */ (error).message);
+    } finally {
+      this.isLoading = false;
     }
   }
 
@@ -66,10 +77,24 @@ export class Models {
     return type === CUSTOM ? t("My own model") : type;
   }
 
-  /** @returns {[string, string][]} */
+  /** @returns {Choice[]} */
   get choices() {
     const types = new Set([...this.presets.map((preset) => preset.type), this.chosen].filter(Boolean));
-    return [...types].map((type) => [type, this.nameOf(type)]);
+    return [...types].map((type) => ({ type, name: this.nameOf(type) }));
+  }
+
+  /**
+   * Return the models, and what keeps some from answering in a conversation.
+   * @param {{hasImages: boolean, hasTools: boolean}} conversation
+   * @returns {Choice[]}
+   */
+  choicesFor({ hasImages, hasTools }) {
+    return this.choices.map((choice) => {
+      const preset = this.presets.find(({ type }) => type === choice.type);
+      if (hasImages && preset?.takes_images === false) return { ...choice, obstacle: t("takes no images") };
+      if (hasTools && preset?.takes_tools === false) return { ...choice, obstacle: t("takes no tools") };
+      return choice;
+    });
   }
 
   /**
@@ -85,7 +110,7 @@ export class Models {
 
   draw() {
     if (!this.config) return;
-    const options = this.choices.map(([type, name]) => h("option", { value: type, selected: type === this.chosen }, name));
+    const options = this.choices.map(({ type, name }) => h("option", { value: type, selected: type === this.chosen }, name));
     if (this.chosen !== CUSTOM) options.push(h("option", { value: CUSTOM }, t("My own model…")));
     this.select.replaceChildren(...options);
     this.select.title = this.nameOf(this.chosen);

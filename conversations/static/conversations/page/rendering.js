@@ -1,35 +1,67 @@
-/** What turns an answer's text into what is seen; plain text where that could not be loaded. */
+/** What turns an answer's text into what is seen: loaded beside the page, which can be used before it is there. */
 
-class PlainView {
+/** @type {typeof import("./markdown.js").MarkdownView | null} */
+let Markdown = null;
+
+/** Fulfilled once texts are shown as they are meant to be, or never can be. @type {Promise<void>} */
+export const isLoaded = import("./markdown.js").then(
+  (module) => {
+    Markdown = module.MarkdownView;
+  },
+  (error) => console.error(error),
+);
+
+/** A text as Markdown in an element, which is this view's alone; as it is, as long as no more can be had. */
+export class MarkdownView {
   /**
    * @param {HTMLElement} element
-   * @param {Record<string, string>} [_labels]
+   * @param {Record<string, string>} labels
    */
-  constructor(element, _labels) {
+  constructor(element, labels) {
     this.element = element;
-    element.classList.add("plain");
+    this.labels = labels;
+    this.text = "";
+    this.isFinished = false;
+    this.view = Markdown && new Markdown(element, labels);
+    if (!this.view) this.showPlain();
   }
 
-  /** @param {string} text */
+  async showPlain() {
+    this.element.classList.add("plain");
+    await isLoaded;
+    if (!Markdown) return;
+    this.element.classList.remove("plain");
+    this.element.replaceChildren();
+    this.view = new Markdown(this.element, this.labels);
+    if (this.isFinished) this.finish(this.text);
+    else if (this.text) this.update(this.text);
+  }
+
+  /**
+   * Show a text to which more will come, soon.
+   * @param {string} text
+   */
   update(text) {
-    this.element.textContent = text;
+    this.show(text, false);
+    this.view?.update(text);
   }
 
-  /** @param {string} text */
+  /**
+   * Show a text to which nothing will come.
+   * @param {string} text
+   */
   finish(text) {
-    this.element.textContent = text;
+    this.show(text, true);
+    this.view?.finish(text);
+  }
+
+  /**
+   * @param {string} text
+   * @param {boolean} isFinished
+   */
+  show(text, isFinished) {
+    this.text = text;
+    this.isFinished = isFinished;
+    if (!this.view) this.element.textContent = text;
   }
 }
-
-/** @returns {Promise<typeof PlainView>} */
-async function load() {
-  try {
-    // @ts-ignore
-    return (await import("./markdown.js")).MarkdownView;
-  } catch (error) {
-    console.error(error);
-    return PlainView;
-  }
-}
-
-export const MarkdownView = await load();

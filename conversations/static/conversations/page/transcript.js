@@ -162,6 +162,17 @@ export class Transcript {
     return this.views[this.views.indexOf(view) - 1];
   }
 
+  /**
+   * Return what whoever answers in a message's place has to take.
+   * @param {Message} message
+   */
+  above(message) {
+    const before = this.views.slice(0, this.views.findIndex((view) => view.message === message));
+    const parts = before.flatMap((view) => view.message.parts ?? []);
+    const has = (/** @type {string} */ type) => parts.some((part) => part.type === type);
+    return { hasImages: has("image"), hasTools: has("tool_call") };
+  }
+
   /** @returns {string[]} The ids of messages that were not sent. */
   get unsent() {
     return this.views.flatMap((/** @type {any} */ view) => view.unsent ?? []);
