@@ -75,7 +75,7 @@ BESIDE_IT = {
     ("conversations.checks", "llmproviders.settings_dict"),
 }
 HTTP_CLIENTS = {"httptools", "httpx", "aiohttp", "httpcore", "requests", "urllib3", "openai"}
-CONNECTIONS = {f"llmproviders.net.{name}" for name in ("connection", "http", "pool")}
+CONNECTIONS = {f"llmproviders.net.{name}" for name in ("exchange", "http", "pool")}
 
 
 def modules() -> dict[str, Path]:
