@@ -18,6 +18,7 @@ from ..web.fields import max_tokens_field
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 MAX_NAME, MAX_TOOLS, MAX_STOPS = 64, 128, 8
+MAX_TOKENS = max_tokens_field()
 
 
 class Check(NamedTuple):
@@ -124,7 +125,7 @@ def value_of(data: Mapping[str, Any], name: str, check: Check) -> Any:
 
 
 def _max_tokens(data: Mapping[str, Any], name: str) -> int | None:
-    given: int | None = checked(max_tokens_field(), data.get(name), name)
+    given: int | None = checked(MAX_TOKENS, data.get(name), name)
     return given
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -46,9 +47,12 @@ def refused(where: str, reason: Any, *, code: str | None = None) -> InvalidReque
 
 
 def checked(field: Field[Any, Any, Any, Any], value: Any, where: str) -> Any:
-    """Return ``value`` as the field takes it; raises ``InvalidRequest`` that names ``where`` it stands."""
+    """Return ``value`` as the field takes it; raises ``InvalidRequest`` that names ``where`` it stands.
+
+    The field is a constant: a copy of it is kept for each language.
+    """
     try:
-        return field.run_validation(value)
+        return _field(field, translation.get_language()).run_validation(value)
     except ValidationError as error:
         reasons: Any = error.detail
         raise refused(where, reasons[0]) from None
@@ -70,6 +74,12 @@ def _validator(serializer_class: type[Serializer[Any]], _language: str | None) -
     One for each language: the framework keeps a message in the language in which it was first asked for.
     """
     return serializer_class()
+
+
+@cache
+def _field(field: Field[Any, Any, Any, Any], _language: str | None) -> Field[Any, Any, Any, Any]:
+    """Return the copy of a field that validates, for the same reason one for each language."""
+    return deepcopy(field)
 
 
 def uuid_of(text: str) -> uuid.UUID:
