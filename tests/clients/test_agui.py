@@ -79,6 +79,12 @@ said.kept = shown(agent).at(-1);
 const refused = new HttpAgent({ url, initialMessages: [{ id: "1", role: "user", content: " " }] });
 try { await refused.runAgent(); } catch (error) { said.refused = [error.status, JSON.parse(error.payload).code]; }
 """
+THOUGHTS = """
+const agent = new HttpAgent({ url });
+ask(agent, "one");
+await agent.runAgent();
+said.messages = shown(agent);
+"""
 IMAGES = """
 const agent = new HttpAgent({ url });
 const image = { type: "image", source: { type: "data", value: process.argv[3], mimeType: "image/png" } };
@@ -158,6 +164,13 @@ def test_tools_are_run_and_answers_made_again(server: ServerProcess, upstream: S
     ]
     assert said["again"] == [["user", "Weather?"], ["assistant", "Look outside."]]
     assert asked(upstream) == ["Weather?"]
+
+
+def test_a_late_thought_stands_in_its_place(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    late: list[dict[str, Any]] = [{"content": "One."}, {"reasoning_content": "wait"}]
+    upstream.script = [answer(deltas=[{"reasoning_content": "hm"}, *late])]
+    said = said_by(THOUGHTS, server.url)
+    assert said["messages"] == [["user", "one"], ["reasoning", "hm"], ["assistant", "One."], ["reasoning", "wait"]]
 
 
 def test_images_are_shown(server: ServerProcess, upstream: ScriptedUpstream) -> None:

@@ -194,6 +194,37 @@ def test_a_client_that_left_finds_its_answer(client: httpx.Client, model: Script
     assert model.calls == 1
 
 
+def test_a_late_thought_is_told_in_its_place(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """Each thought is a message of its own; the text is one, which goes on."""
+    thoughts = [{"reasoning_content": text} for text in ("no, ", "wait")]
+    model.script = [answer(deltas=[{"reasoning_content": "hm"}, {"content": "One. "}, *thoughts, {"content": "Two."}])]
+    body = run()
+    events = told(client, body)
+    key = str(events[0]["metadata"]["message_id"])
+    first, late = f"{key}-reasoning", f"{key}-reasoning-2"
+    contents = [(event["messageId"], event["delta"]) for event in events if "delta" in event]
+    texts: dict[str, str] = {}
+    for name, text in contents:
+        texts[name] = texts.get(name, "") + text
+    assert texts == {first: "hm", key: "One. Two.", late: "no, wait"}
+    assert contents[0][0] == first
+    begun = [(event["type"], event["messageId"]) for event in events if event["type"].endswith("MESSAGE_START")]
+    assert begun == [
+        ("REASONING_MESSAGE_START", first),
+        ("TEXT_MESSAGE_START", key),
+        ("REASONING_MESSAGE_START", late),
+        ("TEXT_MESSAGE_START", key),
+    ]
+    # Of what it has, in the middle of the late thought, the client is told the rest.
+    has = [
+        {"id": first, "role": "reasoning", "content": "hm"},
+        {"id": key, "role": "assistant", "content": "One. "},
+        {"id": late, "role": "reasoning", "content": "no, "},
+    ]
+    again = told(client, {**body, "messages": [body["messages"][0], *has]})
+    assert (text_of(again, "REASONING"), text_of(again)) == ("wait", "Two.")
+
+
 def test_a_run_id_is_for_one_message(client: httpx.Client, model: ScriptedUpstream) -> None:
     body = run()
     told(client, body)
