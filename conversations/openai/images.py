@@ -49,7 +49,10 @@ async def begin_with(
 
 async def _kept(keep: Keep, message: ChatMessage) -> ChatMessage:
     parts = [
-        Image(said.image_of(str(await keep(part.url)))) if isinstance(part, Image) else part for part in message.parts
+        Image(said.image_of(str(await keep(part.url))))
+        if isinstance(part, Image) and not said.is_attachment(part)
+        else part
+        for part in message.parts
     ]
     return replace(message, parts=tuple(parts))
 
