@@ -115,9 +115,7 @@ def answering(
 
     if not images.are_in(_new(asked, place)):
         return Deferred(partial(answer, begun(asked)))
-    if idempotency and (
-        ids := services.find_reply(caller=caller, idempotency=idempotency, session_id=place.session_id)
-    ):
+    if ids := services.find_reply(caller=caller, idempotency=idempotency, session_id=place.session_id):
         return Deferred(partial(answer, look(ids)))
     _check_images(caller, asked, place)
     return Deferred(kept, needs_body=True)

@@ -29,7 +29,8 @@ from .client_requests import (
 )
 from .idempotency import stored_reply
 from .locks import running_in
-from .replies import regenerate, start_reply
+from .regenerating import regenerate
+from .replies import start_reply
 from .turns import results_to
 
 
