@@ -28,7 +28,7 @@ from ..web.calls import body_of, caller_of, refused, uuid_of
 from ..web.gate import Deferred, json_response
 from ..web.serializers.messages import generation_of
 from . import images
-from .base import THEIRS, OpenAIView
+from .base import THEIRS, OpenAIView, listed
 from .response_asked import CONVERSATION, ResponseAsked, asked_of, referenced
 from .response_shown import conversation_id, input_items
 from .response_told import COMPLETED, IN_PROGRESS, INCOMPLETE, Telling
@@ -154,7 +154,7 @@ class ItemsView(OpenAIView):
         services.get_conversation(caller=caller, session_id=key, action=Action.CHAT)
 
         def add(beginning: services.Beginning) -> dict[str, Any]:
-            return _listed(_items_of(items.add_items(caller=caller, session_id=key, beginning=beginning)))
+            return listed(_items_of(items.add_items(caller=caller, session_id=key, beginning=beginning)))
 
         return _stored(caller, _asked(caller, body_of(request)), add)
 
@@ -261,18 +261,13 @@ def _page(caller: Caller, key: uuid.UUID, after: str | None, limit: int, *, olde
     if found is None or place is None:
         raise refused("after", _("There is none with this id."))
     shown = shown[place + 1 :]
-    return _listed(shown[:limit], has_more=found.has_more or len(shown) > limit)
+    return listed(shown[:limit], has_more=found.has_more or len(shown) > limit)
 
 
 def _place_of(name: str, shown: list[dict[str, Any]]) -> int | None:
     """Return the place of an item; of one that names a message and no part of it, that of the message's last."""
     found = [place for place, item in enumerate(shown) if item["id"] == name or item["id"].startswith(f"{name}_")]
     return found[-1] if found else None
-
-
-def _listed(shown: list[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
-    first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
-    return {"object": "list", "data": shown, "first_id": first, "last_id": last, "has_more": has_more}
 
 
 def _items_of(messages: Iterable[Message], *, oldest_first: bool = True) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ from ..web.sse import (
     stream_headers,
 )
 from . import stored
-from .base import THEIRS, OpenAIView, headers_of_relay, told_by
+from .base import THEIRS, OpenAIView, headers_of_relay, listed, told_by
 from .errors import openai_error
 from .response_asked import RESPONSE, ResponseAsked, asked_of, referenced
 from .response_shown import begun, ended, input_items, passed_on, shown
@@ -165,9 +165,7 @@ class InputItemsView(OpenAIView):
     @extend_schema(operation_id="v1_responses_input_items", parameters=[ID], responses={200: THEIRS})
     def get(self, request: Request, response_id: str) -> Response:
         """List what a response answers: a message, or the results of tools."""
-        items = input_items(_answer(caller_of(request), response_id).question)
-        first, last = items[0]["id"], items[-1]["id"]
-        return Response({"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": False})
+        return Response(listed(input_items(_answer(caller_of(request), response_id).question)))
 
 
 def _is_stored(asked: ResponseAsked) -> bool:

@@ -27,7 +27,7 @@ from ..services.relays import Model
 from ..web.calls import body_of, caller_of
 from ..web.credential_watch import CredentialWatch
 from ..web.gate import Deferred, json_response
-from ..web.sse import STREAM_HEADERS, ClosingStream, data_of, headers_of, stream_headers
+from ..web.sse import DONE, STREAM_HEADERS, ClosingStream, data_of, headers_of, stream_headers
 from . import stored
 from .asked import ROLES, Asked, parsed
 from .base import THEIRS, OpenAIView, headers_of_relay, told_by
@@ -36,7 +36,6 @@ from .response_asked import CONVERSATION, id_of
 from .stored import Place, Reading
 from .told import Told
 
-DONE = b"data: [DONE]\n\n"
 # What has to be in a body, and what decides how the answer comes; the rest as in OpenAI's API.
 BODY: dict[str, Any] = {
     "type": "object",
