@@ -17,7 +17,7 @@ from ..access.rules import Action, Caller, authorize
 from ..engine.events import AnswerIds
 from ..engine.reader import open_reader
 from ..web.base import ApiView
-from ..web.calls import body_of, caller_of
+from ..web.calls import body_of, caller_of, told_as
 from ..web.gate import Deferred
 from ..web.images import begin_with
 from ..web.parsers import HistoryParser
@@ -89,7 +89,8 @@ class RunsView(ApiView):
 
 def _begun(caller: Caller, asked: RunAsked, attachment_ids: Sequence[uuid.UUID] = ()) -> AnswerIds:
     chat = replace(asked.chat, attachment_ids=attachment_ids)
-    return services.answer_chat(caller=caller, chat=chat, options=asked.options)
+    with told_as("messages"):
+        return services.answer_chat(caller=caller, chat=chat, options=asked.options)
 
 
 async def _kept(asked: RunAsked, caller: Caller) -> HttpResponseBase:

@@ -18,7 +18,7 @@ from ..engine.reader import open_reader
 from ..models import CLIENT_ID_LENGTH
 from ..services import StoredAnswer
 from ..web.base import ApiView
-from ..web.calls import body_of, caller_of
+from ..web.calls import body_of, caller_of, told_as
 from ..web.gate import Deferred, json_response
 from ..web.images import begin_with
 from ..web.parsers import HistoryParser
@@ -136,7 +136,8 @@ class ChatMessagesView(AISDKView):
 
 
 def _begun(caller: Caller, asked: Asked) -> tuple[StoredAnswer, Telling]:
-    ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options, temporary=asked.temporary)
+    with told_as("messages"):
+        ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options, temporary=asked.temporary)
     return _telling(services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT))
 
 

@@ -24,7 +24,7 @@ from ..engine.events import pieces_of_row
 from ..exceptions import InvalidRequest, NotFound
 from ..models import Conversation, Message
 from ..services import items
-from ..web.calls import body_of, caller_of, refused, uuid_of
+from ..web.calls import body_of, caller_of, refused, told_as, uuid_of
 from ..web.gate import Deferred, json_response
 from ..web.serializers.messages import generation_of
 from . import images
@@ -210,7 +210,7 @@ def _stored(
     images.check(messages, "items")
 
     def stored(messages: Sequence[ChatMessage]) -> dict[str, Any]:
-        with _items_for_input():
+        with _items_for_input(), told_as("items"):
             return store(beginning_of(asked.completion, messages))
 
     async def kept() -> HttpResponseBase:

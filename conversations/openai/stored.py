@@ -29,7 +29,7 @@ from ..engine.events import CONTENT, FAILED, INTERRUPTED, AnswerIds, DoneEvent, 
 from ..engine.reader import Reader
 from ..services import relays
 from ..services.branches import ACTIVE_LEAF, Parent
-from ..web.calls import checked, refused
+from ..web.calls import checked, refused, told_as
 from ..web.failures import failure_of
 from ..web.fields import LineField, TextField
 from ..web.gate import Deferred
@@ -139,17 +139,18 @@ def begin(
         shown = images.ids_in(last)
         if last.content or not shown:
             message = checked(_message, last.content, asked.messages_field)
-    return services.start_reply(
-        caller=caller,
-        message=message,
-        tool_results=_results(asked, results),
-        attachment_ids=shown,
-        session_id=place.session_id,
-        parent_id=place.parent_id,
-        options=_options(caller, asked, background=background),
-        beginning=beginning_of(asked, before) if place.is_all_new else None,
-        idempotency=idempotency,
-    )
+    with told_as(asked.messages_field):
+        return services.start_reply(
+            caller=caller,
+            message=message,
+            tool_results=_results(asked, results),
+            attachment_ids=shown,
+            session_id=place.session_id,
+            parent_id=place.parent_id,
+            options=_options(caller, asked, background=background),
+            beginning=beginning_of(asked, before) if place.is_all_new else None,
+            idempotency=idempotency,
+        )
 
 
 def _options(caller: Caller, asked: Asked, *, background: bool) -> services.ReplyOptions:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -16,7 +18,10 @@ from rest_framework.request import Request
 from rest_framework.serializers import Serializer
 
 from ..access.rules import Caller
-from ..exceptions import InvalidRequest, NotFound
+from ..exceptions import ChatError, InvalidRequest, NotFound
+
+# What the verbs call what is said.
+SAID = frozenset({"message", "attachments", "tool_results"})
 
 
 def caller_of(request: Request) -> Caller:
@@ -56,6 +61,18 @@ def checked(field: Field[Any, Any, Any, Any], value: Any, where: str) -> Any:
     except ValidationError as error:
         reasons: Any = error.detail
         raise refused(where, reasons[0]) from None
+
+
+@contextmanager
+def told_as(where: str) -> Iterator[None]:
+    """Let the refusal of what is said name the field in which callers of another format said it."""
+    try:
+        yield
+    except ChatError as error:
+        error.errors = error.errors and {
+            where if name in SAID else name: reasons for name, reasons in error.errors.items()
+        }
+        raise
 
 
 @cache

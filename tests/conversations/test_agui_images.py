@@ -123,6 +123,7 @@ def test_a_model_that_takes_none_keeps_none(client: httpx.Client, model: Scripte
     )
     refusal = client.post(PATH, json=run(showing(source()), forwardedProps={"model_type": "blind"}))
     assert (refusal.status_code, refusal.json()["code"]) == (400, "images_not_supported")
+    assert list(refusal.json()["errors"]) == ["messages"]
     assert (model.calls, Message.objects.count(), Attachment.objects.filter(conversation__isnull=False).count()) == (
         0,
         0,
@@ -192,5 +193,6 @@ def test_what_cannot_be_shown_stores_nothing(
     if not code:  # what it is says its content, whatever it is called
         assert response.status_code == 200
         return
-    assert (response.status_code in (400, 404, 415), response.json()["code"]) == (True, code), response.text
+    assert (response.status_code in (400, 404), response.json()["code"]) == (True, code), response.text
+    assert list(response.json().get("errors", {})) in ([], ["messages"])
     assert (model.calls, Conversation.objects.count(), Message.objects.count()) == (0, 0, 0)

@@ -606,6 +606,7 @@ def test_a_reason_that_says_what_the_whole_says_is_told_once(client: httpx.Clien
     refused = client.post(PATH, json={"id": "chat-1", "messages": [message]})
     assert (refused.status_code, refused.headers["x-error-code"]) == (404, "unknown_attachment"), refused.text
     assert refused.text.count("no such attachment") == 1
+    assert refused.text.startswith("messages: ")
 
 
 def test_a_call_that_failed_is_told_to_the_model(client: httpx.Client, model: ScriptedUpstream) -> None:

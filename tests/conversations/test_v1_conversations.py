@@ -283,7 +283,8 @@ def test_what_cannot_be_shown_leaves_nothing(client: httpx.Client) -> None:
     unknown = {"file_id": str(uuid.UUID(int=5))}
     for image, status, code in ((unknown, 404, "unknown_attachment"), (IMAGE, 400, "unsupported_image")):
         refusal = client.post(PATH, json={"items": [showing(data_url(), image, text="x")]})
-        assert error_of(refusal, status)["code"] == code
+        error = error_of(refusal, status)
+        assert (error["code"], error["param"]) == (code, "items" if status == 404 else None)
     assert not Conversation.objects.exists()
     assert not Attachment.objects.filter(expires_at__gt=timezone.now()).exists()
 
