@@ -266,7 +266,7 @@ def problem(*, status: int, code: str, detail: str | Promise, **extra: Any) -> d
         "type": f"urn:chatproject:problem:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": str(detail),
+        "detail": _text(detail),
         "code": code,
         "request_id": request_id.get(),
     }
@@ -276,10 +276,15 @@ def problem(*, status: int, code: str, detail: str | Promise, **extra: Any) -> d
 def _plain(value: Any) -> Any:
     """Translate what is translatable, however deep."""
     if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {_text(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Promise | str) else value
+    return _text(value) if isinstance(value, Promise | str) else value
+
+
+def _text(value: object) -> str:
+    """Return a text that can be sent: some quote what was sent, in which half a character may be."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def problem_of(error: ChatError) -> dict[str, Any]:

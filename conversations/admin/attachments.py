@@ -11,11 +11,11 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext_lazy as _
 
 from ..models import Attachment
-from .base import ReadOnlyAdmin, link, one_line, owner_search_field, short_id
+from .base import OwnedAdmin, ReadOnlyAdmin, link, owner_search_field, short_id
 
 
 @admin.register(Attachment)
-class AttachmentAdmin(ReadOnlyAdmin):
+class AttachmentAdmin(OwnedAdmin, ReadOnlyAdmin):
     list_display = (
         "short",
         "whose",
@@ -53,10 +53,6 @@ class AttachmentAdmin(ReadOnlyAdmin):
     @admin.display(description=_("id"), ordering="id")
     def short(self, attachment: Attachment) -> str:
         return short_id(attachment.pk)
-
-    @admin.display(description=_("whose"), ordering="user_identifier")
-    def whose(self, attachment: Attachment) -> str:
-        return one_line(attachment.owner or attachment.user_identifier or "-")
 
     @admin.display(description=_("conversation"))
     def conversation_link(self, attachment: Attachment) -> str:

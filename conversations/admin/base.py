@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -43,6 +44,15 @@ class LightAdmin(_ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return LightList
+
+
+class OwnedAdmin(LightAdmin):
+    """An admin of rows that are somebody's."""
+
+    @admin.display(description=_("whose"), ordering="user_identifier")
+    def whose(self, row: Any) -> str:
+        """Return the account, or the label."""
+        return one_line(row.owner or row.user_identifier or "-")
 
 
 class ReadOnlyAdmin(LightAdmin):

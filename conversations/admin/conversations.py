@@ -18,7 +18,7 @@ from ..access.rules import Caller
 from ..database.transactions import replayed
 from ..models import Conversation, Message
 from ..services import deletion
-from .base import LightList, link, may_read, one_line, owner_search_field, short_id
+from .base import LightList, OwnedAdmin, link, may_read, one_line, owner_search_field, short_id
 from .model_types import ModelTypeFilter, ModelTypeForm
 from .selected import SelectedAdmin
 from .transcript import transcript
@@ -49,7 +49,7 @@ class TranscriptList(LightList):
 
 
 @admin.register(Conversation)
-class ConversationAdmin(SelectedAdmin):
+class ConversationAdmin(OwnedAdmin, SelectedAdmin):
     """Conversations begin with a message, so none is added here. A deletion takes the messages along."""
 
     form = ConversationForm
@@ -160,10 +160,6 @@ class ConversationAdmin(SelectedAdmin):
     @admin.display(description=_("session id"), ordering="session_id")
     def short_session_id(self, conversation: Conversation) -> str:
         return short_id(conversation.session_id)
-
-    @admin.display(description=_("whose"), ordering="user_identifier")
-    def whose(self, conversation: Conversation) -> str:
-        return one_line(conversation.owner or conversation.user_identifier or "-")
 
     @admin.display(description=_("messages"), ordering="message_count")
     def messages_link(self, conversation: Conversation) -> SafeString:

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from ..models import MESSAGE_TEXTS, Generation, Message, Worker
-from .base import ReadOnlyAdmin, TextsAdmin, link, may_read, one_line, owner_search_field, short_id
+from .base import OwnedAdmin, ReadOnlyAdmin, TextsAdmin, link, may_read, one_line, owner_search_field, short_id
 
 PREVIEW_LENGTH = 80
 # Of a message, and what lists do without.
@@ -82,7 +82,7 @@ def _generation_of(message: Message) -> Generation | None:
 
 
 @admin.register(Generation)
-class GenerationAdmin(TextsAdmin, ReadOnlyAdmin):
+class GenerationAdmin(OwnedAdmin, TextsAdmin, ReadOnlyAdmin):
     # What an upstream says of a failure may repeat what it was sent.
     texts = ("error_message",)
     list_display = (
@@ -145,10 +145,6 @@ class GenerationAdmin(TextsAdmin, ReadOnlyAdmin):
     @admin.display(description=_("message"))
     def message_link(self, generation: Generation) -> str:
         return link(generation.message, generation.message)
-
-    @admin.display(description=_("whose"), ordering="user_identifier")
-    def whose(self, generation: Generation) -> str:
-        return one_line(generation.owner or generation.user_identifier or "-")
 
     @admin.display(description=_("seconds"))
     def seconds(self, generation: Generation) -> str:

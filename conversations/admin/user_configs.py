@@ -15,7 +15,7 @@ from ..access.rules import ACCOUNT_PREFIX, identifier_of
 from ..engine import completions
 from ..engine.completions import validate_users_key
 from ..models import UserConfig
-from .base import LightAdmin, one_line, owner_search_field
+from .base import OwnedAdmin, one_line, owner_search_field
 from .model_types import ModelTypeForm
 
 
@@ -76,7 +76,7 @@ class UserConfigForm(KeyForm, ModelTypeForm):
 
 
 @admin.register(UserConfig)
-class UserConfigAdmin(KeyAdmin, LightAdmin):
+class UserConfigAdmin(KeyAdmin, OwnedAdmin):
     form = UserConfigForm
     key_field = "custom_api_key"
     list_display = ("whose", "current_model_type", "max_tokens", "own_model", "has_key", "updated_at")
@@ -99,10 +99,6 @@ class UserConfigAdmin(KeyAdmin, LightAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: UserConfig | None = None) -> tuple[str, ...]:
         """Whose a row is, is said once."""
         return ("owner", "user_identifier", *self.readonly_fields) if obj else self.readonly_fields
-
-    @admin.display(description=_("whose"), ordering="user_identifier")
-    def whose(self, config: UserConfig) -> str:
-        return one_line(config.owner or config.user_identifier or "-")
 
     @admin.display(description=_("own model"), ordering="custom_model")
     def own_model(self, config: UserConfig) -> str:

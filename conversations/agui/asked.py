@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import Any
@@ -17,10 +17,12 @@ from .. import services
 from ..models import CLIENT_ID_LENGTH
 from ..web.calls import checked, refused, validated
 from ..web.fields import LineField, TextField, WordField, max_tokens_field, model_type_field, temperature_field
+from ..web.images import known
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField
 from ..web.serializers.replies import MessageField
 from ..web.serializers.tools import ID_LENGTH, ToolsSerializer
+from .images import MEDIA, sent_in
 
 RUN_ID = re.compile(r"[\x21-\x7e]{1,200}")
 ROLES = ("developer", "system", "user", "assistant", "tool", "activity", "reasoning")
@@ -47,6 +49,8 @@ class RunAsked:
     chat: services.ClientChat
     options: services.ReplyOptions
     has: Has
+    # URLs, to be kept before.
+    images: Sequence[str] = ()
 
 
 def asked_of(data: Mapping[str, Any]) -> RunAsked:
@@ -58,11 +62,12 @@ def asked_of(data: Mapping[str, Any]) -> RunAsked:
         raise refused("resume", _("No run here waits for an answer."))
     messages = [_Message(f"messages[{place}]", message) for place, message in enumerate(_list(data, "messages"))]
     before, results, after = _around_what_is_asked(messages)
-    if not results:
-        before[-1].said_by_user()
+    images = [] if results else before[-1].said_by_user()
     prompts = [message.text for message in before if message.role in INSTRUCTIONS] + _contexts(data)
     # The same run is the same answer, whatever the client has of it by now.
     asked = {"thread": thread_id, "message": before[-1].text, "results": [list(result) for result in results]}
+    if images:
+        asked["images"] = [hashlib.sha256(url.encode("utf-8", "backslashreplace")).hexdigest() for url in images]
     key = services.Idempotency.of(_key(thread_id, run_id), asked)
     assert key is not None, "there is one"
     held = [message.id for message in after if message.role == "assistant" and message.id]
@@ -74,12 +79,13 @@ def asked_of(data: Mapping[str, Any]) -> RunAsked:
         results=results or _brought(before),
         results_in=before[-1].id if results else None,
         goes_on=bool(results),
+        images=known(images),
         key=key,
         held=held,
     )
     has = {message.id: message.text for message in after if message.id}
     has |= {call[0]: call[2] for message in after for call in message.calls}
-    return RunAsked(run_id, chat, _options(data), has)
+    return RunAsked(run_id, chat, _options(data), has, images)
 
 
 def _key(thread_id: str, run_id: str) -> str:
@@ -98,17 +104,37 @@ class _Message:
             raise refused(where, _("A message has a role: developer, system, user, assistant, tool or reasoning."))
         name = said.get("id")
         self.id: str | None = None if name is None else checked(_client_id, name, f"{where}.id")
+        # With the place of each; of what was said before, the text alone is looked at.
+        self.media: list[tuple[str, Mapping[str, Any]]] = []
         # What is no text of the conversation is the front end's own.
-        self.text = "" if self.role == "activity" else _text_of(f"{where}.content", said.get("content"))
+        self.text = "" if self.role == "activity" else self._text_of(f"{where}.content", said.get("content"))
         self.calls = _calls(f"{where}.toolCalls", said.get("toolCalls")) if self.role == "assistant" else []
         self.result: services.ToolResult | None = None
         if self.role == "tool":
             key = checked(_call_id, said.get("toolCallId"), f"{where}.toolCallId")
-            self.result = services.ToolResult(key, self.text or _text_of(f"{where}.error", said.get("error")))
+            self.result = services.ToolResult(key, self.text or self._text_of(f"{where}.error", said.get("error")))
 
-    def said_by_user(self) -> None:
-        """Raise ``InvalidRequest`` unless it can be answered."""
-        checked(_message, self.text, self.where)
+    def _text_of(self, where: str, content: Any) -> str:
+        if content is None:
+            return ""
+        parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+        texts = []
+        for place, part in enumerate(parts):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind in MEDIA and self.role == "user":
+                self.media.append((f"{where}[{place}]", part))
+                continue
+            if kind != "text":
+                raise refused(where, _("Parts are texts, and images of the user's."))
+            texts.append(checked(_text, part.get("text"), where))
+        return "\n".join(texts)
+
+    def said_by_user(self) -> list[str]:
+        """Return the URLs of the images that it shows; raises ``InvalidRequest`` unless it can be answered."""
+        images = sent_in(self.media, f"{self.where}.content")
+        if self.text or not images:
+            checked(_message, self.text, self.where)
+        return images
 
 
 def _around_what_is_asked(
@@ -136,18 +162,6 @@ def _brought(before: list[_Message]) -> list[services.ToolResult]:
     return [result for result in reversed(found) if result is not None]
 
 
-def _text_of(where: str, content: Any) -> str:
-    if content is None:
-        return ""
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    texts = []
-    for part in parts:
-        if not isinstance(part, dict) or part.get("type") != "text":
-            raise refused(where, _("Files cannot be sent here: send text."))
-        texts.append(checked(_text, part.get("text"), where))
-    return "\n".join(texts)
-
-
 def _calls(where: str, calls: Any) -> list[tuple[str, str, str]]:
     """Return calls of tools as (id, name, arguments)."""
     if calls is None:
@@ -172,7 +186,7 @@ def _said(messages: list[_Message]) -> list[services.Said]:
             said.append(services.by_tools([message.result for message in group if message.result is not None]))
             continue
         for message in group:
-            if message.role == "user" and message.text:
+            if message.role == "user" and (message.text or message.media):
                 said.append(services.by_user(message.text)._replace(client_id=message.id))
             elif message.role == "assistant" and (message.text or message.calls):
                 said.append(services.by_model(message.text, message.calls)._replace(client_id=message.id))

@@ -10,6 +10,7 @@ from ..engine.events import (
     CONTENT,
     FAILED,
     INTERRUPTED,
+    REASONING,
     STOPPED,
     AnswerIds,
     Call,
@@ -50,6 +51,8 @@ class Telling:
         # By what they are: a kind of text, or the number of a call.
         self._spans: dict[str | int, _Span] = {}
         self._calls: list[str] = []
+        # Each is a message of its own, and stands where it was thought; a text is one, which goes on.
+        self._thoughts = 0
         self._open: _Span | None = None
 
     @property
@@ -70,9 +73,10 @@ class Telling:
 
     def _span_of(self, piece: Piece) -> _Span:
         key = piece.kind if piece.call is None else piece.call.number
-        if key not in self._spans:
-            self._spans[key] = self._new_span(piece)
-        return self._spans[key]
+        span = self._spans.get(key)
+        if span is None or (key == REASONING and span is not self._open):
+            span = self._spans[key] = self._new_span(piece)
+        return span
 
     def _new_span(self, piece: Piece) -> _Span:
         if piece.call is not None:
@@ -80,7 +84,8 @@ class Telling:
             return _call(piece.call, self._message, self._has.get(piece.call.id, ""))
         if piece.kind == CONTENT:
             return _text(self._message, self._has.get(self._message, ""))
-        name = f"{self._message}-reasoning"
+        self._thoughts += 1
+        name = f"{self._message}-reasoning" + (f"-{self._thoughts}" if self._thoughts > 1 else "")
         return _reasoning(name, self._has.get(name, ""))
 
     def _more(self, span: _Span, text: str) -> bytes:

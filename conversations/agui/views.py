@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +17,12 @@ from ..access.rules import Action, Caller, authorize
 from ..engine.events import AnswerIds
 from ..engine.reader import open_reader
 from ..web.base import ApiView
-from ..web.calls import body_of, caller_of
+from ..web.calls import body_of, caller_of, told_as
 from ..web.gate import Deferred
+from ..web.images import begin_with
 from ..web.parsers import HistoryParser
 from ..web.sse import EventEncoding, EventStreamResponse
-from .asked import ROLES, asked_of
+from .asked import ROLES, RunAsked, asked_of
 from .told import Telling
 
 BODY: dict[str, Any] = {
@@ -37,7 +41,7 @@ BODY: dict[str, Any] = {
                 "properties": {
                     "id": {"type": "string"},
                     "role": {"type": "string", "enum": list(ROLES)},
-                    "content": {"description": "A text, or parts of type text."},
+                    "content": {"description": "A text, or parts: texts, and images of the user's."},
                 },
                 "required": ["id", "role"],
                 "additionalProperties": True,
@@ -78,11 +82,23 @@ class RunsView(ApiView):
         authorize(caller, Action.CHAT)
         data = body_of(request)
         asked = asked_of(data)
-        ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options)
-        telling = Telling(asked.chat.chat_id, asked.run_id, ids, asked.has)
-        return Deferred(partial(_told, telling, ids, caller))
+        if asked.images and not services.was_asked(caller=caller, chat=asked.chat):
+            return Deferred(partial(_kept, asked, caller), needs_body=True)
+        return Deferred(partial(_told, asked, _begun(caller, asked), caller))
 
 
-async def _told(telling: Telling, ids: AnswerIds, caller: Caller) -> HttpResponseBase:
+def _begun(caller: Caller, asked: RunAsked, attachment_ids: Sequence[uuid.UUID] = ()) -> AnswerIds:
+    chat = replace(asked.chat, attachment_ids=attachment_ids)
+    with told_as("messages"):
+        return services.answer_chat(caller=caller, chat=chat, options=asked.options)
+
+
+async def _kept(asked: RunAsked, caller: Caller) -> HttpResponseBase:
+    ids = await begin_with(caller, asked.images, partial(_begun, caller, asked))
+    return Deferred(partial(_told, asked, ids, caller))
+
+
+async def _told(asked: RunAsked, ids: AnswerIds, caller: Caller) -> HttpResponseBase:
+    telling = Telling(asked.chat.chat_id, asked.run_id, ids, asked.has)
     reader = await open_reader(ids.generation_id)
     return EventStreamResponse(reader, caller, EventEncoding(telling.opening, telling.encode))

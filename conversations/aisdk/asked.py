@@ -15,10 +15,11 @@ from ..models import CLIENT_ID_LENGTH
 from ..services import ClientChat, Said, ToolResult
 from ..web.calls import checked, refused, validated
 from ..web.fields import TextField, WordField, max_tokens_field, model_type_field, temperature_field
+from ..web.images import known
 from ..web.serializers import options_of
 from ..web.serializers.conversations import SystemPromptField, temporary_field
 from ..web.serializers.replies import MessageField
-from .images import known, sent_in
+from .images import sent_in
 from .tools import offered, results_in
 
 SUBMIT, REGENERATE = "submit-message", "regenerate-message"

@@ -24,11 +24,10 @@ from ..engine.events import (
 )
 from ..models import Message, parts_of
 from ..services import StoredAnswer
-from ..web.sse import PING, EventEncoding, data_of, encode_json, line_of
+from ..web.sse import DONE, PING, EventEncoding, data_of, encode_json, line_of
 from .shown import name_of
 from .tools import input_of, output_of
 
-DONE = b"data: [DONE]\n\n"
 START_STEP, FINISH_STEP, ABORT = (data_of({"type": kind}) for kind in ("start-step", "finish-step", "abort"))
 
 

@@ -42,11 +42,12 @@ def _function(tool: Any) -> Any:
 
 def results_in(parts: Iterable[Any]) -> list[ToolResult]:
     """Return what came of the calls among the parts of a message, as far as they were run; raises ValidationError."""
-    return [
-        _result(part)
-        for part in parts
-        if isinstance(part, dict) and _is_tool(part.get("type")) and part.get("state") in OUTPUTS
-    ]
+    return [_result(part) for part in parts if isinstance(part, dict) and _has_result(part)]
+
+
+def _has_result(part: Mapping[str, Any]) -> bool:
+    state = part.get("state")
+    return _is_tool(part.get("type")) and isinstance(state, str) and state in OUTPUTS
 
 
 def _is_tool(kind: Any) -> bool:

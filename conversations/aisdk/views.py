@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,18 +14,16 @@ from rest_framework.request import Request
 
 from .. import services
 from ..access.rules import Action, Caller, authorize
-from ..database import db
 from ..engine.reader import open_reader
 from ..models import CLIENT_ID_LENGTH
 from ..services import StoredAnswer
 from ..web.base import ApiView
-from ..web.calls import body_of, caller_of
+from ..web.calls import body_of, caller_of, told_as
 from ..web.gate import Deferred, json_response, no_content
-from ..web.images import keeping
+from ..web.images import begin_with
 from ..web.parsers import HistoryParser
 from ..web.schema import UI_EVENTS
 from ..web.sse import EventStreamResponse, HeadResponse
-from . import images
 from .asked import REGENERATE, SUBMIT, Asked, parsed
 from .errors import text_error
 from .shown import shown
@@ -137,15 +136,16 @@ class ChatMessagesView(AISDKView):
 
 
 def _begun(caller: Caller, asked: Asked) -> tuple[StoredAnswer, Telling]:
-    ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options, temporary=asked.temporary)
+    with told_as("messages"):
+        ids = services.answer_chat(caller=caller, chat=asked.chat, options=asked.options, temporary=asked.temporary)
     return _telling(services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT))
 
 
 async def _kept(caller: Caller, asked: Asked) -> HttpResponseBase:
-    async with keeping(caller) as keep:
-        chat = replace(asked.chat, attachment_ids=await images.kept(keep, asked.images))
-        begun = await db.write(_begun, caller, replace(asked, chat=chat))
-    return await _streamed(caller, *begun)
+    def begin(ids: list[uuid.UUID]) -> tuple[StoredAnswer, Telling]:
+        return _begun(caller, replace(asked, chat=replace(asked.chat, attachment_ids=ids)))
+
+    return await _streamed(caller, *await begin_with(caller, asked.images, begin))
 
 
 def _telling(answer: StoredAnswer, *, replays: bool = False) -> tuple[StoredAnswer, Telling]:

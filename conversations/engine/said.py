@@ -89,10 +89,15 @@ def image_of(attachment_id: str) -> str:
     return f"{ATTACHMENT}{attachment_id}"
 
 
+def is_attachment(image: Image) -> bool:
+    """Whether an image is one that is kept here, and has to be looked up."""
+    return image.url.startswith(ATTACHMENT)
+
+
 def images_in(messages: Iterable[ChatMessage]) -> list[str]:
     """Return the ids of the images that have to be looked up, each once, in their order."""
     parts = (part for message in messages for part in message.parts)
-    urls = (part.url for part in parts if isinstance(part, Image) and part.url.startswith(ATTACHMENT))
+    urls = (part.url for part in parts if isinstance(part, Image) and is_attachment(part))
     return list(dict.fromkeys(url.removeprefix(ATTACHMENT) for url in urls))
 
 

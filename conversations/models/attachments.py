@@ -36,9 +36,6 @@ class Attachment(Owned):
         editable=False,
         related_name="attachments",
     )
-    messages = models.ManyToManyField(
-        Message, verbose_name=_("messages"), through="AttachmentUse", related_name="attachments"
-    )
     # A name in `attachment_storage`. No field for files: that would ask for the storage once, as models are loaded.
     file = models.CharField(_("file"), max_length=FILE_NAME_LENGTH, editable=False)
     content_type = models.CharField(_("type"), max_length=CONTENT_TYPE_LENGTH, editable=False)

@@ -13,11 +13,14 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from ..engine.completions import ChatMessage, CompletionRequest, Image, Tool, ToolCall
+from ..engine.said import image_of
 from ..web.calls import checked, refused
 from ..web.fields import max_tokens_field
+from ..web.images import check_url, known
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 MAX_NAME, MAX_TOOLS, MAX_STOPS = 64, 128, 8
+MAX_TOKENS = max_tokens_field()
 
 
 class Check(NamedTuple):
@@ -124,7 +127,7 @@ def value_of(data: Mapping[str, Any], name: str, check: Check) -> Any:
 
 
 def _max_tokens(data: Mapping[str, Any], name: str) -> int | None:
-    given: int | None = checked(max_tokens_field(), data.get(name), name)
+    given: int | None = checked(MAX_TOKENS, data.get(name), name)
     return given
 
 
@@ -178,9 +181,9 @@ def _part(where: str, part: Any) -> str | Image:
         image = part.get("image_url")
         url = image.get("url") if isinstance(image, dict) else image
         detail = image.get("detail") if isinstance(image, dict) else None
-        if isinstance(url, str) and url.startswith("data:image/"):
-            return Image(url, "" if detail is None else _name(where, detail))
-        raise refused(where, _("Send images as data: URLs."))
+        shown = check_url(url, where)
+        (ours,) = known([shown])
+        return Image(image_of(str(ours)) if ours else shown, "" if detail is None else _name(where, detail))
     raise refused(where, _("Parts are texts and images."))
 
 

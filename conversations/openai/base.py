@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 from drf_spectacular.utils import OpenApiResponse
 
@@ -51,6 +51,12 @@ async def told_by(
                 yield PING
             if teller.finished is None:  # who has all of it needs no credential any more
                 await watch.check()
+
+
+def listed(shown: list[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
+    """Return a page of a list, of objects with ids."""
+    first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
+    return {"object": "list", "data": shown, "first_id": first, "last_id": last, "has_more": has_more}
 
 
 def headers_of_relay(relaying: Relaying) -> dict[str, str]:

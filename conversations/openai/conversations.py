@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,19 +18,21 @@ from .. import services
 from ..access.rules import Action, Caller, authorize
 from ..database import db
 from ..engine import engines
+from ..engine.completions import ChatMessage
 from ..engine.events import COMPLETED as ENDED_WELL
 from ..engine.events import pieces_of_row
 from ..exceptions import InvalidRequest, NotFound
 from ..models import Conversation, Message
 from ..services import items
-from ..web.calls import body_of, caller_of, refused, uuid_of
+from ..web.calls import body_of, caller_of, refused, told_as, uuid_of
 from ..web.gate import Deferred, json_response
 from ..web.serializers.messages import generation_of
-from .base import THEIRS, OpenAIView
+from . import images
+from .base import THEIRS, OpenAIView, listed
 from .response_asked import CONVERSATION, ResponseAsked, asked_of, referenced
 from .response_shown import conversation_id, input_items
 from .response_told import COMPLETED, IN_PROGRESS, INCOMPLETE, Telling
-from .stored import beginning_of, delta_of
+from .stored import beginning_of, delta_of, hindrance
 
 MAX_ITEMS, DEFAULT_ITEMS = 100, 20
 NOTHING = {"role": "user", "content": "-"}
@@ -71,16 +73,19 @@ class ConversationsView(OpenAIView):
     """Conversations."""
 
     @extend_schema(operation_id="v1_conversations_create", request={"application/json": BODY}, responses={200: THEIRS})
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponseBase:
         """Create a conversation of OpenAI's API, perhaps with items; nothing is asked."""
         caller = caller_of(request)
         authorize(caller, Action.CREATE)
         data = body_of(request)
         is_empty = data.get("items") in (None, [])
         asked = _asked(caller, {**data, "items": [NOTHING]} if is_empty else data)
-        beginning = services.Beginning() if is_empty else _beginning(asked)
-        conversation = items.create_with_items(caller=caller, beginning=beginning)
-        return Response({**_shown(conversation), "metadata": asked.metadata})
+
+        def create(beginning: services.Beginning) -> dict[str, Any]:
+            conversation = items.create_with_items(caller=caller, beginning=beginning)
+            return {**_shown(conversation), "metadata": asked.metadata}
+
+        return Response(create(services.Beginning())) if is_empty else _stored(caller, asked, create)
 
 
 class ConversationView(OpenAIView):
@@ -143,13 +148,15 @@ class ItemsView(OpenAIView):
         request={"application/json": ITEMS_BODY},
         responses={200: THEIRS},
     )
-    def post(self, request: Request, conversation_id: str) -> Response:
+    def post(self, request: Request, conversation_id: str) -> HttpResponseBase:
         """Add messages at the end of the branch that is shown; nothing is asked."""
         caller, key = caller_of(request), _session_of(conversation_id)
         services.get_conversation(caller=caller, session_id=key, action=Action.CHAT)
-        beginning = _beginning(_asked(caller, body_of(request)))
-        added = items.add_items(caller=caller, session_id=key, beginning=beginning)
-        return Response(_listed(_items_of(added)))
+
+        def add(beginning: services.Beginning) -> dict[str, Any]:
+            return listed(_items_of(items.add_items(caller=caller, session_id=key, beginning=beginning)))
+
+        return _stored(caller, _asked(caller, body_of(request)), add)
 
 
 class ItemView(OpenAIView):
@@ -193,11 +200,23 @@ def _asked(caller: Caller, data: Mapping[str, Any]) -> ResponseAsked:
         return asked_of(body, known)
 
 
-def _beginning(asked: ResponseAsked) -> services.Beginning:
-    if any(message.parts for message in asked.completion.request.messages):
-        raise refused("items", _("Images cannot be stored with this call."))
-    with _items_for_input():
-        return beginning_of(asked.completion, asked.completion.request.messages)
+def _stored(
+    caller: Caller, asked: ResponseAsked, store: Callable[[services.Beginning], dict[str, Any]]
+) -> HttpResponseBase:
+    """Return what ``store`` tells of what the items say; their images are kept before."""
+    messages = asked.completion.request.messages
+    if hindrance(asked.completion):
+        raise refused("items", _("Images can be stored in messages of the user's."))
+    images.check(messages, "items")
+
+    def stored(messages: Sequence[ChatMessage]) -> dict[str, Any]:
+        with _items_for_input(), told_as("items"):
+            return store(beginning_of(asked.completion, messages))
+
+    async def kept() -> HttpResponseBase:
+        return json_response(await images.begin_with(caller, messages, stored))
+
+    return Deferred(kept, needs_body=True) if images.are_in(messages) else Response(stored(messages))
 
 
 @contextmanager
@@ -242,18 +261,13 @@ def _page(caller: Caller, key: uuid.UUID, after: str | None, limit: int, *, olde
     if found is None or place is None:
         raise refused("after", _("There is none with this id."))
     shown = shown[place + 1 :]
-    return _listed(shown[:limit], has_more=found.has_more or len(shown) > limit)
+    return listed(shown[:limit], has_more=found.has_more or len(shown) > limit)
 
 
 def _place_of(name: str, shown: list[dict[str, Any]]) -> int | None:
     """Return the place of an item; of one that names a message and no part of it, that of the message's last."""
     found = [place for place, item in enumerate(shown) if item["id"] == name or item["id"].startswith(f"{name}_")]
     return found[-1] if found else None
-
-
-def _listed(shown: list[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
-    first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
-    return {"object": "list", "data": shown, "first_id": first, "last_id": last, "has_more": has_more}
 
 
 def _items_of(messages: Iterable[Message], *, oldest_first: bool = True) -> list[dict[str, Any]]:

@@ -196,7 +196,9 @@ def _content(where: str, content: Any) -> Any:
 def _part(where: str, part: Any) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "input_image":
-        return {"type": "image_url", "image_url": {"url": part.get("image_url"), "detail": part.get("detail")}}
+        named = part.get("file_id")
+        url = part.get("image_url") if named is None else f"attachments/{named}"
+        return {"type": "image_url", "image_url": {"url": url, "detail": part.get("detail")}}
     if not isinstance(kind, str) or kind not in PARTS:
         raise refused(where, _("Parts are texts and images."))
     return {"type": PARTS[kind], PARTS[kind]: part.get("refusal" if kind == "refusal" else "text")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -37,8 +37,7 @@ from ..web.sse import (
     stream_headers,
 )
 from . import stored
-from .asked import Asked
-from .base import THEIRS, OpenAIView, headers_of_relay, told_by
+from .base import THEIRS, OpenAIView, headers_of_relay, listed, told_by
 from .errors import openai_error
 from .response_asked import RESPONSE, ResponseAsked, asked_of, referenced
 from .response_shown import begun, ended, input_items, passed_on, shown
@@ -85,14 +84,15 @@ class ResponsesView(OpenAIView):
             )
             return Deferred(partial(_passed_on, plan, asked, caller))
         key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
-        place = _place(caller, asked)
-        begin = partial(_begin, caller, asked, place, key)
-        if not stored.shows_images(asked.completion, place):
-            return Deferred(partial(_answer_to, begin(asked.completion), asked, caller))
-        if ids := stored.found(caller, place, key):
-            return Deferred(partial(_answer_to, _begun(caller, ids), asked, caller))
-        stored.check_images(caller, asked.completion, place)
-        return Deferred(partial(_kept, begin, asked, place, caller), needs_body=True)
+        return stored.answering(
+            caller,
+            asked.completion,
+            _place(caller, asked),
+            key,
+            look=partial(_begun, caller),
+            answer=partial(_answer_to, asked, caller),
+            background=asked.background,
+        )
 
 
 class ResponseView(OpenAIView):
@@ -165,9 +165,7 @@ class InputItemsView(OpenAIView):
     @extend_schema(operation_id="v1_responses_input_items", parameters=[ID], responses={200: THEIRS})
     def get(self, request: Request, response_id: str) -> Response:
         """List what a response answers: a message, or the results of tools."""
-        items = input_items(_answer(caller_of(request), response_id).question)
-        first, last = items[0]["id"], items[-1]["id"]
-        return Response({"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": False})
+        return Response(listed(input_items(_answer(caller_of(request), response_id).question)))
 
 
 def _is_stored(asked: ResponseAsked) -> bool:
@@ -195,24 +193,11 @@ def _answer(caller: Caller, response_id: str, action: Action = Action.READ) -> s
     return services.get_answer(caller=caller, generation_id=key, action=action)
 
 
-def _begin(
-    caller: Caller, asked: ResponseAsked, place: Place, key: services.Idempotency | None, completion: Asked
-) -> services.StoredAnswer:
-    return _begun(caller, stored.begin(caller, completion, place, key, background=asked.background))
-
-
 def _begun(caller: Caller, ids: AnswerIds) -> services.StoredAnswer:
     return services.get_answer(caller=caller, generation_id=ids.generation_id, action=Action.CHAT)
 
 
-async def _kept(
-    begin: Callable[[Asked], services.StoredAnswer], asked: ResponseAsked, place: Place, caller: Caller
-) -> HttpResponseBase:
-    answer = await stored.begin_with_images(caller, asked.completion, place, begin)
-    return Deferred(partial(_answer_to, answer, asked, caller))
-
-
-async def _answer_to(answer: services.StoredAnswer, asked: ResponseAsked, caller: Caller) -> HttpResponseBase:
+async def _answer_to(asked: ResponseAsked, caller: Caller, answer: services.StoredAnswer) -> HttpResponseBase:
     if asked.background and not asked.completion.stream:
         return json_response(shown(answer, asked), headers=headers_of(answer.ids))
     return await _stored(answer.ids, begun(answer, asked), caller, stream=asked.completion.stream)

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 
 from .. import services
 from ..access.rules import Caller
-from ..database import db
-from ..engine import said
 from ..engine.completions import (
     ChatMessage,
     CompletionFinished,
     ContentDelta,
     Delta,
-    Image,
     ReasoningDelta,
     ToolCallDelta,
     Usage,
@@ -30,18 +29,17 @@ from ..engine.events import CONTENT, FAILED, INTERRUPTED, AnswerIds, DoneEvent, 
 from ..engine.reader import Reader
 from ..services import relays
 from ..services.branches import ACTIVE_LEAF, Parent
-from ..web.calls import checked, refused
+from ..web.calls import checked, refused, told_as
 from ..web.failures import failure_of
 from ..web.fields import LineField, TextField
-from ..web.images import Keep, keeping
+from ..web.gate import Deferred
 from ..web.serializers.conversations import SystemPromptField
-from ..web.serializers.replies import MOST_ATTACHMENTS, MessageField
+from ..web.serializers.replies import MessageField
 from ..web.serializers.tools import ID_LENGTH
+from . import images
 from .asked import Asked
 
 _text, _message, _system_prompt = TextField(allow_blank=True), MessageField(), SystemPromptField(allow_blank=True)
-# Of one call: each takes seconds to decode.
-MOST_IMAGES = 20
 T = TypeVar("T")
 # Of a call and its tool.
 _name = LineField(max_length=ID_LENGTH)
@@ -73,25 +71,13 @@ def _new(asked: Asked, place: Place) -> tuple[ChatMessage, ...]:
     return asked.request.messages if place.is_all_new else asked.request.messages[-1:]
 
 
-def shows_images(asked: Asked, place: Place) -> bool:
-    """Whether there are images to keep, before it is begun."""
-    return any(message.parts for message in _new(asked, place))
-
-
-def check_images(caller: Caller, asked: Asked, place: Place) -> None:
+def _check_images(caller: Caller, asked: Asked, place: Place) -> None:
     """Refuse, before anything is kept, what cannot be stored, too many images, and a model that takes none.
 
     Raises ``InvalidRequest``, ``ImagesNotSupported``, ``ToolsNotSupported``, ``UnknownModel`` or ``NotFound``.
     """
     _check(asked)
-    counts = [sum(isinstance(part, Image) for part in message.parts) for message in _new(asked, place)]
-    if max(counts) > MOST_ATTACHMENTS:
-        raise refused(
-            asked.messages_field, _("At most %(limit)d images in one message.") % {"limit": MOST_ATTACHMENTS}
-        )
-    if sum(counts) > MOST_IMAGES:
-        limit = {"limit": MOST_IMAGES}
-        raise refused(asked.messages_field, _("At most %(limit)d images can be stored with one call.") % limit)
+    images.check(_new(asked, place), asked.messages_field)
     last = replace(asked.request, messages=asked.request.messages[-1:])
     relays.check_stored(
         caller=caller,
@@ -102,30 +88,37 @@ def check_images(caller: Caller, asked: Asked, place: Place) -> None:
     )
 
 
-def found(caller: Caller, place: Place, idempotency: services.Idempotency | None) -> AnswerIds | None:
-    """Return the answer that an equal request began, if any; raises as ``services.find_reply`` does."""
-    if idempotency is None:
-        return None
-    return services.find_reply(caller=caller, idempotency=idempotency, session_id=place.session_id)
+def answering(
+    caller: Caller,
+    asked: Asked,
+    place: Place,
+    idempotency: services.Idempotency | None,
+    *,
+    look: Callable[[AnswerIds], T],
+    answer: Callable[[T], Awaitable[HttpResponseBase]],
+    background: bool = False,
+) -> Deferred:
+    """Begin a stored answer, or find the one that an equal request began; its images are kept before.
 
-
-async def begin_with_images(caller: Caller, asked: Asked, place: Place, begin: Callable[[Asked], T]) -> T:
-    """Keep the images of what will be stored, and ``begin`` with them; where that fails they go.
-
-    Raises as ``attachments.store_data_url`` and ``begin`` do, or ``ServerBusy``.
+    Returns the promise of what ``answer`` makes of it, as ``look`` sees it in the database. Raises as ``begin`` does.
     """
-    async with keeping(caller) as keep:
-        known = asked.request.messages[: -len(_new(asked, place))]
-        new = [await _kept(keep, message) for message in _new(asked, place)]
-        kept = replace(asked, request=replace(asked.request, messages=(*known, *new)))
-        return await db.write(begin, kept)
 
+    def begun(asked: Asked) -> T:
+        return look(begin(caller, asked, place, idempotency, background=background))
 
-async def _kept(keep: Keep, message: ChatMessage) -> ChatMessage:
-    parts = [
-        Image(said.image_of(str(await keep(part.url)))) if isinstance(part, Image) else part for part in message.parts
-    ]
-    return replace(message, parts=tuple(parts))
+    def begun_with(new: Sequence[ChatMessage]) -> T:
+        messages = *asked.request.messages[: -len(new)], *new
+        return begun(replace(asked, request=replace(asked.request, messages=messages)))
+
+    async def kept() -> HttpResponseBase:
+        return Deferred(partial(answer, await images.begin_with(caller, _new(asked, place), begun_with)))
+
+    if not images.are_in(_new(asked, place)):
+        return Deferred(partial(answer, begun(asked)))
+    if ids := services.find_reply(caller=caller, idempotency=idempotency, session_id=place.session_id):
+        return Deferred(partial(answer, look(ids)))
+    _check_images(caller, asked, place)
+    return Deferred(kept, needs_body=True)
 
 
 def begin(
@@ -134,29 +127,30 @@ def begin(
     """Begin a stored answer to the last message; return its ids.
 
     What was said before it is stored too, if it is new there, and instructions are the conversation's system prompt.
-    Its images are kept (``begin_with_images``). Raises as ``services.start_reply`` does.
+    Its images are kept. Raises as ``services.start_reply`` does.
     """
     _check(asked)
     before, results = _before_results(asked.request.messages)
-    message, images = "", list[uuid.UUID]()
+    message, shown = "", list[uuid.UUID]()
     if not results:
         *before, last = before
         if last.role != "user":
             raise refused(asked.messages_field, _("The last message has to be the user's, or the results of tools."))
-        images = _images(last)
-        if last.content or not images:
+        shown = images.ids_in(last)
+        if last.content or not shown:
             message = checked(_message, last.content, asked.messages_field)
-    return services.start_reply(
-        caller=caller,
-        message=message,
-        tool_results=_results(asked, results),
-        attachment_ids=images,
-        session_id=place.session_id,
-        parent_id=place.parent_id,
-        options=_options(caller, asked, background=background),
-        beginning=beginning_of(asked, before) if place.is_all_new else None,
-        idempotency=idempotency,
-    )
+    with told_as(asked.messages_field):
+        return services.start_reply(
+            caller=caller,
+            message=message,
+            tool_results=_results(asked, results),
+            attachment_ids=shown,
+            session_id=place.session_id,
+            parent_id=place.parent_id,
+            options=_options(caller, asked, background=background),
+            beginning=beginning_of(asked, before) if place.is_all_new else None,
+            idempotency=idempotency,
+        )
 
 
 def _options(caller: Caller, asked: Asked, *, background: bool) -> services.ReplyOptions:
@@ -168,11 +162,6 @@ def _options(caller: Caller, asked: Asked, *, background: bool) -> services.Repl
         tools=asked.request.tools,
         params=asked.request.params,
     )
-
-
-def _images(message: ChatMessage) -> list[uuid.UUID]:
-    """Return the attachments that a user's message shows."""
-    return [uuid.UUID(key) for key in said.images_in([message])]
 
 
 def _before_results(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
@@ -203,7 +192,7 @@ def beginning_of(asked: Asked, before: Sequence[ChatMessage]) -> services.Beginn
             if message.role == "system":
                 prompts.append(content)
             elif message.role == "user" and (content or message.parts):
-                earlier.append(services.by_user(content, _images(message)))
+                earlier.append(services.by_user(content, images.ids_in(message)))
             elif content or message.tool_calls:
                 earlier.append(services.by_model(content, _calls(asked, message)))
     prompts.reverse()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from ..services.relays import Model
 from ..web.calls import body_of, caller_of
 from ..web.credential_watch import CredentialWatch
 from ..web.gate import Deferred, json_response
-from ..web.sse import STREAM_HEADERS, ClosingStream, data_of, headers_of, stream_headers
+from ..web.sse import DONE, STREAM_HEADERS, ClosingStream, data_of, headers_of, stream_headers
 from . import stored
 from .asked import ROLES, Asked, parsed
 from .base import THEIRS, OpenAIView, headers_of_relay, told_by
@@ -36,7 +36,6 @@ from .response_asked import CONVERSATION, id_of
 from .stored import Place, Reading
 from .told import Told
 
-DONE = b"data: [DONE]\n\n"
 # What has to be in a body, and what decides how the answer comes; the rest as in OpenAI's API.
 BODY: dict[str, Any] = {
     "type": "object",
@@ -100,14 +99,8 @@ class ChatCompletionsView(OpenAIView):
         asked = parsed(data)
         if asked.store:
             key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
-            place = _place(data)
-            begin = partial(stored.begin, caller, place=place, idempotency=key)
-            if not stored.shows_images(asked, place):
-                return Deferred(partial(_stored, begin(asked), asked, caller))
-            if ids := stored.found(caller, place, key):
-                return Deferred(partial(_stored, ids, asked, caller))
-            stored.check_images(caller, asked, place)
-            return Deferred(partial(_kept, begin, asked, place, caller), needs_body=True)
+            answer = partial(_stored, asked, caller)
+            return stored.answering(caller, asked, _place(data), key, look=lambda ids: ids, answer=answer)
         plan = relays.begin_relay(
             caller=caller,
             model=asked.model,
@@ -155,12 +148,7 @@ def _place(data: Mapping[str, Any]) -> Place:
     return Place(session_id, is_all_new=session_id is None)
 
 
-async def _kept(begin: Callable[[Asked], AnswerIds], asked: Asked, place: Place, caller: Caller) -> HttpResponseBase:
-    ids = await stored.begin_with_images(caller, asked, place, begin)
-    return Deferred(partial(_stored, ids, asked, caller))
-
-
-async def _stored(ids: AnswerIds, asked: Asked, caller: Caller) -> HttpResponseBase:
+async def _stored(asked: Asked, caller: Caller, ids: AnswerIds) -> HttpResponseBase:
     reading = Reading(await open_reader(ids.generation_id))
     told = Told(asked.model, f"chatcmpl-{ids.generation_id.hex}")
     if asked.stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -34,9 +34,15 @@ STREAM = {
     (200, "application/json"): s.ReplySerializer,
     (200, "text/event-stream"): OpenApiResponse(EVENTS, description="The events of the answer."),
 }
-
-
+T = TypeVar("T")
 LAST_EVENT_ID = "Last-Event-ID"
+KEY = OpenApiParameter(
+    services.IDEMPOTENCY_KEY,
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    OpenApiParameter.HEADER,
+    description="The same key and body give the same answer again, never a second one; with Last-Event-ID the rest of"
+    " it.",
+)
 RESUME = [
     OpenApiParameter(LAST_EVENT_ID, str, OpenApiParameter.HEADER, description="The `id` of the last event you have."),
     OpenApiParameter("lastEventId", str, description="The same, for clients that cannot set the header; that counts."),
@@ -50,13 +56,7 @@ class ChatView(ApiView):
 
     @extend_schema(
         parameters=[
-            OpenApiParameter(
-                services.IDEMPOTENCY_KEY,
-                {"type": "string", "pattern": "^[!-~]{1,255}$"},
-                OpenApiParameter.HEADER,
-                description="The same key and body give the same answer again, never a second one; with Last-Event-ID"
-                " the rest of it.",
-            ),
+            KEY,
             *RESUME,
         ],
         request=s.ChatSerializer,
@@ -68,14 +68,15 @@ class ChatView(ApiView):
         last_event_id = last_event_id_of(request)
         data = validated(s.ChatSerializer, request.data)
         caller = caller_of(request)
+        key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data)
         what: dict[str, Any] = {
             "caller": caller,
             "session_id": data.get("session_id"),
             "user_id": data.get("user_id"),
-            "idempotency": services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), data),
+            "idempotency": key,
         }
         if last_event_id:
-            ids, after = _repeated(last_event_id, **what)
+            ids = _begun_before(services.find_reply(**what), key)
         else:
             ids = services.start_reply(
                 message=data.get("message", ""),
@@ -86,8 +87,8 @@ class ChatView(ApiView):
                 temporary=data.get("temporary", False),
                 **what,
             )
-            after = 0
-        return reply(caller, ids, data.get("message", ""), stream=wants_stream(request, data), after=after)
+        stream = wants_stream(request, data)
+        return reply(caller, ids, data.get("message", ""), stream=stream, after=_after(last_event_id, ids))
 
 
 class RegenerateView(ApiView):
@@ -96,18 +97,24 @@ class RegenerateView(ApiView):
     joins = True
 
     @extend_schema(
-        parameters=[OpenApiParameter("message_id", int, OpenApiParameter.PATH)],
+        parameters=[OpenApiParameter("message_id", int, OpenApiParameter.PATH), KEY, *RESUME],
         request=s.RegenerateSerializer,
         responses=STREAM,
     )
     def post(self, request: Request, message_id: int) -> HttpResponseBase:
         """Answer again: beside an answer, or to a user's message. It becomes the active branch."""
-        if last_event_id_of(request):
-            raise InvalidPosition()  # of which answer it may be: not of the one that would begin now
+        last_event_id = last_event_id_of(request)
         data = validated(s.RegenerateSerializer, request.data)
         caller = caller_of(request)
-        ids, question = services.regenerate(caller=caller, message_id=message_id, options=s.options_of(data))
-        return reply(caller, ids, question, stream=wants_stream(request, data))
+        asked = {"message_id": message_id, **data}
+        key = services.Idempotency.of(request.headers.get(services.IDEMPOTENCY_KEY), asked)
+        what: dict[str, Any] = {"caller": caller, "message_id": message_id, "idempotency": key}
+        if last_event_id:
+            ids, question = _begun_before(services.find_regenerated(**what), key)
+        else:
+            ids, question = services.regenerate(options=s.options_of(data), **what)
+        stream = wants_stream(request, data)
+        return reply(caller, ids, question, stream=stream, after=_after(last_event_id, ids))
 
 
 class GenerationStreamView(ApiView):
@@ -152,19 +159,21 @@ def _named_last(request: Request, query: Mapping[str, Any]) -> str:
     return str(request.headers.get(LAST_EVENT_ID, "").strip() or query.get("lastEventId", "").strip())
 
 
-def _repeated(
-    last_event_id: str, *, idempotency: services.Idempotency | None, **what: Any
-) -> tuple[AnswerIds, int | None]:
-    """Return the answer of which a repeated request has a part, and the position up to which.
+def _begun_before(found: T | None, idempotency: services.Idempotency | None) -> T:
+    """Return what was found of a repeated request; raises ``InvalidPosition`` where that is nothing.
 
-    Nothing begins here: whoever has an event of an answer does not ask for another. Raises ``InvalidPosition``.
+    Nothing begins then: whoever has an event of an answer does not ask for another.
     """
     if idempotency is None:
         raise InvalidPosition(_("With Last-Event-ID, send the Idempotency-Key that the answer was asked for with."))
-    ids = services.find_reply(idempotency=idempotency, **what)
-    if ids is None:
+    if found is None:
         raise InvalidPosition()
-    return ids, parse_last_event_id(last_event_id, str(ids.generation_id))
+    return found
+
+
+def _after(last_event_id: str, ids: AnswerIds) -> int | None:
+    """Return the position up to which the caller has an answer; None for its end."""
+    return parse_last_event_id(last_event_id, str(ids.generation_id)) if last_event_id else 0
 
 
 def wants_stream(request: Request, data: Mapping[str, Any]) -> bool:

@@ -20,7 +20,8 @@ from .conversations import (
 from .deletion import delete_message, running_below
 from .generations import StoredAnswer, get_answer, get_generation, messages_named, stop_generation
 from .idempotency import IDEMPOTENCY_KEY, Idempotency, find_reply
-from .replies import regenerate, start_reply
+from .regenerating import find_regenerated, regenerate
+from .replies import start_reply
 from .turns import turn_before
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "delete_conversation",
     "delete_message",
     "find_chat",
+    "find_regenerated",
     "find_reply",
     "get_answer",
     "get_conversation",

@@ -27,8 +27,10 @@ from .client_requests import (
     known_question,
     meant,
 )
+from .idempotency import stored_reply
 from .locks import running_in
-from .replies import regenerate, start_reply
+from .regenerating import regenerate
+from .replies import start_reply
 from .turns import results_to
 
 
@@ -49,10 +51,16 @@ def answer_chat(
 
 
 def was_asked(*, caller: Caller, chat: ClientChat) -> bool:
-    """Whether what a client asks needs no message of the user's that is not stored already."""
+    """Whether what a client asks needs no message of the user's that is not stored already.
+
+    Raises ``IdempotencyMismatch`` for a run that asked for something else before.
+    """
     conversation = find_chat(caller=caller, chat_id=chat.chat_id, action=Action.CHAT)
     if conversation is None:
         return False
+    if chat.key is not None:
+        made = answer_held(conversation, chat) or stored_reply(caller, conversation.session_id, None, chat.key)
+        return made is not None
     answer = answer_that_asked(conversation, chat)
     if answer or (chat.again and meant(conversation, chat)):
         return True

@@ -49,7 +49,11 @@ def _told(value: Any) -> str | None:
 
 
 def find_reply(
-    *, caller: Caller, idempotency: Idempotency, session_id: uuid.UUID | None = None, user_id: str | None = None
+    *,
+    caller: Caller,
+    idempotency: Idempotency | None,
+    session_id: uuid.UUID | None = None,
+    user_id: str | None = None,
 ) -> AnswerIds | None:
     """Return the answer that an equal request began, if any; begins none. May raise ``IdempotencyMismatch``."""
     authorize(caller, Action.CHAT)

@@ -17,6 +17,7 @@ from ..database import db
 from ..engine import completions, engines, prompts
 from ..engine.completions import CUSTOM, CompletionRequest, Endpoint
 from ..engine.relaying import RelayPlan
+from ..engine.said import images_in
 from ..exceptions import InvalidRequest, NotFound, UnknownModel
 from ..limits import budgets, relays
 from ..limits.relays import Begun
@@ -87,12 +88,16 @@ def begin_relay(
     """Reserve what an answer may cost and note that it is being passed on. ``max_tokens`` None: as many as fit.
 
     Raises ``NotFound`` for a model that there is not, ``ImagesNotSupported`` or ``ToolsNotSupported`` (with
-    ``messages_field`` for what the caller calls the messages), ``InvalidRequest`` for extra fields that are too long,
-    ``TooManyAnswers``, ``BudgetExhausted``, ``ServerBusy`` or ``ShuttingDown``.
+    ``messages_field`` for what the caller calls the messages), ``InvalidRequest`` for attachments, which are not
+    looked up here, and for extra fields that are too long, ``TooManyAnswers``, ``BudgetExhausted``, ``ServerBusy`` or
+    ``ShuttingDown``.
     """
     authorize(caller, Action.CHAT)
     endpoint = _endpoint(caller, model)
     completions.check_abilities(endpoint, request, images=messages_field, results=messages_field)
+    if images_in(request.messages):
+        reason = _("An attachment can be shown where the answer is stored: send its image as a data: URL.")
+        raise InvalidRequest(errors={messages_field: [reason]})
     fallbacks = completions.fallbacks_of(endpoint, request)
     request = _with_extra_of(request, [endpoint, *fallbacks])
     account = budgets.account_of(caller)

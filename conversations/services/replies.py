@@ -1,4 +1,4 @@
-"""Answers: begun, begun again, and looked up."""
+"""Answers begun."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from ..engine.producer import Plan, ReplyOptions
 from ..exceptions import (
     BudgetExhausted,
     InvalidRequest,
-    NotFound,
     ReplyInProgress,
     TooManyAnswers,
     request_id,
@@ -148,57 +147,16 @@ def _start(caller: Caller, chat: _Chat, account: Account) -> AnswerIds:
     question_id, conversation.message_count = conversation.active_leaf_id, conversation.message_count + 1
     assert question_id is not None, "the message was just stored"
     naming = titles.name(conversation, said.content, endpoint) if said.role == Message.Role.USER else None
-    return _begin(
+    return begin(
         conversation, question_id, endpoint, request, prompt, account, naming=naming, idempotency=chat.idempotency
     )
-
-
-def regenerate(
-    *, caller: Caller, message_id: int, options: ReplyOptions | None = None, instead: bool = False
-) -> tuple[AnswerIds, str]:
-    """Begin another answer: to the same question for an answer, to itself for a user's message.
-
-    It becomes the active branch, perhaps ``instead`` of what is being answered. Returns the answer's ids and the
-    question; raises like ``start_reply``.
-    """
-    account = budgets.account_of(caller)
-    engines.register_worker()
-    try:
-        with while_account_lasts(caller):
-            return _regenerate(caller, message_id, options or ReplyOptions(), account, instead)
-    except IntegrityError as error:  # another was quicker
-        raise ReplyInProgress() from error
-
-
-@replayed
-def _regenerate(
-    caller: Caller, message_id: int, options: ReplyOptions, account: Account, instead: bool
-) -> tuple[AnswerIds, str]:
-    found = Message.objects.for_owner(caller).filter(pk=message_id)
-    session_id = found.values_list("conversation__session_id", flat=True).first()
-    if session_id is None:
-        raise NotFound()
-    if instead:
-        make_way(caller, session_id)
-    account.lock()
-    conversation = locked(caller=caller, session_id=session_id, instead=instead)
-    # Only now: it may have been deleted while we waited.
-    message = conversation.messages.select_related("parent").filter(pk=message_id).first()
-    if message is None:
-        raise NotFound()
-    question = message.parent if message.role == Message.Role.ASSISTANT else message
-    if question is None:
-        raise InvalidRequest()
-    endpoint, request, prompt = prepared(conversation, question, question.parent_id, None, options)
-    conversation.message_count = 1 + branches.length(question.pk, conversation)
-    return _begin(conversation, question.pk, endpoint, request, prompt, account), question.content
 
 
 def _label(caller: Caller, user_id: str | None) -> str | None:
     return caller.labelled(user_id).user_identifier if user_id else None
 
 
-def _begin(
+def begin(
     conversation: Conversation,
     question_id: int,
     endpoint: Endpoint,
@@ -209,7 +167,11 @@ def _begin(
     naming: Naming | None = None,
     idempotency: Idempotency | None = None,
 ) -> AnswerIds:
-    """Store the empty answer and its generation, and launch the producer once all is committed."""
+    """Store the empty answer to a stored message and its generation, and launch the producer once all is committed.
+
+    In the transaction that has locked the account and the conversation, whose ``message_count`` is that of the
+    question's branch.
+    """
     worker = engines.worker_for_job()
     account.check_answers()
     answer_id = _messages.add(

@@ -21,10 +21,11 @@ from ..web.credential_watch import CredentialWatch
 from ..web.feed import watched
 from ..web.fields import StrictSerializer
 from ..web.queries import UserQuerySerializer
-from ..web.serializers import ChatSerializer, options_of, results_of
+from ..web.serializers import options_of, results_of
 from .connection import Frame, FrameAction, SocketConsumer
 from .frames import (
     AttachFrame,
+    ChatFrame,
     MessageFrame,
     RegenerateFrame,
     StopFrame,
@@ -54,7 +55,7 @@ class ChatConsumer(SocketConsumer):
 
     def _start_chat(self, frame: Frame) -> AnswerIds:
         caller = self._judged()
-        data = validated(ChatSerializer, frame)
+        data, key = _with_key(validated(ChatFrame, frame))
         return services.start_reply(
             caller=caller,
             message=data.get("message", ""),
@@ -65,12 +66,14 @@ class ChatConsumer(SocketConsumer):
             user_id=data.get("user_id"),
             options=options_of(data),
             temporary=data.get("temporary", False),
+            idempotency=key,
         )
 
     def _start_regenerate(self, frame: Frame) -> AnswerIds:
         caller = self._judged()
-        data = validated(RegenerateFrame, frame)
-        return services.regenerate(caller=caller, message_id=data["message_id"], options=options_of(data))[0]
+        data, key = _with_key(validated(RegenerateFrame, frame))
+        message_id = data["message_id"]
+        return services.regenerate(caller=caller, message_id=message_id, options=options_of(data), idempotency=key)[0]
 
     async def _attach(self, frame_id: Any, frame: Frame) -> None:
         data = await self._authorized(AttachFrame, frame, Action.READ)
@@ -145,6 +148,12 @@ class ChatConsumer(SocketConsumer):
                 if isinstance(batch[-1], DoneEvent):
                     return  # whoever saw the end needs no credential any more
                 await watch.check()
+
+
+def _with_key(frame: Frame) -> tuple[Frame, services.Idempotency | None]:
+    """Return a frame as the same call over HTTP has it, and what its key promises."""
+    asked = {name: value for name, value in frame.items() if name != "idempotency_key"}
+    return asked, services.Idempotency.of(frame.get("idempotency_key"), asked)
 
 
 # The frames that ask for something of somebody's.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from ..engine.events import AnswerIds, DoneEvent, ErrorEvent, Piece, payload
@@ -12,7 +14,7 @@ from ..exceptions import ChatError, InvalidPosition, problem_of
 from ..services.deletion import Deleted
 from ..web.errors import as_chat_error
 from ..web.fields import MAX_DIGITS, IntegerField, SessionIdField, StrictSerializer, TextField, WordField
-from ..web.serializers import ReplyOptionsSerializer
+from ..web.serializers import ChatSerializer, ReplyOptionsSerializer
 
 MAX_FRAME_ID = 200
 
@@ -21,7 +23,19 @@ class AuthenticateFrame(StrictSerializer):
     key = TextField(max_length=200)
 
 
+class IdempotencyKeyField(WordField):
+    """What is a header of the calls over HTTP."""
+
+    allowed = re.compile(r"[\x21-\x7e]{1,255}")
+    default_error_messages = {"control": _("1 to 255 visible ASCII characters.")}
+
+
+class ChatFrame(ChatSerializer):
+    idempotency_key = IdempotencyKeyField(required=False)
+
+
 class RegenerateFrame(ReplyOptionsSerializer):
+    idempotency_key = IdempotencyKeyField(required=False)
     message_id = IntegerField(min_value=0, max_value=2**63 - 1)
 
 

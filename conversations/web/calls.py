@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -15,7 +18,10 @@ from rest_framework.request import Request
 from rest_framework.serializers import Serializer
 
 from ..access.rules import Caller
-from ..exceptions import InvalidRequest, NotFound
+from ..exceptions import ChatError, InvalidRequest, NotFound
+
+# What the verbs call what is said.
+SAID = frozenset({"message", "attachments", "tool_results"})
 
 
 def caller_of(request: Request) -> Caller:
@@ -46,12 +52,27 @@ def refused(where: str, reason: Any, *, code: str | None = None) -> InvalidReque
 
 
 def checked(field: Field[Any, Any, Any, Any], value: Any, where: str) -> Any:
-    """Return ``value`` as the field takes it; raises ``InvalidRequest`` that names ``where`` it stands."""
+    """Return ``value`` as the field takes it; raises ``InvalidRequest`` that names ``where`` it stands.
+
+    The field is a constant: a copy of it is kept for each language.
+    """
     try:
-        return field.run_validation(value)
+        return _field(field, translation.get_language()).run_validation(value)
     except ValidationError as error:
         reasons: Any = error.detail
         raise refused(where, reasons[0]) from None
+
+
+@contextmanager
+def told_as(where: str) -> Iterator[None]:
+    """Let the refusal of what is said name the field in which callers of another format said it."""
+    try:
+        yield
+    except ChatError as error:
+        error.errors = error.errors and {
+            where if name in SAID else name: reasons for name, reasons in error.errors.items()
+        }
+        raise
 
 
 @cache
@@ -70,6 +91,12 @@ def _validator(serializer_class: type[Serializer[Any]], _language: str | None) -
     One for each language: the framework keeps a message in the language in which it was first asked for.
     """
     return serializer_class()
+
+
+@cache
+def _field(field: Field[Any, Any, Any, Any], _language: str | None) -> Field[Any, Any, Any, Any]:
+    """Return the copy of a field that validates, for the same reason one for each language."""
+    return deepcopy(field)
 
 
 def uuid_of(text: str) -> uuid.UUID:

@@ -40,7 +40,7 @@ def problem_response(
 
 
 def _response(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> HttpResponse:
-    content = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    content = json.dumps(body, ensure_ascii=False).encode()
     response = HttpResponse(content, status=body["status"], content_type=CONTENT_TYPE, headers=headers)
     if body["status"] == 401:
         response["WWW-Authenticate"] = "Bearer"

@@ -23,6 +23,8 @@ PING, LOADING = b": ping\n", b": loading\n"
 # goes out before that: some servers send no headers before there is a body.
 RETRY = b"retry: 2000\n"
 END = "end"
+# What ends a stream of other formats than ours.
+DONE = b"data: [DONE]\n\n"
 # These end a line in Python's `splitlines` (and in clients built on it), though not in SSE.
 LINE_ENDS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 

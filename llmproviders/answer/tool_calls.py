@@ -118,7 +118,7 @@ class ToolCalls:
             return ToolCallDelta(index, arguments=arguments)
         call.is_begun = True
         # Some have no ids, and some the name of the tool for one: results have to name one call.
-        if not call.id or any(other is not call and other.id == call.id for other in self._calls[:index]):
+        if not call.id or any(other.id == call.id for other in self._calls[:index]):
             call.id = new_id()
         return ToolCallDelta(index, call.id, call.name, arguments)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
 
+from tests.conversations import pictures
 from tests.processes.server import ServerProcess
 from tests.upstream import ScriptedUpstream, answer, events, status
 
@@ -77,6 +79,24 @@ said.kept = shown(agent).at(-1);
 const refused = new HttpAgent({ url, initialMessages: [{ id: "1", role: "user", content: " " }] });
 try { await refused.runAgent(); } catch (error) { said.refused = [error.status, JSON.parse(error.payload).code]; }
 """
+THOUGHTS = """
+const agent = new HttpAgent({ url });
+ask(agent, "one");
+await agent.runAgent();
+said.messages = shown(agent);
+"""
+IMAGES = """
+const agent = new HttpAgent({ url });
+const image = { type: "image", source: { type: "data", value: process.argv[3], mimeType: "image/png" } };
+ask(agent, [{ type: "text", text: "What is it?" }, image]);
+await agent.runAgent();
+ask(agent, "And now?");
+await agent.runAgent();
+said.messages = agent.messages.map(({ role, content }) => [role, Array.isArray(content) ? content.length : content]);
+const elsewhere = { type: "image", source: { type: "url", value: "https://example.com/a.png" } };
+ask(agent, [elsewhere]);
+try { await agent.runAgent(); } catch (error) { said.refused = Object.keys(JSON.parse(error.payload).errors); }
+"""
 # In Node a connection that breaks ends the process: the client rejects, and throws what it cancels then beside that.
 CUT = """
 process.on("unhandledRejection", () => {});
@@ -144,6 +164,28 @@ def test_tools_are_run_and_answers_made_again(server: ServerProcess, upstream: S
     ]
     assert said["again"] == [["user", "Weather?"], ["assistant", "Look outside."]]
     assert asked(upstream) == ["Weather?"]
+
+
+def test_a_late_thought_stands_in_its_place(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    late: list[dict[str, Any]] = [{"content": "One."}, {"reasoning_content": "wait"}]
+    upstream.script = [answer(deltas=[{"reasoning_content": "hm"}, *late])]
+    said = said_by(THOUGHTS, server.url)
+    assert said["messages"] == [["user", "one"], ["reasoning", "hm"], ["assistant", "One."], ["reasoning", "wait"]]
+
+
+def test_images_are_shown(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.script = [answer("A square."), answer("A square still.")]
+    said = said_by(IMAGES, server.url, base64.b64encode(pictures.picture("PNG", (4, 4))).decode())
+    assert said["messages"] == [
+        ["user", 2],
+        ["assistant", "A square."],
+        ["user", "And now?"],
+        ["assistant", "A square still."],
+    ]
+    assert said["refused"] == ["messages[4].content[0]"]
+    for request in upstream.requests[-2:]:
+        content = request.body["messages"][0]["content"]
+        assert [part["type"] for part in content] == ["image_url", "text"]
 
 
 def test_failures_are_told(server: ServerProcess, upstream: ScriptedUpstream) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import httpx
 import pytest
 
+from tests.conversations import pictures
 from tests.docs.markdown import ROOT
 from tests.processes.server import ServerProcess
 from tests.upstream import ScriptedUpstream, answer
@@ -70,6 +72,41 @@ said.deleted = [deleted.object, deleted.deleted];
 try { await client.conversations.retrieve(made.id); } catch (error) { said.gone = error.code; }
 console.log(JSON.stringify(said));
 """
+PYTHON_IMAGES = """
+import json, sys
+import openai
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="any")
+look = {"role": "user", "content": [{"type": "input_image", "detail": "auto", "image_url": sys.argv[2]}]}
+made = client.conversations.create(items=[look])
+shown = client.conversations.items.list(made.id).data[0].content[0]
+again = {"role": "user", "content": [{"type": "input_image", "detail": "auto", "file_id": shown.file_id}]}
+answer = client.responses.create(model="default", input=[again], conversation=made.id).output_text
+print(json.dumps([shown.type, shown.file_id, answer]))
+"""
+NODE_IMAGES = """
+import OpenAI from "openai";
+const client = new OpenAI({ baseURL: process.argv[2] + "/v1", apiKey: "any" });
+const shows = (image) => [{ role: "user", content: [{ type: "input_image", detail: "auto", ...image }] }];
+const made = await client.conversations.create({ items: shows({ image_url: process.argv[3] }) });
+const shown = (await client.conversations.items.list(made.id)).data[0].content[0];
+const ask = { model: "default", input: shows({ file_id: shown.file_id }), conversation: made.id };
+const answer = (await client.responses.create(ask)).output_text;
+console.log(JSON.stringify([shown.type, shown.file_id, answer]));
+"""
+
+
+@pytest.mark.parametrize(("language", "script"), [("python", PYTHON_IMAGES), ("js", NODE_IMAGES)])
+def test_images_go_there_and_back(
+    server: ServerProcess, upstream: ScriptedUpstream, language: str, script: str
+) -> None:
+    upstream.script = [answer("A square.")]
+    url = pictures.data_url(pictures.picture("PNG", (4, 4)))
+    kind, key, said = json.loads(run_in(language, script, server.url, url))
+    assert (kind, said) == ("input_image", "A square.")
+    shown = httpx.get(f"{server.url}/attachments/{key}", trust_env=False)
+    assert shown.headers["Content-Type"] == "image/png"
+    (asked,) = upstream.requests[-1].body["messages"]
+    assert [part["type"] for part in asked["content"]] == ["image_url", "image_url"]
 
 
 @pytest.mark.parametrize(("language", "script"), [("python", PYTHON), ("js", NODE)])

@@ -194,6 +194,37 @@ def test_a_client_that_left_finds_its_answer(client: httpx.Client, model: Script
     assert model.calls == 1
 
 
+def test_a_late_thought_is_told_in_its_place(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """Each thought is a message of its own; the text is one, which goes on."""
+    thoughts = [{"reasoning_content": text} for text in ("no, ", "wait")]
+    model.script = [answer(deltas=[{"reasoning_content": "hm"}, {"content": "One. "}, *thoughts, {"content": "Two."}])]
+    body = run()
+    events = told(client, body)
+    key = str(events[0]["metadata"]["message_id"])
+    first, late = f"{key}-reasoning", f"{key}-reasoning-2"
+    contents = [(event["messageId"], event["delta"]) for event in events if "delta" in event]
+    texts: dict[str, str] = {}
+    for name, text in contents:
+        texts[name] = texts.get(name, "") + text
+    assert texts == {first: "hm", key: "One. Two.", late: "no, wait"}
+    assert contents[0][0] == first
+    begun = [(event["type"], event["messageId"]) for event in events if event["type"].endswith("MESSAGE_START")]
+    assert begun == [
+        ("REASONING_MESSAGE_START", first),
+        ("TEXT_MESSAGE_START", key),
+        ("REASONING_MESSAGE_START", late),
+        ("TEXT_MESSAGE_START", key),
+    ]
+    # Of what it has, in the middle of the late thought, the client is told the rest.
+    has = [
+        {"id": first, "role": "reasoning", "content": "hm"},
+        {"id": key, "role": "assistant", "content": "One. "},
+        {"id": late, "role": "reasoning", "content": "no, "},
+    ]
+    again = told(client, {**body, "messages": [body["messages"][0], *has]})
+    assert (text_of(again, "REASONING"), text_of(again)) == ("wait", "Two.")
+
+
 def test_a_run_id_is_for_one_message(client: httpx.Client, model: ScriptedUpstream) -> None:
     body = run()
     told(client, body)
@@ -431,7 +462,8 @@ def test_results_that_nobody_asked_for_are_refused(client: httpx.Client, model: 
     model.script = [asks("one")]
     first = told(client, run(user("Weather?", "1"), thread="t", tools=[WEATHER]))
     body = run(user("Weather?", "1"), assistant(first), result("another"), thread="t")
-    assert client.post(PATH, json=body).status_code == 400
+    refusal = client.post(PATH, json=body)
+    assert (refusal.status_code, list(refusal.json()["errors"])) == (400, ["messages"])
     assert model.calls == 1
 
 
@@ -460,7 +492,7 @@ BAD: dict[str, tuple[Event, str]] = {
     "half a character": (run(user("\ud800")), "messages[0].content"),
     "a NUL": (run(user("a\x00b")), "messages[0].content"),
     "a message too long": (run(user(LONG)), "messages[0]"),
-    "an image": (run(user([{"type": "image", "source": {"type": "url", "value": "x"}}])), "messages[0].content"),  # type: ignore[arg-type]
+    "a part that is none": (run(user(["x"])), "messages[0].content"),  # type: ignore[arg-type]
     "instructions too long": (run({"id": "1", "role": "system", "content": LONG}, user("x")), "messages"),
     "too much history": (run(*[user("x")] * 502), "messages"),
     "no thread": (run(threadId=None), "threadId"),

@@ -606,6 +606,7 @@ def test_a_reason_that_says_what_the_whole_says_is_told_once(client: httpx.Clien
     refused = client.post(PATH, json={"id": "chat-1", "messages": [message]})
     assert (refused.status_code, refused.headers["x-error-code"]) == (404, "unknown_attachment"), refused.text
     assert refused.text.count("no such attachment") == 1
+    assert refused.text.startswith("messages: ")
 
 
 def test_a_call_that_failed_is_told_to_the_model(client: httpx.Client, model: ScriptedUpstream) -> None:
@@ -712,6 +713,15 @@ def test_a_call_of_a_stopped_answer_is_not_to_be_run(
     model.gate("g").open()
 
 
+@pytest.mark.parametrize("state", [[], {"a": 1}, None, 5, "output-streaming"])
+def test_a_call_in_a_state_that_is_none_is_passed_over(
+    client: httpx.Client, model: ScriptedUpstream, state: Any
+) -> None:
+    part = {"type": "tool-weather", "toolCallId": "one", "state": state, "input": {}, "output": "rain"}
+    ask(client, said("hi", "u1"), {"id": "a1", "role": "assistant", "parts": [part]}, said("And?", "u2"))
+    assert model.calls == 1
+
+
 # Images --------------------------------------------------------------------------------------------------------------
 def test_images_are_kept_once_shown_and_sent_again(client: httpx.Client, model: ScriptedUpstream) -> None:
     url = data_url(4, 3)
@@ -793,6 +803,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "half a character": (body_of(said("a\ud800")), "messages[0]: "),
     "a long name": (body_of(said("hi", "x" * 129)), "messages[0].id: "),
     "a trigger that is none": (body_of(said("hi"), trigger="resume-stream"), "trigger: "),
+    "half a character for a trigger": (body_of(said("hi"), trigger="\ud800"), "trigger: "),
+    "half a character for a kind of tool": (body_of(said("hi"), tools=[{"type": "\ud800"}]), "tools: "),
     "a messageId that is none": (body_of(said("hi"), messageId=5), "messageId: "),
     "an unknown model": (body_of(said("hi"), model_type="none"), "model_type: "),
     "a temperature that is none": (body_of(said("hi"), temperature=3), "temperature: "),

@@ -164,6 +164,7 @@ CALLS: dict[str, dict[str, list[Call]]] = {
         "POST": [
             Call(Scope.CHAT, mine=True),
             Call(Scope.CHAT, mine=True, body=lambda _rows: {"stream": False}),
+            Call(Scope.CHAT, mine=True, headers={"Idempotency-Key": "key-again-{generation_id}"}),
             Call(Scope.CHAT, 400, mine=True, body=lambda _rows: {"model_type": "unknown"}),
         ]
     },
@@ -595,11 +596,17 @@ class TestCalls:
 
     def test_an_idempotency_key_does_not_stand_for_a_scope(self, client: httpx.Client, everybody: Everybody) -> None:
         headers = {"Idempotency-Key": "once"}
-        first = client.post("/chat", headers={**everybody.owners["owner's key"], **headers}, json={"message": "hi"})
+        owner = {**everybody.owners["owner's key"], **headers}
+        first = client.post("/chat", headers=owner, json={"message": "hi"})
         assert first.status_code == 200
+        regenerate = f"/messages/{first.headers['X-Message-Id']}/regenerate"
+        once = {"Idempotency-Key": "again"}
+        assert client.post(regenerate, headers={**owner, **once}, json={}).status_code == 200
         for scope in (Scope.READ, Scope.CONFIG, Scope.KEYS):
             who = key_of(everybody.owner, [scope])
             again = client.post("/chat", headers={**who, **headers}, json={"message": "hi"})
+            assert (again.status_code, code_of(again)) == (403, "scope_missing"), scope
+            again = client.post(regenerate, headers={**who, **once}, json={})
             assert (again.status_code, code_of(again)) == (403, "scope_missing"), scope
 
     def test_a_running_answer_of_another_goes_on(

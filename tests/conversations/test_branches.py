@@ -33,7 +33,7 @@ from conversations.access.rules import Caller
 from conversations.exceptions import NotFound
 from conversations.models import Conversation, Generation, Message
 from conversations.models.querysets import MOST_LEVELS
-from conversations.services import branches, replies
+from conversations.services import branches, regenerating
 from tests.conftest import Server
 from tests.reliability.sizes import size
 from tests.upstream import ScriptedUpstream, answer
@@ -344,13 +344,13 @@ def test_what_is_deleted_while_regenerating_waits_is_not_found(
     in_transaction: None, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     _conversation, messages = make([None, 0])
-    lock = replies.locked
+    lock = regenerating.locked
 
     def lock_late(**what: Any) -> Conversation:
         Message.objects.all().delete()
         return lock(**what)
 
-    monkeypatch.setattr(replies, "locked", lock_late)
+    monkeypatch.setattr(regenerating, "locked", lock_late)
     with pytest.raises(NotFound):
         services.regenerate(caller=ANYBODY, message_id=messages[number].pk)
 

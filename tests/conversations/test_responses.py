@@ -359,7 +359,7 @@ def test_what_came_of_calls_goes_on_from_a_stored_response(client: httpx.Client,
     assert model.requests[-1].body["messages"][1:] == [called, said]
     wrong = [{**results[0], "call_id": "c2"}]
     refused = ask(client, input=wrong, previous_response_id=first["id"])
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tool_results")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
 
 
 def test_what_was_thought_before_a_call_leaves_the_call_as_it_is(

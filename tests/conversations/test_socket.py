@@ -143,6 +143,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "attach after text": ({"type": "attach", "id": "x", "generation_id": "x", "after": "1"}, "not_found"),
     "stop nothing": ({"type": "stop", "generation_id": str(uuid.uuid4())}, "not_found"),
     "regenerate nothing": ({"type": "regenerate", "id": "x", "message_id": 0}, "not_found"),
+    "half a character": (
+        {"type": "chat", "id": "x", "message": "hi", "tools": [{"type": "\ud800", "function": {"name": "x"}}]},
+        "invalid",
+    ),
     "regenerate text": ({"type": "regenerate", "id": "x", "message_id": "1"}, "invalid"),
 }
 

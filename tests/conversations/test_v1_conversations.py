@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 import httpx
 import pytest
+from django.utils import timezone
 
-from conversations.models import Conversation, Message
+from conversations.models import Attachment, Conversation, Message
 from tests.upstream import ScriptedUpstream, answer, call
 
+from . import pictures
 from .accounts import make_key, make_user, require_login
+from .attaching import send
 from .calling import calling
 from .helpers import JSON, whole_chat
+from .test_images_in_chats import seen
 
 PATH = "/v1/conversations"
 Item = dict[str, Any]
@@ -225,6 +230,73 @@ def test_metadata_are_not_kept_and_it_says_so(client: httpx.Client) -> None:
 
 
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
+
+
+def showing(*images: Item, text: str = "") -> Item:
+    """A user's message with images."""
+    parts = [{"type": "input_image", **image} for image in images]
+    return {**item(""), "content": [*parts, *([{"type": "input_text", "text": text}] if text else [])]}
+
+
+def data_url(width: int = 4, height: int = 3) -> Item:
+    return {"image_url": pictures.data_url(pictures.picture("PNG", (width, height)))}
+
+
+def test_images_among_items_are_kept_and_told_by_their_ids(client: httpx.Client, model: ScriptedUpstream) -> None:
+    created = create(client, items=[showing(data_url(4, 3), data_url(5, 2), text="Look!"), item("I do.", "assistant")])
+    question, _answer = listed(client, created, order="asc")["data"]
+    first, second = Attachment.objects.order_by("width")
+    assert question["content"] == [
+        {"type": "input_image", "file_id": str(first.pk), "image_url": None, "detail": "auto"},
+        {"type": "input_image", "file_id": str(second.pk), "image_url": None, "detail": "auto"},
+        {"type": "input_text", "text": "Look!"},
+    ]
+    added = client.post(f"{PATH}/{created['id']}/items", json={"items": [showing(data_url(6, 6))]}).json()["data"]
+    assert [part["type"] for part in added[0]["content"]] == ["input_image"]
+    assert client.get(f"/attachments/{added[0]['content'][0]['file_id']}").status_code == 200
+    client.post("/v1/responses", json={"input": "What is it?", "conversation": created["id"]}).raise_for_status()
+    assert (seen(model, 0), seen(model, 2)) == ([(4, 3), (5, 2)], [(6, 6)])
+    assert not Attachment.objects.filter(conversation=None).exists()
+
+
+def test_an_image_is_named_by_its_id(client: httpx.Client, model: ScriptedUpstream) -> None:
+    keys = [send(client, pictures.picture("PNG", (6, size))).json()["id"] for size in (1, 2, 3)]
+    created = create(client, items=[showing({"file_id": keys[0]})])
+    # What is told can be sent again there.
+    (told,) = listed(client, created)["data"]
+    client.post(f"{PATH}/{created['id']}/items", json={"items": [told, item("yes", "assistant")]}).raise_for_status()
+    ask = {"input": [showing({"file_id": keys[1]}, data_url(5, 5), text="And?")], "conversation": created["id"]}
+    response = client.post("/v1/responses", json=ask).json()
+    assert (seen(model, 0), seen(model)) == ([(6, 1), (6, 1)], [(6, 2), (5, 5)])
+    (asked,) = client.get(f"/v1/responses/{response['id']}/input_items").json()["data"]
+    assert asked["content"][0]["file_id"] == keys[1]
+    url = {"type": "image_url", "image_url": {"url": f"/attachments/{keys[2]}"}}
+    body = {"model": "default", "messages": [{"role": "user", "content": [url]}]}
+    refusal = client.post("/v1/chat/completions", json=body)
+    assert error_of(refusal, 400)["param"] == "messages"
+    client.post("/v1/chat/completions", json={**body, "store": True}).raise_for_status()
+    assert seen(model) == [(6, 3)]
+    assert Attachment.objects.count() == 4
+
+
+def test_what_cannot_be_shown_leaves_nothing(client: httpx.Client) -> None:
+    unknown = {"file_id": str(uuid.UUID(int=5))}
+    for image, status, code in ((unknown, 404, "unknown_attachment"), (IMAGE, 400, "unsupported_image")):
+        refusal = client.post(PATH, json={"items": [showing(data_url(), image, text="x")]})
+        error = error_of(refusal, status)
+        assert (error["code"], error["param"]) == (code, "items" if status == 404 else None)
+    assert not Conversation.objects.exists()
+    assert not Attachment.objects.filter(expires_at__gt=timezone.now()).exists()
+
+
+def test_an_image_of_somebody_else_is_not_there(client: httpx.Client, server: Any, settings: Any) -> None:
+    require_login(settings)
+    with calling(server, make_key(make_user("anna"))) as hers, calling(server, make_key(make_user("ben"))) as his:
+        key = send(hers, pictures.picture()).json()["id"]
+        refusal = his.post(PATH, json={"items": [showing({"file_id": key})]})
+        assert error_of(refusal, 404)["code"] == "unknown_attachment"
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "no list": ("hi", "items"),
     "no list, and nothing in it": ({}, "items"),
@@ -233,7 +305,14 @@ BAD: dict[str, tuple[Any, str]] = {
     "no text": ([{**item(""), "content": 5}], "items[0].content"),
     "half a character": ([item("\ud800")], "items[0].content"),
     "a NUL": ([item("\x00")], "items"),
-    "an image": ([{**item(""), "content": [IMAGE]}], "items"),
+    "an image of the assistant's": ([{**item("", "assistant"), "content": [IMAGE]}], "items"),
+    "an image of a tool's": ([{"type": "function_call_output", "call_id": "1", "output": [IMAGE]}], "items"),
+    "an image elsewhere": ([showing({"image_url": "https://example.com/a.png"})], "items[0].content[0]"),
+    "an image of a handle": ([showing({"file_id": "file-abc"})], "items[0].content[0]"),
+    "an image of no text": ([showing({"file_id": 5})], "items[0].content[0]"),
+    "an image of nothing": ([showing({})], "items[0].content[0]"),
+    "too many images": ([showing(*[{"image_url": IMAGE["image_url"]}] * 11)], "items"),
+    "too many images in all": ([showing(*[{"image_url": IMAGE["image_url"]}] * 7)] * 3, "items"),
     "a call without a name": ([item("x"), {**CALL, "name": None}], "items[1].tool_calls"),
     "an item that is not stored": ([{"type": "item_reference", "id": "msg_999"}], "items[0]"),
     "too many": ([item("x")] * 501, "items"),

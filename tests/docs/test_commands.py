@@ -144,6 +144,9 @@ def judge(block: Block, output: str, following: Block | None) -> None:
         *parts, end = [line[6:] for line in output.splitlines() if line.startswith("data: ")]
         assert end == "[DONE]", block
         assert json.loads(parts[-1])["type"] == "finish", block
+    elif "/api/agui" in block.text:
+        events = [json.loads(line[6:]) for line in output.splitlines() if line.startswith("data: ")]
+        assert (events[0]["type"], events[-1]["type"]) == ("RUN_STARTED", "RUN_FINISHED"), block
     elif "curl -N" in block.text:
         data = [json.loads(line[6:]) for line in output.splitlines() if line.startswith("data: ")]
         assert data[-1]["done"], block

@@ -15,7 +15,7 @@ from llmproviders.management import asking
 from llmproviders.management.learning import Finding, Learned, save
 from llmproviders.models import Preset
 from llmproviders.types import Endpoint
-from tests.upstream import Behaviour, ScriptedUpstream, answer, events, status
+from tests.upstream import Behaviour, ScriptedUpstream, answer, call, status
 
 from .test_check_providers import KEY, only, run
 
@@ -23,17 +23,7 @@ pytestmark = pytest.mark.django_db
 __all__ = ["only"]  # its fixture: one preset, at the scripted upstream
 
 Body = dict[str, Any]
-CALL = {
-    "index": 0,
-    "id": "c",
-    "type": "function",
-    "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
-}
-CALLED = events(
-    json.dumps({"choices": [{"delta": {"tool_calls": [CALL]}}]}),
-    json.dumps({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}),
-    "[DONE]",
-)
+CALLED = answer(deltas=call(0, '{"city": "Paris"}', name="get_weather"), finish="tool_calls")
 NO = {"error": {"message": "no"}}
 
 

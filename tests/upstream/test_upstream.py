@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
-from tests.upstream import ScriptedUpstream, answer, echo_text, run_upstream_in_thread, status
+from tests.upstream import Answer, ScriptedUpstream, Status, answer, echo_text, run_upstream_in_thread, status
+from tests.upstream.behaviours import directed
 
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 OPENER = build_opener(ProxyHandler({}))
 
 
@@ -58,6 +61,26 @@ def test_a_directive_in_the_message_chooses_the_behaviour(url: str) -> None:
         call(url, chat('!script {"status": 429, "body": {"error": "slow"}, "headers": {"Retry-After": "3"}}'))
     with caught.value as refused:
         assert (refused.headers["Retry-After"], json.loads(refused.read())) == ("3", {"error": "slow"})
+
+
+def test_the_directives_that_are_described_are_known() -> None:
+    text = CONTRIBUTING.read_text()
+    found = re.findall(r"^\| `(!script .*?)` \|", text, re.MULTILINE)
+    assert len(found) > 5
+    for said in found:
+        behaviour = directed(chat(said))
+        assert isinstance(behaviour, Answer | Status)
+        assert getattr(behaviour, "status", 0) != 400, said
+
+
+def test_a_described_call_of_a_tool_is_made(url: str) -> None:
+    text = CONTRIBUTING.read_text()
+    (said,) = re.findall(r"^\| `(!script .*?tool_calls.*?)` \|", text, re.MULTILINE)
+    lines = call(url, chat(said, stream=True)).split("\n\n")
+    deltas = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"] for line in lines[:-2]]
+    (called,) = [delta["tool_calls"][0]["function"] for delta in deltas if "tool_calls" in delta]
+    assert called == {"name": "weather", "arguments": '{"city": "Paris"}'}
+    assert not any(delta.get("content") for delta in deltas)
 
 
 def test_it_can_be_watched_and_gates_be_opened_from_outside(url: str) -> None:
