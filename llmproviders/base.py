@@ -15,7 +15,7 @@ from .types import CompletionRequest, Delta, Endpoint
 
 
 class Flowing(Protocol):
-    """Text of one answer that flows, and is taken when it suits whoever takes it."""
+    """Text of one answer, and its thoughts and calls, that flow and are taken when it suits whoever takes them."""
 
     on_news: Callable[[], None]
     """Called each time that something has come. To be set by whoever takes it."""
@@ -23,11 +23,8 @@ class Flowing(Protocol):
     def take(self) -> Sequence[Delta]:
         """Return what has come since the last time, without waiting; raises nothing.
 
-        Where more came than text, the stream that gave this goes on by itself, and here is nothing any more.
+        As the answer ends, or too much comes, the stream that gave this goes on by itself: here is nothing any more.
         """
-
-    def break_off(self, error: Exception) -> None:
-        """Let the stream that gave this raise ``error``."""
 
 
 def nobody_cares() -> None:
@@ -42,7 +39,7 @@ class Provider(ABC):
     """Talks one wire format to one endpoint. Cheap to make; holds no connection of its own.
 
     ``flows`` is set by whoever takes the deltas together with others': a stream that has yielded text may call it with
-    what follows, and yields nothing until more than text comes. So what came meanwhile is taken at once, and no
+    what follows, and yields nothing until its end comes. So what came meanwhile is taken at once, and no
     task is woken for it. A provider need not: whatever it yields is taken too.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from itertools import groupby
@@ -13,9 +14,11 @@ from django.utils import timezone
 
 from .completions import ContentDelta, Delta, Flowing, ReasoningDelta, ThoughtSoFar, ToolCallDelta
 from .ends import Entry
-from .events import CONTENT, REASONING, TOOL_CALL, AnswerIds, Call, Ending, Piece, cut
+from .events import CONTENT, FAILED, REASONING, TOOL_CALL, AnswerIds, Call, Ending, Piece, cut
 from .log_keys import LogKeys
 from .transcript import Transcript
+
+logger = logging.getLogger("conversations.generation")
 
 # A producer that is so many characters ahead of the database waits, however its provider reads.
 MAX_PENDING = 262_144
@@ -76,8 +79,12 @@ class Run:
         try:
             for delta in self.flowing.take():
                 self.add(delta)
-        except Exception as error:  # a fault of ours is this answer's end, and nobody else's
-            self.flowing.break_off(error)
+        except Exception:  # a fault of ours, or of a provider's, is this answer's end and nobody else's
+            logger.exception("generation %s failed", self.ids.generation_id)
+            self.flowing = None
+            self.requested_ending = self.requested_ending or Ending(FAILED, error_code="internal_error")
+            if self.producer is not None:
+                self.producer.cancel()
 
     def _add_call(self, delta: ToolCallDelta) -> None:
         self.first_token_at = self.first_token_at or timezone.now()

@@ -29,6 +29,7 @@ STATUSES = {"upstream_rate_limit": 429, "upstream_bad_request": 400}
 RETRIED = frozenset({408, 409, 429})
 NEVER_RETRIED = frozenset(
     {
+        "answer_stopped",
         "budget_exhausted",
         "local_model_missing",
         "needs_asgi",

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
@@ -141,10 +141,15 @@ def _empty_account(instance: Any, using: str, **_kwargs: Any) -> None:
 
 @contextmanager
 def while_account_lasts(caller: Caller) -> Iterator[None]:
-    """Turn what the database refuses because ``caller``'s account was deleted meanwhile into ``NotAuthenticated``."""
+    """Turn what the database refuses because ``caller``'s account was deleted meanwhile into ``NotAuthenticated``.
+
+    Within a transaction nothing can be asked after a refusal: whoever began that does so, around it.
+    """
     try:
         yield
     except IntegrityError as error:
+        if connection.in_atomic_block:
+            raise
         if caller.user is None or get_user_model()._default_manager.filter(pk=caller.user.pk).exists():
             raise
         raise NotAuthenticated() from error

@@ -19,7 +19,7 @@ from .turns import LoopTurns
 
 T = TypeVar("T")
 # How an attachment of ours is shown, and sent again.
-OURS = re.compile(r"(?:^|/)attachments/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
+OURS = re.compile(r"(?:^|/)attachments/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$", re.IGNORECASE)
 
 # As many at a time as there are threads for it, one of each caller, so that nobody's hold up all others'. How long
 # one waits (seconds).
@@ -39,7 +39,7 @@ async def keeping(caller: Caller) -> AsyncIterator[Keep]:
     """Give what keeps the image in a ``data:`` URL as an attachment, for a message that is stored before this ends.
 
     What it gives returns the attachment's id, and raises as ``attachments.store_data_url`` does, or ``ServerBusy``.
-    Where something is raised, what was kept is deleted soon.
+    What no message got is deleted soon: something was raised, the client left, or another call was quicker.
     """
     kept: list[uuid.UUID] = []
 
@@ -51,9 +51,9 @@ async def keeping(caller: Caller) -> AsyncIterator[Keep]:
 
     try:
         yield keep
-    except Exception:
-        await db.write(attachments.let_go, kept)
-        raise
+    finally:
+        if kept:
+            await db.write(attachments.let_go, kept)
 
 
 def check_url(url: Any, where: str) -> str:
@@ -72,7 +72,8 @@ def once_each(urls: Sequence[str], where: str) -> list[str]:
 
 def known(urls: Iterable[str]) -> list[uuid.UUID | None]:
     """Return which attachments images are; None for one that is sent as such."""
-    found = (OURS.search(url) for url in urls)
+    # An image itself may have millions of characters, and none that names one of ours.
+    found = (None if url.startswith("data:") else OURS.search(url) for url in urls)
     return [uuid.UUID(ours[1]) if ours else None for ours in found]
 
 

@@ -88,7 +88,7 @@ class Pace:
 
 
 class FlowingText:
-    """Text between the first of it and whatever else comes: taken from the reply without a task, a timer or a wait."""
+    """Text, thoughts and calls after the first of them: taken from the reply without a task, a timer or a wait."""
 
     def __init__(self, reply: Reply, answer: Reader, framing: AnswerFraming, flow: Flow, pace: Pace) -> None:
         self._reply = reply
@@ -101,16 +101,18 @@ class FlowingText:
 
     async def until_over(self, deadline: Deadline) -> None:
         """Wait, as long as text is taken, for what is to be read otherwise; raises what the text itself raised."""
-        self._over = asyncio.get_running_loop().create_future()
+        over = self._over = asyncio.get_running_loop().create_future()
         self._pace.look()
         self._reply.tell(self.on_news)
         self.on_news()  # something may be there already
         try:
-            await deadline.wait(self._over)
+            await deadline.wait(over)
         except UpstreamTimeout:
-            if not self._reply.waits:
+            # It is not the upstream that is late where whoever takes has not taken what it sent. Its own word that
+            # something took too long is another matter.
+            if not over.cancelled() or not self._reply.waits:
                 raise
-            self._pace.begin()  # it is not the upstream that is late, but whoever takes what it sent
+            self._pace.begin()
         finally:
             self._over = None
             self._reply.tell(None)
@@ -130,17 +132,13 @@ class FlowingText:
                     self._flow.said(delta)
                 self._flow.took(step)
         except ProviderError as error:
-            self.break_off(error)
+            self._over.set_exception(error)
             return deltas
         self._pace.look()
-        if chunk is None or self._reply.is_over or self._flow.is_beyond or self._has_more_than_text:
+        if chunk is None or self._reply.is_over or self._flow.is_beyond or self._is_ending:
             self._over.set_result(None)
         return deltas
 
     @property
-    def _has_more_than_text(self) -> bool:
+    def _is_ending(self) -> bool:
         return self._answer.whole or self._answer.finish_reason is not None
-
-    def break_off(self, error: Exception) -> None:
-        if self._over is not None and not self._over.done():
-            self._over.set_exception(error)

@@ -218,6 +218,16 @@ def test_a_chat_is_gone_on_with_by_its_name(client: httpx.Client, model: Scripte
     assert list(conversation.messages.order_by("pk").values_list("client_id", flat=True)) == ["u1", None, "u2", None]
 
 
+@pytest.mark.parametrize("what", ["messages", "stream"])
+@pytest.mark.parametrize("name", ["%0A", "a%0Db", "a/b", "%E2%80%A8", "%00"])
+def test_whatever_it_is_called_a_chat_that_is_none_has_no_messages(
+    client: httpx.Client, model: ScriptedUpstream, name: str, what: str
+) -> None:
+    refused = client.get(f"{PATH}/{name}/{what}")
+    told = {"messages": (200, "application/json"), "stream": (204, None)}
+    assert (refused.status_code, refused.headers.get("content-type")) == told[what]
+
+
 def test_a_session_id_names_its_conversation(client: httpx.Client, model: ScriptedUpstream) -> None:
     session_id = client.post("/chat", json={"message": "hi", "stream": False}).json()["session_id"]
     parts = ask(client, said("and?", "u1"), chat=session_id)

@@ -1,9 +1,11 @@
-"""PostgreSQL keeps compiled statements prepared; where something does not keep them, all goes on without."""
+"""PostgreSQL keeps compiled statements prepared; behind a pooler, or where they are lost, all goes on without."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -31,10 +33,9 @@ _create = Insert(Conversation)
 
 
 @pytest.fixture(autouse=True)
-def begun_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a process that has just begun, on a connection of its own."""
+def new_connection() -> Iterator[None]:
+    """Each test has a connection of its own."""
     connection.close()
-    monkeypatch.setattr(prepared, "_kept", prepared._Kept())
     yield
     connection.close()
 
@@ -52,7 +53,7 @@ def prepared_here() -> list[str]:
 
 
 def lose_them() -> None:
-    """Take away what is prepared, and let psycopg not know: as another session of a pooler."""
+    """Take away what is prepared, and let psycopg not know."""
     with connection.cursor() as cursor:
         cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
 
@@ -95,7 +96,7 @@ def test_without_psycopg_3_django_s_cursor_is_taken(
 
 
 @pytest.mark.parametrize("in_transaction", [False, True], ids=["alone", "in_a_transaction"])
-def test_what_a_pooler_does_not_keep_is_not_prepared_any_more(
+def test_what_was_lost_is_done_again_and_not_prepared_any_more(
     conversation: Conversation, in_transaction: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert _titles.all(user_identifier="user:1") == ["One"]
@@ -124,6 +125,28 @@ def test_a_name_that_is_another_s_counts_as_lost(conversation: Conversation) -> 
         for number in range(50):
             cursor.execute(f"DO $$ BEGIN EXECUTE 'PREPARE _pg3_{number} AS SELECT 1'; END $$")
     assert _titles.all(user_identifier="user:1") == ["One"]
+
+
+def test_behind_a_pooler_nothing_is_prepared(conversation: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are the same in all connections: there they may stand for what another one has prepared."""
+    connection.close()
+    monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 7)
+    assert _titles.all(user_identifier="user:1") == ["One"]
+    assert not prepared_here()
+
+
+def test_of_other_statements_nothing_is_kept_and_no_connection_outlives_its_end(conversation: Conversation) -> None:
+    assert _titles.all(user_identifier="user:1") == ["One"]
+    driver = connection.connection
+    before = len(driver._prepared._counts)
+    for number in range(20):
+        Conversation.objects.filter(title=f"a long text {number}").exists()
+    assert len(driver._prepared._counts) == before
+    gone = weakref.ref(driver)
+    del driver
+    connection.close()
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_table_that_was_changed_ends_the_preparing_of_its_connection_alone(conversation: Conversation) -> None:

@@ -9,10 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-from django.db import connection
+from django.contrib.auth.models import User
+from django.db import IntegrityError, connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from conversations import services
+from conversations.access.rules import Caller
+from conversations.database.transactions import replayed
 from conversations.models import Conversation, Generation, Message
 from tests.upstream import ScriptedUpstream
 
@@ -298,3 +302,18 @@ def test_answers_are_json_whatever_is_accepted(client: httpx.Client) -> None:
         response = client.get("/conversations", headers={"Accept": accept})
         assert response.headers["content-type"] == "application/json"
         assert json.loads(response.content) == {"conversations": [], "next": None}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_name_that_is_taken_within_a_transaction_is_told_as_such() -> None:
+    """After a refusal PostgreSQL answers nothing more in that transaction: nothing may be asked about it there."""
+    caller = Caller(user_identifier="user:1", user=User.objects.create_user("kim"))
+
+    @replayed
+    def twice() -> None:
+        for _time in range(2):
+            services.create_conversation(caller=caller, client_id="chat-1")
+
+    with pytest.raises(IntegrityError):
+        twice()
+    assert not Conversation.objects.exists()

@@ -23,6 +23,7 @@ from conversations.engine.completions import (
     ContentDelta,
     Delta,
     Endpoint,
+    Flowing,
     ToolCallDelta,
 )
 from conversations.engine.events import AnswerIds, DoneEvent, Ending, ErrorEvent, Piece
@@ -406,15 +407,11 @@ class Text:
 
     def __init__(self) -> None:
         self.came: list[Delta] = []
-        self.broken = asyncio.Event()
         self.on_news: Callable[[], None] = lambda: None
 
     def take(self) -> list[Delta]:
         taken, self.came = self.came, []
         return taken
-
-    def break_off(self, error: Exception) -> None:
-        self.broken.set()
 
 
 async def test_a_provider_that_waits_for_nothing_is_held_to_the_databases_pace(
@@ -496,15 +493,28 @@ async def test_what_comes_while_a_batch_is_made_is_not_forgotten(
             await run.transcript.wait(5)
 
 
-async def test_text_that_cannot_be_taken_in_is_its_answer_s_end_alone(engine: Supervisor) -> None:
-    run = Run(AnswerIds(uuid.uuid4(), uuid.uuid4(), 1))
-    text = Text()
-    engine.ensure_started()
-    engine.log.flows(run, text)
-    text.came += [ToolCallDelta(7, "", "", "arguments of a call that never began")]
-    text.on_news()
+async def test_text_that_cannot_be_taken_in_is_its_answer_s_end_alone(
+    engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stream(
+        _endpoint: Endpoint, _request: CompletionRequest, flows: Callable[[Flowing], None], *_more: Any
+    ) -> AsyncIterator[Delta]:
+        yield ContentDelta("so far")
+        text = Text()
+        flows(text)
+        text.came += [ToolCallDelta(7, "", "", "arguments of a call that never began")]
+        text.on_news()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(completions, "stream", stream)
+    ids = await start()
+    *pieces, error, done = await events_of(ids)
+    assert ("".join(piece.text for piece in pieces), error.code, done.ending.status) == (
+        "so far",
+        "internal_error",
+        "failed",
+    )
     async with asyncio.timeout(5):
-        await text.broken.wait()
         await engine.log.turn()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from threading import Event
 from typing import Any
@@ -17,6 +18,9 @@ from django.utils import timezone
 from PIL import Image
 from websockets.sync.client import connect
 
+from conversations.access.rules import Caller
+from conversations.database import db
+from conversations.engine.supervisor import Supervisor
 from conversations.files import images
 from conversations.models import Attachment, Conversation, Message
 from conversations.web import images as incoming
@@ -296,6 +300,19 @@ def test_a_call_that_is_sent_again_keeps_its_images_once(
     assert Attachment.objects.count() == 1
     other = ask(client, user("y", (8, 6)), headers={"Idempotency-Key": "a"})
     assert (other.status_code, Attachment.objects.count()) == (422, 1)
+
+
+async def test_what_no_message_got_goes_also_where_nothing_is_raised(engine: Supervisor) -> None:
+    """Another call with the same key was quicker, or the client left while more was decoded."""
+    caller = Caller(user_identifier="x")
+    async with incoming.keeping(caller) as keep:
+        await keep(data_url())
+    with suppress(asyncio.CancelledError):
+        async with incoming.keeping(caller) as keep:
+            await keep(data_url())
+            raise asyncio.CancelledError
+    assert await db.read(Attachment.objects.count) == 2
+    assert not await db.read(Attachment.objects.filter(expires_at__gt=timezone.now()).exists)
 
 
 @contextmanager

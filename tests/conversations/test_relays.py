@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -246,6 +247,21 @@ def test_one_that_somebody_stops_ends_within_a_moment_and_is_paid_for(
     assert (row.estimated_requests, row.failed_requests) == (1, 0)
     assert row.estimated_completion_tokens > 0
     assert overview.stop_relay(relay.pk) is None
+
+
+def test_who_is_told_that_somebody_stopped_it_does_not_ask_again(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    """By themselves clients of OpenAI's ask again after a 409."""
+    model.script = [answer("one", "two", stall=1)]
+    body = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(client.post, PATH, json=body)
+        until(Relay.objects.exists)
+        assert overview.stop_relay(Relay.objects.get().pk) is not None
+        response = asked.result()
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "answer_stopped")
+    assert response.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.usefixtures("stuck")

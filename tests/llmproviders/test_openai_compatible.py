@@ -255,6 +255,32 @@ async def test_a_server_that_stops_in_the_middle_of_what_flows_is_too_late(
         await anext(deltas)
 
 
+async def test_a_server_that_says_itself_that_it_took_too_long_is_believed(upstream: ScriptedUpstream) -> None:
+    """Also where more has come before anybody could read on."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    too_long = '{"error": {"message": "timeout", "code": 504}}'
+    said = [b"data: %b\n\n" % data.encode() for data in (chunk("a"), too_long, "[DONE]")]
+    upstream.script = [raw(head, *said, delay=0.05)]
+    provider = OpenAICompatible(endpoint(upstream.url))
+    taken = asyncio.Event()
+
+    def flows(flowing: Flowing) -> None:
+        def take() -> None:
+            flowing.take()
+            if flowing._over.done() and flowing._over.exception():  # type: ignore[attr-defined]
+                flowing._reply._answer._parts.append(b"data: [DONE]\n\n")  # type: ignore[attr-defined]
+                taken.set()
+
+        flowing.on_news = take
+
+    provider.flows = flows
+    deltas = provider.stream(request())
+    assert await anext(deltas) == ContentDelta("a")
+    with pytest.raises(e.UpstreamTimeout):
+        await anext(deltas)
+    assert taken.is_set()
+
+
 async def test_an_error_in_what_flows_is_raised_after_what_came_before_it(upstream: ScriptedUpstream) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
     said = [b"data: %b\n\n" % data.encode() for data in (chunk("a"), chunk("b"), '{"error": {"message": "no"}}')]

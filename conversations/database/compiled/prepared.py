@@ -1,15 +1,18 @@
-"""Statements that PostgreSQL keeps: parsed and planned once for each connection.
+"""Statements that PostgreSQL keeps: parsed and planned once for each connection, until it rolls a transaction back.
 
 Without that it plans each of an answer's two dozen statements anew, which takes it longer than to run them. psycopg
-keeps count of what a connection has prepared. What stands between may not: a pooler in transaction mode gives each
-transaction another session, in which our statements are unknown, or are others'. The first that is not where it
-should be ends the preparing, for as long as the process lives.
+keeps count of what a connection has prepared, and calls it `_pg3_0`, `_pg3_1` and so on in each of them: behind a
+pooler, which lends the sessions of the server now to one connection and now to another, a name may stand for what
+somebody else prepared. So it is done only where nothing stands between: where the server's process is the one that
+the connection was told of. A pooler tells of itself.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -18,10 +21,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import outages
 
-try:
-    import psycopg
-except ImportError:  # another database's project, or one with psycopg2
-    psycopg = None  # type: ignore[assignment]
+psycopg: Any = None  # of another database's project, or one with psycopg2
+with suppress(ImportError):
+    psycopg = import_module("psycopg")
 
 R = TypeVar("R")
 
@@ -30,18 +32,8 @@ logger = logging.getLogger("conversations.database")
 # How many a connection keeps: those there are, some of them for several numbers of values.
 MOST_KEPT = 400
 
-
-class _Kept:
-    """What this process knows of its connections."""
-
-    def __init__(self) -> None:
-        self.prepares = True
-        # A connection's cursor, and whether what it has prepared can be relied on.
-        self.cursors: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-        self.outdated: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
-
-
-_kept = _Kept()
+# Whether statements are prepared on a connection of psycopg's.
+_prepares: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def can_run(connection: BaseDatabaseWrapper) -> bool:
@@ -53,42 +45,47 @@ def run(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any], re
     """Run a statement and return its ``result``. Errors are Django's; one that comes of preparing alone asks to repeat
     the transaction, and is not seen outside of one.
     """
-    prepares = _kept.prepares and connection.connection not in _kept.outdated
+    driver = connection.connection
+    prepares = _prepares.get(driver)
+    if prepares is None:
+        prepares = _prepares[driver] = _is_direct(connection)
     try:
         return _run(connection, sql, parameters, result, prepares=prepares)
     except Error as error:
         if not prepares or not outages.is_unprepared(error):
             raise
-        _stop_preparing(connection, error)
+        logger.info("statements are not prepared on this connection any more: %s", error)
+        _prepares[driver] = False
         if connection.in_atomic_block:
             _ask_to_repeat(error)
     return _run(connection, sql, parameters, result, prepares=False)
 
 
+def _is_direct(connection: BaseDatabaseWrapper) -> bool:
+    """Whether nothing stands between: then what the server says of its process is what the connection was told."""
+    (pid,) = _run(connection, "SELECT pg_backend_pid()", (), lambda cursor: cursor.fetchone(), prepares=False)
+    return bool(pid == connection.connection.info.backend_pid)
+
+
 def _run(
     connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any], result: Callable[[Any], R], *, prepares: bool
 ) -> R:
-    cursor = _kept.cursors.get(connection.connection) or _new_cursor(connection.connection)
-    with connection.wrap_database_errors:
-        cursor.execute(sql, parameters, prepare=prepares)
-        return result(cursor)
-
-
-def _new_cursor(driver: Any) -> Any:
-    """Return the cursor of a connection: Django's own would write the values into the text."""
-    driver.prepare_threshold = 0  # Django switches it off; its cursors prepare nothing whatever it says
-    driver.prepared_max = MOST_KEPT
+    driver = connection.connection
+    # Not Django's own cursor, which writes the values into the text.
     cursor = psycopg.Cursor(driver)
-    _kept.cursors[driver] = cursor
-    return cursor
-
-
-def _stop_preparing(connection: BaseDatabaseWrapper, error: Error) -> None:
-    if outages.is_outdated_plan(error):  # a migration changed a table under it
-        _kept.outdated[connection.connection] = True
-        return
-    _kept.prepares = False
-    logger.info("statements are not prepared: PostgreSQL, or a pooler before it, does not keep them (%s)", error)
+    if not prepares:
+        with connection.wrap_database_errors:
+            cursor.execute(sql, parameters, prepare=False)
+            return result(cursor)
+    # For this statement alone: else psycopg counts all others, which it keeps for that with their values in them.
+    before = driver.prepare_threshold
+    driver.prepare_threshold, driver.prepared_max = 0, MOST_KEPT
+    try:
+        with connection.wrap_database_errors:
+            cursor.execute(sql, parameters)
+            return result(cursor)
+    finally:
+        driver.prepare_threshold = before
 
 
 def _ask_to_repeat(error: Error) -> NoReturn:

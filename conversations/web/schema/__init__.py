@@ -18,6 +18,18 @@ PROBLEM_STATUSES = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 502, 
 SHARED_RESPONSES = {401: "Unauthorized", 429: "TryLater", 503: "TryLater"}
 # Where errors look as in OpenAI's API, and where they are plain text.
 OPENAI_PATHS, TEXT_PATHS = "/v1/", "/api/chat"
+# What does nothing without a body, though each of its fields may be left out.
+NEEDS_BODY = frozenset(
+    {
+        "/api/agui",
+        "/api/chat",
+        "/chat",
+        "/v1/chat/completions",
+        "/v1/conversations/{conversation_id}",
+        "/v1/conversations/{conversation_id}/items",
+        "/v1/responses",
+    }
+)
 OPTIONAL = {
     "ConversationDeleted": frozenset({"restorable_until"}),
     "Reply": frozenset({"tool_calls"}),
@@ -61,6 +73,8 @@ def complete(result: Schema, generator: Any, request: Any, public: bool) -> Sche
         result["paths"][path] = {"get": _health(name, text)}
     for path, operations in result["paths"].items():
         for operation in operations.values():
+            if path in NEEDS_BODY and "requestBody" in operation:
+                operation["requestBody"]["required"] = True
             for status in PROBLEM_STATUSES:
                 shared = SHARED_RESPONSES.get(status, "Problem")
                 shared = f"{_form_of_errors(path)}{shared}"
