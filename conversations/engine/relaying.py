@@ -113,7 +113,7 @@ class Relaying:
             raise self._cut or ShuttingDown(retry_after=BUSY_SECONDS)
         pause = conf.get().PING_INTERVAL
         task = self._task = asyncio.create_task(self._read(), name="relay")
-        task.add_done_callback(lambda _task: self._news.set())
+        task.add_done_callback(self._read_to_end)
         try:
             while self._waiting or not task.done():
                 with suppress(TimeoutError):
@@ -133,6 +133,11 @@ class Relaying:
                 await asyncio.gather(task, return_exceptions=True)
             finally:
                 self._settle_once()
+
+    def _read_to_end(self, _task: asyncio.Task[None]) -> None:
+        self._news.set()
+        if self._cut:  # whoever reads may take nothing more, and what was cut is not to count until they leave
+            self._settle_once()
 
     async def _read(self) -> None:
         """Take what the model says, as long as there is room for it."""

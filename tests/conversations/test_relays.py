@@ -265,6 +265,17 @@ def test_who_is_told_that_somebody_stopped_it_does_not_ask_again(
 
 
 @pytest.mark.usefixtures("stuck")
+async def test_one_that_is_cut_is_settled_though_its_reader_takes_nothing(engine: Supervisor) -> None:
+    stream = await begun(engine.relays)
+    await anext(stream)
+    (relaying,) = engine.relays.running.values()
+    relaying.cut(ShuttingDown())
+    async with asyncio.timeout(5):
+        await relaying.finished.wait()
+    await stream.aclose()
+
+
+@pytest.mark.usefixtures("stuck")
 async def test_a_client_that_is_written_to_gets_the_end_next(engine: Supervisor) -> None:
     relays = engine.relays
     stream = await begun(relays)
