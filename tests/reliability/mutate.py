@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ LEFT_OUT = shutil.ignore_patterns(
     ".venv", "var", ".git", ".env", "__pycache__", ".*_cache", ".hypothesis", "node_modules"
 )
 TESTS_FAILED = 1  # pytest's exit code
-TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS, TEARDOWN_SECONDS = 300.0, 60.0
 TAIL_LINES = 30
 
 
@@ -104,17 +105,29 @@ def tested(mutation: Mutation, test: str, copy: Path) -> Outcome:
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a tree, without what ties it to the repository that this one is."""
+    """Run a command in a tree, without what ties it to the repository that this one is.
+
+    One that takes too long is interrupted, as with Ctrl-C: what its tests started ends with them.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return subprocess.run(
+    with subprocess.Popen(
         command,
         cwd=folder,
         env={**env, "RELIABILITY": "small", "GIT_CEILING_DIRECTORIES": str(folder.parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=TIMEOUT_SECONDS,
-    )
+    ) as process:
+        try:
+            output, _none = process.communicate(timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=TEARDOWN_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 if __name__ == "__main__":
