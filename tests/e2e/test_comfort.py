@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.conversations.pictures import picture
 from tests.processes.server import ServerProcess
+from tests.upstream import call
 
 from .browser import Visitor
 from .chat import Chat, directive, say_by_api
@@ -174,6 +175,31 @@ def test_a_model_that_takes_no_images_is_not_asked_where_there_are_some(guest: V
     chat.page.get_by_role("menuitem", name="With blind").click(force=True)
     expect(chat.page.get_by_role("menu")).to_be_visible()
     expect(chat.answers).to_have_count(2)
+
+
+def test_images_of_earlier_turns_keep_no_model_from_answering(guest: Visitor, chat: Chat) -> None:
+    """The server leaves them out for a model that takes none."""
+    tell_of_models(guest.page, blind={"takes_images": False})
+    Composer(chat.open()).added()
+    chat.ask("With an image")
+    chat.ask("Text alone")
+    assert not offered(chat, 0)["With blind takes no images"]
+    assert offered(chat, 1)["With blind"]
+
+
+def test_calls_of_earlier_turns_keep_no_model_from_answering(guest: Visitor, chat: Chat, client: httpx.Client) -> None:
+    """Those of the turn that an answer is in do, as their results are what it answers."""
+    tell_of_models(guest.page, without={"takes_tools": False})
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    turn = say_by_api(client, directive("I look.", deltas=call(0, "{}", id="one", name="look")), tools=[tool])
+    said = {"session_id": turn["session_id"], "stream": False}
+    client.post("/chat", json={**said, "tool_results": [{"id": "one", "content": "a cat"}]}).raise_for_status()
+    say_by_api(client, "And now?", session_id=turn["session_id"])
+    chat.open(turn["session_id"])
+    expect(chat.answers).to_have_count(3)
+    assert offered(chat, 0)["With without"]
+    assert not offered(chat, 1)["With without takes no tools"]
+    assert offered(chat, 2)["With without"]
 
 
 def test_there_is_nothing_to_copy_or_rate_of_an_answer_that_says_nothing(chat: Chat) -> None:
