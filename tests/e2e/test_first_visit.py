@@ -29,6 +29,12 @@ const look = () => {
 };
 look();
 """
+# Long enough for what is there to be drawn.
+SOME_FRAMES = """() => new Promise((drawn) => {
+  let left = 20;
+  const next = () => (left-- > 0 ? requestAnimationFrame(next) : drawn());
+  next();
+})"""
 # Nothing that the page does by itself after a while.
 WITHOUT_LONG_TIMERS = """
 const real = window.setTimeout;
@@ -90,8 +96,10 @@ def test_a_stored_answer_is_never_seen_unrendered(guest: Visitor, client: httpx.
     turn = say_by_api(client, directive("Some **bold** text"))
     held = hold(guest.page, "**/vendor/markdown-it.js")
     chat = Chat(guest.page)
-    with guest.page.expect_response("**/messages?leaf=*"):
+    with guest.page.expect_response("**/messages?leaf=*") as history:
         guest.page.goto(f"/?c={turn['session_id']}", wait_until="commit")
+    history.value.finished()
+    guest.page.evaluate(SOME_FRAMES)
     expect(chat.answers).to_have_count(0)
     wait_for_routes(guest.page, held)[0].continue_()
     expect(chat.text().locator("strong")).to_have_text("bold")
