@@ -113,6 +113,7 @@ def test_an_edit_that_is_left_is_there_when_one_comes_back(chat: Chat, way: str)
     if way == "escape":
         chat.page.keyboard.press("Escape")
         expect(chat.questions.first).to_contain_text("A change is kept.")
+        expect(chat.page.locator("#announcer")).to_have_text("A change is kept.")
     elif way == "another conversation":
         chat.page.get_by_role("button", name="New chat").click()
         expect(chat.examples).to_be_visible()
@@ -136,6 +137,7 @@ def test_an_edit_that_is_cancelled_is_forgotten(chat: Chat) -> None:
     edit_of(chat).fill("The changed words")
     chat.page.get_by_role("button", name="Cancel").click()
     expect(chat.questions.first).not_to_contain_text("A change is kept.")
+    expect(chat.page.locator("#announcer")).not_to_have_text("A change is kept.")
     expect(edit_of(chat)).to_have_value("The first words")
 
 

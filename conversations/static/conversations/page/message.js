@@ -173,6 +173,7 @@ export class UserMessage {
   leaveEdit(event) {
     event?.stopPropagation();
     this.show(this.message);
+    if (recallDraft(this.draft)) announce(t("A change is kept."));
     this.element.querySelector(`[aria-label="${t("Edit")}"]`)?.focus();
   }
 
