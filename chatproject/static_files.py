@@ -10,11 +10,10 @@ from wsgiref.headers import Headers
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.http import parse_etags
 from servestatic.middleware import ServeStaticMiddleware
 from servestatic.responders import StaticFile
 from servestatic.utils import parse_accept_encoding
-
-from .asked import is_static
 
 # What is text. Fonts and pictures are packed already.
 COMPRESSIBLE = ("text/", "application/javascript", "application/json", "image/svg+xml")
@@ -24,7 +23,7 @@ class StaticFilesMiddleware(ServeStaticMiddleware):  # type: ignore[misc]
     """Static files, with DEBUG off too. Looks for one below their path only: with DEBUG that takes a thread.
 
     A text is compressed when it is first asked for, and then stays in memory: the apps' folders may be read-only, and
-    most files are never asked for. With DEBUG files change, and go out as they are.
+    most files are never asked for. It has a tag of its own. With DEBUG files change, and go out as they are.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,7 +32,7 @@ class StaticFilesMiddleware(ServeStaticMiddleware):  # type: ignore[misc]
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer with the file, or hand on."""
-        if not is_static(request):
+        if not request.path_info.startswith(self.static_prefix):
             return cast(HttpResponseBase, await self.get_response(request))
         file = None if self.autorefresh else self.files.get(request.path_info)
         if isinstance(file, StaticFile) and _takes_packed(file, request):
@@ -47,23 +46,47 @@ class StaticFilesMiddleware(ServeStaticMiddleware):  # type: ignore[misc]
             headers["Vary"] = "Accept-Encoding"
 
     async def _pack(self, file: StaticFile, request: HttpRequest) -> HttpResponse:
-        path, headers = file.get_path_and_headers(request.META)
+        path, plain = file.get_path_and_headers(request.META)
+        tag = f'{file.etag[:-1]}-gz"'
+        if (known := _known(file, request, tag)) is not None:
+            answer = HttpResponse(status=304, headers=dict(file.not_modified_response.headers) | {"ETag": known})
+            del answer["Content-Type"]  # what the asker has keeps its own
+            return answer
         if (content := self._packed.get(path)) is None:
             content = self._packed[path] = await asyncio.to_thread(_gzip, path)
-        packed = {"Content-Encoding": "gzip", "Content-Length": str(len(content))}
-        return HttpResponse(content, headers=dict(headers) | packed)
+        packed = {"Content-Encoding": "gzip", "Content-Length": str(len(content)), "ETag": tag}
+        return HttpResponse(content if request.method == "GET" else b"", headers=dict(plain) | packed)
 
 
 def _takes_packed(file: StaticFile, request: HttpRequest) -> bool:
-    """Whether the whole of a text is asked for by one who takes gzip and does not have it."""
+    """Whether the whole of a text is asked for by one who takes gzip, or what is to be known of it."""
     _path, headers = file.get_path_and_headers(request.META)
+    named = dict(headers)
     return (
-        request.method == "GET"
-        and ("Vary", "Accept-Encoding") in headers
-        and "HTTP_RANGE" not in request.META
+        request.method in {"GET", "HEAD"}
+        and bool(file.etag)
+        and "Accept-Encoding" in str(named.get("Vary"))
+        and "Content-Encoding" not in named
+        and not _wants_part(file, request)
         and "gzip" in parse_accept_encoding(request.META.get("HTTP_ACCEPT_ENCODING", ""))
-        and not file.is_not_modified(request.META)
     )
+
+
+def _wants_part(file: StaticFile, request: HttpRequest) -> bool:
+    """Parts are of the file as it is: who has some of it packed gets the whole."""
+    return "HTTP_RANGE" in request.META and not request.META.get("HTTP_IF_RANGE", "").endswith('-gz"')
+
+
+def _known(file: StaticFile, request: HttpRequest, tag: str) -> str | None:
+    """Return the tag of what the asker has already, packed or not, None where that is not what there is.
+
+    What is on the way may weaken tags.
+    """
+    asked = request.META.get("HTTP_IF_NONE_MATCH")
+    if asked is None:
+        return tag if file.is_not_modified(request.META) else None
+    had = {known.removeprefix("W/") for known in parse_etags(asked)}
+    return next((ours for ours in (tag, file.etag) if ours in had), tag if "*" in had else None)
 
 
 def _gzip(path: str) -> bytes:

@@ -174,13 +174,7 @@ def begin(
     """
     worker = engines.worker_for_job()
     account.check_answers()
-    answer_id = _messages.add(
-        conversation_id=conversation.pk,
-        parent_id=question_id,
-        role=Message.Role.ASSISTANT,
-        model=endpoint.model,
-        model_type=endpoint.model_type,
-    )
+    answer_id = _add_answer(conversation, question_id, endpoint)
     prompt_tokens = prompts.request_tokens(endpoint, request)
     generation_id = _add_generation(conversation, answer_id, worker, endpoint, prompt_tokens, idempotency)
     spent_from = account.reserve(generation_id, prompt_tokens=prompt_tokens, max_tokens=request.max_tokens)
@@ -205,6 +199,17 @@ def _fallbacks(endpoint: Endpoint, request: CompletionRequest) -> tuple[Endpoint
     """Return who may answer instead: with a prompt of its own, without what it does not take of earlier turns."""
     asked = replace(request, messages=prompts.newest_of(request.messages))
     return completions.fallbacks_of(endpoint, asked)
+
+
+def _add_answer(conversation: Conversation, question_id: int, endpoint: Endpoint) -> int:
+    key: int = _messages.add(
+        conversation_id=conversation.pk,
+        parent_id=question_id,
+        role=Message.Role.ASSISTANT,
+        model=endpoint.model,
+        model_type=endpoint.model_type,
+    )
+    return key
 
 
 def _add_generation(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.test.client import AsyncRequestFactory
 
+from chatproject import static_files
 from chatproject.static_files import StaticFilesMiddleware
 
 SCRIPT = "/static/conversations/page/main.js"
@@ -27,8 +30,11 @@ def files() -> StaticFilesMiddleware:
     return StaticFilesMiddleware(elsewhere)
 
 
-async def get(files: StaticFilesMiddleware, path: str, **headers: str) -> tuple[HttpResponseBase, bytes]:
-    answer = await files(AsyncRequestFactory().get(path, headers={"Accept-Encoding": "gzip, br", **headers}))
+async def get(
+    files: StaticFilesMiddleware, path: str, method: str = "GET", **headers: str
+) -> tuple[HttpResponseBase, bytes]:
+    request = AsyncRequestFactory().generic(method, path, headers={"Accept-Encoding": "gzip, br", **headers})
+    answer = await files(request)
     if not answer.streaming:
         return answer, answer.content  # type: ignore[attr-defined]
     parts = [part async for part in answer]  # type: ignore[attr-defined]
@@ -74,11 +80,70 @@ async def test_a_part_is_one_of_the_file(files: StaticFilesMiddleware) -> None:
     assert body == found(SCRIPT)[2:10]
 
 
-async def test_who_has_it_is_told_so(files: StaticFilesMiddleware) -> None:
-    first, _body = await get(files, SCRIPT)
-    answer, body = await get(files, SCRIPT, **{"If-None-Match": first.headers["ETag"]})
+async def tags(files: StaticFilesMiddleware) -> tuple[str, str]:
+    """The tags of a script, packed and as it is."""
+    packed, _body = await get(files, SCRIPT)
+    plain, _body = await get(files, SCRIPT, **{"Accept-Encoding": "identity"})
+    return packed.headers["ETag"], plain.headers["ETag"]
+
+
+async def test_each_of_its_forms_has_a_tag_of_its_own(files: StaticFilesMiddleware) -> None:
+    packed, plain = await tags(files)
+    assert packed == f'{plain[:-1]}-gz"'
+
+
+@pytest.mark.parametrize("form", [0, 1], ids=["packed", "plain"])
+@pytest.mark.parametrize("said", ["{}", "W/{}", '"another", {}'])
+async def test_who_has_it_is_told_so(files: StaticFilesMiddleware, form: int, said: str) -> None:
+    had = (await tags(files))[form]
+    answer, body = await get(files, SCRIPT, **{"If-None-Match": said.format(had)})
     assert (answer.status_code, body) == (304, b"")
     assert answer.headers["Vary"] == "Accept-Encoding"
+    assert answer.headers["ETag"] == had
+    assert "Content-Type" not in answer.headers, "it would be the one of what is had"
+
+
+async def test_who_has_it_by_its_time_is_told_so(files: StaticFilesMiddleware) -> None:
+    first, _body = await get(files, SCRIPT)
+    answer, body = await get(files, SCRIPT, **{"If-Modified-Since": first.headers["Last-Modified"]})
+    assert (answer.status_code, body) == (304, b"")
+    assert answer.headers["ETag"] == first.headers["ETag"]
+
+
+async def test_who_has_another_gets_it(files: StaticFilesMiddleware) -> None:
+    answer, body = await get(files, SCRIPT, **{"If-None-Match": '"another"'})
+    assert (answer.status_code, gzip.decompress(body)) == (200, found(SCRIPT))
+
+
+async def test_who_has_it_packed_and_takes_it_as_it_is_gets_that(files: StaticFilesMiddleware) -> None:
+    packed, _plain = await tags(files)
+    answer, body = await get(files, SCRIPT, **{"If-None-Match": packed, "Accept-Encoding": "identity"})
+    assert (answer.status_code, body) == (200, found(SCRIPT))
+
+
+async def test_the_rest_of_what_is_packed_is_no_part_of_the_file(files: StaticFilesMiddleware) -> None:
+    packed, plain = await tags(files)
+    whole, body = await get(files, SCRIPT, **{"Range": "bytes=2-", "If-Range": packed})
+    assert (whole.status_code, gzip.decompress(body)) == (200, found(SCRIPT))
+    part, body = await get(files, SCRIPT, **{"Range": "bytes=2-", "If-Range": plain})
+    assert (part.status_code, body) == (206, found(SCRIPT)[2:])
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+@pytest.mark.parametrize("path", [SCRIPT, FONT])
+async def test_head_tells_what_get_would(files: StaticFilesMiddleware, path: str, accepted: str) -> None:
+    got, _body = await get(files, path, **{"Accept-Encoding": accepted})
+    told, body = await get(files, path, "HEAD", **{"Accept-Encoding": accepted})
+    assert body == b""
+    assert (told.status_code, dict(told.headers)) == (got.status_code, dict(got.headers))
+
+
+def test_the_module_can_be_taken_by_itself() -> None:
+    """As docs/install-in-your-project.md says."""
+    imports = [node for node in ast.walk(ast.parse(inspect.getsource(static_files))) if hasattr(node, "names")]
+    assert not [node for node in imports if getattr(node, "level", 0)]
+    names = {getattr(node, "module", None) or node.names[0].name for node in imports}
+    assert not [name for name in names if name.startswith(("chatproject", "conversations", "llmproviders"))]
 
 
 async def test_with_debug_files_change_and_go_out_as_they_are(settings: Any) -> None:

@@ -126,6 +126,14 @@ def test_the_page_preloads_every_module(client: httpx.Client) -> None:
     assert urgent == [f"/static/conversations/page/{module}.js" for module in MODULES]
 
 
+def test_every_style_sheet_is_linked_or_imported(client: httpx.Client) -> None:
+    tags = Page(client.get("/").text).tags
+    linked = {Path(str(attributes["href"])).name for _tag, attributes in tags if attributes.get("rel") == "stylesheet"}
+    sheets = {path.name: path.read_text(encoding="utf-8") for path in STATIC.rglob("*.css")}
+    imported = {name for text in sheets.values() for name in re.findall(r"@import[^;]*?([\w-]+\.css)", text)}
+    assert set(sheets) == linked | imported
+
+
 def test_the_page_is_compressed(client: httpx.Client) -> None:
     answer = client.get("/", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["Content-Encoding"] == "gzip"

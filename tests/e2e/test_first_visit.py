@@ -29,6 +29,17 @@ const look = () => {
 };
 look();
 """
+# Long enough for what is there to be drawn.
+SOME_FRAMES = """() => new Promise((drawn) => {
+  let left = 20;
+  const next = () => (left-- > 0 ? requestAnimationFrame(next) : drawn());
+  next();
+})"""
+# Nothing that the page does by itself after a while.
+WITHOUT_LONG_TIMERS = """
+const real = window.setTimeout;
+window.setTimeout = (run, wait, ...rest) => (wait >= 3000 ? 0 : real(run, wait, ...rest));
+"""
 
 
 def test_it_is_small_and_asks_no_other_host_and_nothing_twice(guest: Visitor) -> None:
@@ -85,8 +96,10 @@ def test_a_stored_answer_is_never_seen_unrendered(guest: Visitor, client: httpx.
     turn = say_by_api(client, directive("Some **bold** text"))
     held = hold(guest.page, "**/vendor/markdown-it.js")
     chat = Chat(guest.page)
-    with guest.page.expect_response("**/messages?leaf=*"):
+    with guest.page.expect_response("**/messages?leaf=*") as history:
         guest.page.goto(f"/?c={turn['session_id']}", wait_until="commit")
+    history.value.finished()
+    guest.page.evaluate(SOME_FRAMES)
     expect(chat.answers).to_have_count(0)
     wait_for_routes(guest.page, held)[0].continue_()
     expect(chat.text().locator("strong")).to_have_text("bold")
@@ -116,3 +129,26 @@ def test_where_nobody_can_watch_there_is_a_list_all_the_same(guest: Visitor, cli
     guest.page.route("**/events", lambda route: route.fulfill(status=503, body="{}"))
     chat = Chat(guest.page).open()
     expect(chat.list.get_by_role("link", name="Listed without a feed").first).to_be_visible()
+
+
+def test_where_the_feed_is_held_back_on_its_way_there_is_a_list_all_the_same(
+    guest: Visitor, client: httpx.Client
+) -> None:
+    say_by_api(client, "Listed before the feed")
+    held = hold(guest.page, "**/events")
+    chat = Chat(guest.page).open()
+    expect(chat.list.get_by_role("link", name="Listed before the feed").first).to_be_visible()
+    wait_for_routes(guest.page, held)[0].continue_()
+    say_by_api(client, "Told by the feed")
+    expect(chat.list.get_by_role("link", name="Told by the feed").first).to_be_visible()
+
+
+@pytest.mark.parametrize("body", ["", ": nothing but a beat\n\n"])
+def test_where_the_feed_ends_before_it_begins_there_is_a_list_all_the_same(
+    guest: Visitor, client: httpx.Client, body: str
+) -> None:
+    say_by_api(client, "Listed without a word")
+    guest.page.add_init_script(WITHOUT_LONG_TIMERS)
+    guest.page.route("**/events", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    chat = Chat(guest.page).open()
+    expect(chat.list.get_by_role("link", name="Listed without a word").first).to_be_visible()

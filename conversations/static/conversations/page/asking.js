@@ -2,10 +2,11 @@
 
 import { ApiError, ask, call, Unreachable } from "./api.js";
 import { randomId } from "./dom.js";
+import { keepDraft } from "./drafts.js";
 import { t } from "./i18n.js";
 import { partsWith, picturesIn } from "./images.js";
 import { toast } from "./notices.js";
-import { keep, keepDraft, recall, thisTab } from "./storage.js";
+import { keep, recall, thisTab } from "./storage.js";
 
 /** @typedef {import("./message.js").Message} Message */
 /** @typedef {import("./images.js").Picture} Picture */
@@ -58,7 +59,7 @@ export class Asking {
   edit(message, text) {
     if (this.of.isBusy || this.hasUnsent()) return;
     this.of.transcript.cutFrom(message);
-    keepDraft(`edit.${message.id}`, "");
+    keepDraft(this.of.draftOf(message), "");
     this.say({ message: text, parent_id: message.parent_id }, picturesIn(message.parts));
   }
 

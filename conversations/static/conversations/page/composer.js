@@ -1,8 +1,8 @@
 /** Where messages are written: it grows, keeps drafts, and never sends while an input method composes. */
 
 import { byId, isComposing } from "./dom.js";
+import { keepDraft, recallDraft } from "./drafts.js";
 import { toast } from "./notices.js";
-import { keepDraft, recallDraft } from "./storage.js";
 import { Tray } from "./tray.js";
 
 /** @typedef {import("./images.js").Picture} Picture */

@@ -59,12 +59,18 @@ export class Conversation {
   actions() {
     return {
       edit: (message, text) => this.asking.edit(message, text),
+      draft: (message) => this.draftOf(message),
       regenerate: (message, modelType) => this.asking.regenerate(message, modelType),
       showBranch: (id) => this.showBranch(id),
       rate: (message, rating) => this.answering.rate(message, rating),
       models: (message) => this.around.models(this.transcript.above(message)),
       isBusy: () => this.isBusy,
     };
+  }
+
+  /** Where an edit of a message is kept until it is sent. @param {Message} message */
+  draftOf({ id }) {
+    return `${this.id}.${id}`;
   }
 
   get isBusy() {

@@ -5,6 +5,9 @@ import { eventsOf, mayPass, Patience, pause } from "./stream.js";
 
 const CHANNEL = "chat.feed";
 
+/** Milliseconds after which the first event is not waited for: something on the way may hold streams back. */
+const LATE = 3000;
+
 /** What is there is to be asked for: something may have been missed. */
 const RESYNC = { event: "resync" };
 
@@ -45,6 +48,13 @@ export async function watch(take, tell) {
 async function read(take, tell, signal) {
   const patience = new Patience();
   let isBegun = false;
+  // What is there may be had, or why it may not, also where nobody can watch.
+  const begin = () => {
+    if (isBegun) return;
+    isBegun = true;
+    take(RESYNC);
+  };
+  setTimeout(begin, LATE);
   for (;;) {
     try {
       const response = await call("GET", "events", { signal });
@@ -55,11 +65,10 @@ async function read(take, tell, signal) {
         isBegun = true;
         take(data);
       }
+      begin();
       await patience.wait(signal);
     } catch (error) {
-      // What is there may be had, or why it may not, also where nobody can watch.
-      if (!isBegun) take(RESYNC);
-      isBegun = true;
+      begin();
       // Without a login there is nothing to watch until somebody logs in, perhaps in another tab.
       if (!mayPass(error)) await pause(30_000, signal);
       else {

@@ -1,19 +1,22 @@
 /** The page: brings its parts together, and follows the address. */
 
-import { ApiError, csrfToken } from "./api.js";
+import { ApiError } from "./api.js";
 import { Composer } from "./composer.js";
 import { config } from "./config.js";
 import { Conversation } from "./conversation.js";
 import { showKeys } from "./dialogs.js";
 import { byId, drawIcons, h } from "./dom.js";
+import { belongTo, forgetDrafts, isInTab, keepInTab, returnDrafts } from "./drafts.js";
 import { bindDropping } from "./dropping.js";
 import { showExamples } from "./empty.js";
 import { watch } from "./feed.js";
 import { t } from "./i18n.js";
 import { bindKeys } from "./keys.js";
+import "./leaving.js";
+import { menuLinks } from "./links.js";
 import { openMenu } from "./menu.js";
 import { Models } from "./models.js";
-import { clearBanner, showBanner, toast } from "./notices.js";
+import { clearBanner, showBanner, toast, watchNetwork } from "./notices.js";
 import { Panel } from "./panel.js";
 import { Search } from "./search.js";
 import { Sidebar } from "./sidebar.js";
@@ -35,7 +38,7 @@ const composer = new Composer({
   send: (text, pictures) => conversation.asking.send(text, pictures),
   stop: () => conversation.answering.stop(),
 });
-const sidebar = new Sidebar({ open: (id) => go(id), gone: (id) => id === conversation.id && go(null) });
+const sidebar = new Sidebar({ open: (id) => go(id), gone: (id) => onGone(id) });
 const search = new Search(sidebar, (id, messageId) => go(id, messageId));
 
 // Where we are -------------------------------------------------------------------------------------------------
@@ -60,6 +63,9 @@ async function go(id, messageId) {
 
 async function openAddressed() {
   const id = addressed();
+  const left = conversation.id;
+  if (left && left !== id && isInTab(left)) forget(left);
+  if (id) returnDrafts(id);
   composer.moveTo(id);
   sidebar.setCurrent(id);
   panel.moveTo(id, "");
@@ -89,15 +95,29 @@ function onOpenFailed(id, error) {
     toast(t("This conversation is not there any more."));
     history.replaceState(null, "", addressOf(null));
     openAddressed();
+    forget(id);
     return;
   }
   const retry = () => openAddressed();
   toast(/** @type {Error} */ (error).message, { label: t("Retry"), run: retry, stay: 60_000 });
 }
 
+/** What is being written in a conversation is not needed any more. @param {string} id */
+function forget(id) {
+  composer.tray.forget(id);
+  forgetDrafts(id);
+}
+
+/** A conversation was deleted. @param {string} id */
+function onGone(id) {
+  if (id === conversation.id) go(null);
+  forget(id);
+}
+
 /** A new conversation was stored. @param {string} id */
 function onBegun(id) {
   history.replaceState(null, "", addressOf(id));
+  if (conversation.isTemporary) keepInTab(id);
   composer.rename(id);
   panel.rename(id);
   models.open = { id, modelType: "" };
@@ -189,22 +209,6 @@ async function openSettings() {
   }
 }
 
-/** @returns {import("./menu.js").Entry[]} What the template has for the menu. */
-function menuLinks() {
-  return [...document.querySelectorAll("#menu-links a, #menu-links button")].map((element) => {
-    const label = element.textContent ?? "";
-    if (element instanceof HTMLAnchorElement) return { label, href: element.getAttribute("href") ?? "" };
-    return { label, run: () => submit(/** @type {HTMLButtonElement} */ (element)) };
-  });
-}
-
-/** @param {HTMLButtonElement} button Of a form that the template made, perhaps before a login in another tab. */
-function submit({ form }) {
-  const token = form?.querySelector("input[name=csrfmiddlewaretoken]");
-  if (token instanceof HTMLInputElement) token.value = csrfToken();
-  form?.requestSubmit();
-}
-
 // What is new --------------------------------------------------------------------------------------------------
 
 /** @param {any} event */
@@ -220,6 +224,8 @@ function take(event) {
   if (event.event === "conversation") {
     sidebar.take(event);
     if (isOpen) takeOpen(event);
+    if (event.change === "deleted") forget(event.session_id);
+    else if (!isInTab(event.session_id)) returnDrafts(event.session_id);
   } else if (event.event === "reply" && isOpen && !conversation.isBusy) {
     conversation.refresh().catch(() => {});
   }
@@ -248,13 +254,6 @@ function tellConnection(isConnected) {
   else showBanner("server", t("The server cannot be reached. Answers go on once it is back."));
 }
 
-function tellNetwork() {
-  if (navigator.onLine) clearBanner("network");
-  else showBanner("network", t("You are offline. What you write is kept, and answers go on once you are back."));
-}
-
-window.addEventListener("offline", tellNetwork);
-window.addEventListener("online", tellNetwork);
 window.addEventListener("chat:login", () => {
   const next = encodeURIComponent(location.pathname + location.search);
   const link = h("a", { href: `${config.login}?next=${next}` }, t("Log in"));
@@ -289,7 +288,8 @@ bindDropping({
   },
   isWelcome: () => composer.tray.isWelcome,
 });
-tellNetwork();
+watchNetwork();
+belongTo(config.user);
 showExamples((text) => conversation.asking.send(text));
 models.load();
 openAddressed();

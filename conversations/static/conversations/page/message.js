@@ -1,10 +1,10 @@
 /** A message of the user's, and what all messages share. */
 
 import { h, iconButton, isComposing, refill } from "./dom.js";
+import { keepDraft, recallDraft } from "./drafts.js";
 import { formatMoment, t } from "./i18n.js";
 import { gallery, picturesIn } from "./images.js";
 import { announce, toast } from "./notices.js";
-import { keepDraft, recallDraft } from "./storage.js";
 
 /**
  * A message as the API's history has it; one that is just being sent has no `id`.
@@ -32,6 +32,7 @@ import { keepDraft, recallDraft } from "./storage.js";
  * What a conversation lets its messages do.
  * @typedef {object} Actions
  * @property {(message: Message, text: string) => void} edit With its images.
+ * @property {(message: Message) => string} draft The place of an edit of it.
  * @property {(message: Message, modelType?: string) => void} regenerate
  * @property {(id: number) => void} showBranch
  * @property {(message: Message, rating: number) => Promise<void>} rate
@@ -130,7 +131,7 @@ export class UserMessage {
 
   /** Where what was changed and not sent is kept. */
   get draft() {
-    return `edit.${this.message.id}`;
+    return this.actions.draft(this.message);
   }
 
   /** Whether somebody writes in it. */
@@ -172,6 +173,7 @@ export class UserMessage {
   leaveEdit(event) {
     event?.stopPropagation();
     this.show(this.message);
+    if (recallDraft(this.draft)) announce(t("A change is kept."));
     this.element.querySelector(`[aria-label="${t("Edit")}"]`)?.focus();
   }
 

@@ -84,8 +84,8 @@ export class Models {
   }
 
   /**
-   * Return the models, and what keeps some from answering in a conversation.
-   * @param {{hasImages: boolean, hasTools: boolean}} conversation
+   * Return the models, and what keeps some from answering.
+   * @param {{hasImages: boolean, hasTools: boolean}} turn Of what they would have to take, as `Transcript.above` tells.
    * @returns {Choice[]}
    */
   choicesFor({ hasImages, hasTools }) {

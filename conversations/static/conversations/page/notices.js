@@ -58,3 +58,14 @@ function drawBanner() {
   banner.hidden = !first;
   banner.replaceChildren(...(first ?? []));
 }
+
+/** Tell when the browser is offline. */
+export function watchNetwork() {
+  const tell = () => {
+    if (navigator.onLine) clearBanner("network");
+    else showBanner("network", t("You are offline. What you write is kept, and answers go on once you are back."));
+  };
+  window.addEventListener("offline", tell);
+  window.addEventListener("online", tell);
+  tell();
+}

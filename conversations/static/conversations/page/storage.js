@@ -1,4 +1,4 @@
-/** What this browser remembers by itself: drafts, what was not sent, choices. It may be switched off, or full. */
+/** What this browser remembers by itself: what was not sent, choices. It may be switched off, or full. */
 
 import { randomId } from "./dom.js";
 
@@ -48,46 +48,10 @@ export function thisTab() {
 }
 
 /**
- * Return what is being written at a place: in this tab, else in another.
- * @param {string} place
- * @returns {string}
- */
-export const recallDraft = (place) => recallOwn(`draft.${place}`) ?? recall(`draft.${place}`) ?? "";
-
-/**
- * Keep what is being written: two tabs may write two things at one place, such as a new chat.
- * @param {string} place
- * @param {string} text
- */
-export function keepDraft(place, text) {
-  keepOwn(`draft.${place}`, text);
-  keep(`draft.${place}`, text);
-}
-
-/**
- * Return the images of what is being written at a place, as `recallDraft` does its text.
- * @param {string} place
- * @returns {import("./images.js").Picture[]}
- */
-export function recallDraftPictures(place) {
-  const own = recallOwn(`images.${place}`);
-  return (own === null ? recall(`images.${place}`) : JSON.parse(own)) ?? [];
-}
-
-/**
- * @param {string} place
- * @param {import("./images.js").Picture[]} pictures
- */
-export function keepDraftPictures(place, pictures) {
-  keepOwn(`images.${place}`, pictures.length ? JSON.stringify(pictures) : "");
-  keep(`images.${place}`, pictures.length ? pictures : null);
-}
-
-/**
  * @param {string} name
  * @returns {string | null} What this tab kept.
  */
-function recallOwn(name) {
+export function recallOwn(name) {
   try {
     return sessionStorage.getItem(PREFIX + name);
   } catch {
@@ -99,12 +63,46 @@ function recallOwn(name) {
  * @param {string} name
  * @param {string} text
  */
-function keepOwn(name, text) {
+export function keepOwn(name, text) {
   try {
     if (text) sessionStorage.setItem(PREFIX + name, text);
     else sessionStorage.removeItem(PREFIX + name);
   } catch {
     // It is switched off, or full.
+  }
+}
+
+/** @typedef {[Storage, string, string]} Kept Where, under which key, and what. */
+
+/**
+ * Forget all with such names.
+ * @param {(name: string) => boolean} isMeant
+ * @param {boolean} [isOfTab] What this tab kept alone.
+ * @returns {Kept[]} What was there.
+ */
+export function forget(isMeant, isOfTab = false) {
+  if (!isOfTab) for (const name of [...instead.keys()].filter(isMeant)) instead.delete(name);
+  try {
+    const stores = isOfTab ? [sessionStorage] : [sessionStorage, localStorage];
+    return stores.flatMap((store) => {
+      const keys = Object.keys(store).filter((key) => key.startsWith(PREFIX) && isMeant(key.slice(PREFIX.length)));
+      return keys.map((key) => {
+        const value = store.getItem(key) ?? "";
+        store.removeItem(key);
+        return /** @type {Kept} */ ([store, key, value]);
+      });
+    });
+  } catch {
+    return []; // It is switched off.
+  }
+}
+
+/** Keep again what was forgotten, unless there is something newer. @param {Kept[]} kept */
+export function putBack(kept) {
+  try {
+    for (const [store, key, value] of kept) if (store.getItem(key) === null) store.setItem(key, value);
+  } catch {
+    // It is full.
   }
 }
 

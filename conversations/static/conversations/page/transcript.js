@@ -163,12 +163,14 @@ export class Transcript {
   }
 
   /**
-   * Return what whoever answers in a message's place has to take.
+   * Return what whoever answers in a message's place has to take: that is in what the user said last, and came of it.
+   * Of earlier turns a model is told what it takes.
    * @param {Message} message
    */
   above(message) {
     const before = this.views.slice(0, this.views.findIndex((view) => view.message === message));
-    const parts = before.flatMap((view) => view.message.parts ?? []);
+    const turn = before.slice(Math.max(0, before.findLastIndex((view) => view.message.role === "user")));
+    const parts = turn.flatMap((view) => view.message.parts ?? []);
     const has = (/** @type {string} */ type) => parts.some((part) => part.type === type);
     return { hasImages: has("image"), hasTools: has("tool_call") };
   }

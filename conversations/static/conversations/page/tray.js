@@ -1,9 +1,9 @@
 /** The images of the message that is being written. Each conversation has its own, as it has its own draft. */
 
 import { arrange, byId } from "./dom.js";
+import { keepDraftPictures, recallDraftPictures } from "./drafts.js";
 import { t } from "./i18n.js";
 import { announce, toast } from "./notices.js";
-import { keepDraftPictures, recallDraftPictures } from "./storage.js";
 import { Thumbnail } from "./thumbnail.js";
 import { Upload } from "./uploads.js";
 
@@ -137,6 +137,11 @@ export class Tray {
     keepPictures(this.where, []);
     this.where = id;
     this.set(uploads);
+  }
+
+  /** A conversation is gone. @param {string} id */
+  forget(id) {
+    if (id !== this.where) this.places.delete(id);
   }
 
   /** @param {Picture[]} pictures */
