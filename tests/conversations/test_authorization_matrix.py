@@ -193,8 +193,8 @@ CALLS: dict[str, dict[str, list[Call]]] = {
             Call(Scope.CHAT, 404, body=lambda _rows: {**ui_chat("none"), "messages": [], **AGAIN}),
         ]
     },
-    "api/chat/<path:chat_id>/messages": {"GET": [Call(Scope.READ)]},
-    "api/chat/<path:chat_id>/stream": {"GET": [Call(Scope.READ, 204)]},
+    "api/chat/<chat_name:chat_id>/messages": {"GET": [Call(Scope.READ)]},
+    "api/chat/<chat_name:chat_id>/stream": {"GET": [Call(Scope.READ, 204)]},
     "api/config": {
         "GET": [Call(Scope.CONFIG)],
         "POST": [Call(Scope.CONFIG, body=lambda _rows: {"model_type": "default", "max_tokens": 77})],
@@ -275,7 +275,7 @@ ANYBODYS = {"<str:model>": "default"}
 # What stands in a path and is one of its owner's, by what it is called there.
 NAMED = {
     "response_id": "generation_id",
-    "path:chat_id": "str:session_id",
+    "chat_name:chat_id": "str:session_id",
     "conversation_id": "session_id",
     "<str:item_id>": "msg_<int:message_id>",
 }
