@@ -106,8 +106,8 @@ class ChunkLog:
             # Producers to whom more than text has come run before this goes on: what they say is in the batch.
             await asyncio.sleep(0)
             began = loop.time()
-            await self._write_batch()
-            await asyncio.sleep(min(MOST_REST, max(LEAST_REST, loop.time() - began)))
+            if await self._write_batch():
+                await asyncio.sleep(min(MOST_REST, max(LEAST_REST, loop.time() - began)))
 
     async def _take_in(self) -> None:
         for number, run in enumerate(list(self._dirty), 1):
@@ -115,7 +115,8 @@ class ChunkLog:
             if not number % TAKEN_AT_ONCE:
                 await asyncio.sleep(0)  # others have their turn
 
-    async def _write_batch(self) -> None:
+    async def _write_batch(self) -> bool:
+        """Write what is pending; tell whether there was anything."""
         for run in self._dirty:
             run.take_in()  # what came since: from here to the next line nothing can
         dirty, self._dirty = self._dirty, {}
@@ -129,6 +130,8 @@ class ChunkLog:
             for run in dirty:
                 if not run.finished.is_set():
                     self._give_up(run)
+            return True
+        return bool(batch)
 
     async def _commit(self, batch: dict[Run, Entry]) -> None:
         loop = asyncio.get_running_loop()

@@ -72,7 +72,7 @@ def find_chat(*, caller: Caller, chat_id: str, action: Action = Action.READ) -> 
     authorize(caller, action)
     mine = Conversation.objects.for_owner(caller)
     found = mine.filter(session_id=session_id).first() if (session_id := _session_id(chat_id)) else None
-    if found is None:
+    if found is None and "\0" not in chat_id:  # which PostgreSQL takes in no text
         found = mine.filter(user_identifier=caller.user_identifier, client_id=chat_id).first()
     if found is not None:
         authorize(caller, action, found)

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import DataError, connection
+from django.db.models import Value
 
-from conversations.database.compiled import Count, Insert, Select, given, prepared
+from conversations.database.compiled import Count, Insert, Select, Update, given, prepared
 from conversations.database.transactions import replayed
-from conversations.models import Conversation
+from conversations.models import Conversation, Message
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -125,6 +126,30 @@ def test_a_name_that_is_another_s_counts_as_lost(conversation: Conversation) -> 
         for number in range(50):
             cursor.execute(f"DO $$ BEGIN EXECUTE 'PREPARE _pg3_{number} AS SELECT 1'; END $$")
     assert _titles.all(user_identifier="user:1") == ["One"]
+
+
+@pytest.mark.parametrize("number", [1, 1 << 31, 1 << 40, -(1 << 40), (1 << 63) - 1, 1 << 80])
+def test_numbers_arrive_whole_also_those_that_django_calls_small(number: int) -> None:
+    """psycopg would cut a number that is larger than its name says."""
+    one = Select(
+        lambda: (
+            Message.objects.annotate(number=Value(number))
+            .values_list("number", flat=True)
+            .filter(pk=given(Message, "id"))
+        )
+    )
+    conversation = _create.create(user_identifier="user:1", title="One")
+    message = Message.objects.create(conversation=conversation, role="user")
+    assert one.first(id=message.pk) == number
+
+
+def test_a_number_that_a_column_cannot_hold_is_refused(conversation: Conversation) -> None:
+    change = Update(
+        lambda: Conversation.objects.filter(pk=given(Conversation, "id")),
+        lambda: {"message_count": given(Conversation, "message_count")},
+    )
+    with pytest.raises(DataError):
+        change.run(id=conversation.pk, message_count=1 << 31)
 
 
 def test_behind_a_pooler_nothing_is_prepared(conversation: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .. import outages
 
 psycopg: Any = None  # of another database's project, or one with psycopg2
+numeric: Any = None
 with suppress(ImportError):
-    psycopg = import_module("psycopg")
+    psycopg, numeric = import_module("psycopg"), import_module("psycopg.types.numeric")
 
 R = TypeVar("R")
 
@@ -31,6 +32,8 @@ logger = logging.getLogger("conversations.database")
 
 # How many a connection keeps: those there are, some of them for several numbers of values.
 MOST_KEPT = 400
+# Of eight bytes; what is beyond goes as a number of any size.
+LEAST, MOST = -(1 << 63), (1 << 63) - 1
 
 # Whether statements are prepared on a connection of psycopg's.
 _prepares: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -71,6 +74,7 @@ def _run(
     connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any], result: Callable[[Any], R], *, prepares: bool
 ) -> R:
     driver = connection.connection
+    parameters = [_sized(value) if isinstance(value, int) else value for value in parameters]
     # Not Django's own cursor, which writes the values into the text.
     cursor = psycopg.Cursor(driver)
     if not prepares:
@@ -86,6 +90,16 @@ def _run(
             return result(cursor)
     finally:
         driver.prepare_threshold = before
+
+
+def _sized(value: int) -> Any:
+    """Return a number as one of eight bytes, whatever Django calls it.
+
+    It calls constants numbers of four bytes whatever they are, and psycopg sends no more of them than that.
+    """
+    if isinstance(value, bool):
+        return value
+    return numeric.Int8(value) if LEAST <= value <= MOST else int(value)
 
 
 def _ask_to_repeat(error: Error) -> NoReturn:
