@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.db import Error, OperationalError
@@ -60,7 +60,7 @@ def run(connection: BaseDatabaseWrapper, sql: str, parameters: Sequence[Any], re
         logger.info("statements are not prepared on this connection any more: %s", error)
         _prepares[driver] = False
         if connection.in_atomic_block:
-            _ask_to_repeat(error)
+            raise OperationalError(*error.args) from error.__cause__
     return _run(connection, sql, parameters, result, prepares=False)
 
 
@@ -77,13 +77,9 @@ def _run(
     parameters = [_sized(value) if isinstance(value, int) else value for value in parameters]
     # Not Django's own cursor, which writes the values into the text.
     cursor = psycopg.Cursor(driver)
-    if not prepares:
-        with connection.wrap_database_errors:
-            cursor.execute(sql, parameters, prepare=False)
-            return result(cursor)
     # For this statement alone: else psycopg counts all others, which it keeps for that with their values in them.
     before = driver.prepare_threshold
-    driver.prepare_threshold, driver.prepared_max = 0, MOST_KEPT
+    driver.prepare_threshold, driver.prepared_max = 0 if prepares else None, MOST_KEPT
     try:
         with connection.wrap_database_errors:
             cursor.execute(sql, parameters)
@@ -100,7 +96,3 @@ def _sized(value: int) -> Any:
     if isinstance(value, bool):
         return value
     return numeric.Int8(value) if LEAST <= value <= MOST else int(value)
-
-
-def _ask_to_repeat(error: Error) -> NoReturn:
-    raise OperationalError(*error.args) from error.__cause__
