@@ -20,7 +20,7 @@ from rest_framework.serializers import Serializer
 from ..access.rules import Caller
 from ..exceptions import ChatError, InvalidRequest, NotFound
 
-# What the verbs call what is said.
+# What a chat says, in one of these, as the verbs call it.
 SAID = frozenset({"message", "attachments", "tool_results"})
 
 

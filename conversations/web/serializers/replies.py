@@ -14,6 +14,7 @@ from ... import conf
 from ...engine.producer import ReplyOptions
 from ...exceptions import UnknownAttachment
 from ...models import Generation
+from ..calls import SAID
 from ..fields import (
     VISIBLE,
     BooleanField,
@@ -32,8 +33,6 @@ from .tools import MOST_RESULTS, ToolCallSerializer, ToolResultSerializer, Tools
 
 # Of one message.
 MOST_ATTACHMENTS = 10
-# What a chat says, in one of these.
-SAID = frozenset({"message", "tool_results", "attachments"})
 
 
 @extend_schema_field(
