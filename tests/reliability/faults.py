@@ -24,8 +24,8 @@ SECRET = "CANARY-of-the-body"
 COMMAND = "fault "
 
 # Seconds. `total` ends the answer that never ends, and must leave the longest good one its time.
-# In small size they are long enough for a machine that stands still for some of them.
-CONNECT = FIRST_TOKEN = BETWEEN_TOKENS = size(8.0, 3.0)
+# They are long enough for a machine that stands still for some of them, and reads a flood for some of them.
+CONNECT = FIRST_TOKEN = BETWEEN_TOKENS = 8.0
 TOTAL = size(20.0, 120.0)
 # What a server is started with, so that it notices in these times.
 PATIENCE = {
