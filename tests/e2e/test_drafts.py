@@ -212,9 +212,12 @@ def test_drafts_outlast_a_login_that_ends_by_itself_but_are_not_for_others(
         guest.context.clear_cookies(name="sessionid")
         chat = enter(guest.page, "dora")
         expect(chat.box).to_have_value("A draft")
+        chat.page.get_by_role("button", name="How it answers").click()
+        chat.page.get_by_label("Temperature").fill("1.5")
         guest.context.clear_cookies(name="sessionid")
         chat = enter(guest.page, "emil")
         expect(chat.box).to_have_value("")
+        expect(chat.page.get_by_label("Temperature")).to_have_value("0.7")
         assert kept(guest.page) == []
         guest.expected = ("401", "403")
         guest.context.close()
