@@ -55,6 +55,7 @@ class ChatError(Exception):
     status: ClassVar[int] = 500
     code: str = "internal_error"
     detail: Text = _("Something went wrong on our side.")
+    retry_after: int | None = None
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class ChatError(Exception):
         self.detail = detail or type(self).detail
         self.code = code or type(self).code
         self.errors = errors
-        self.retry_after = retry_after
+        self.retry_after = type(self).retry_after if retry_after is None else retry_after
         super().__init__(str(self.code))
 
     def __str__(self) -> str:
@@ -231,18 +232,21 @@ class BudgetExhausted(ChatError):
 class ServerBusy(ChatError):
     status = 503
     code = "server_busy"
+    retry_after = 5
     detail = _("The server makes as many answers as it can; try again in a moment.")
 
 
 class ShuttingDown(ChatError):
     status = 503
     code = "shutting_down"
+    retry_after = ServerBusy.retry_after
     detail = _("The server is shutting down; try again in a moment.")
 
 
 class DatabaseBusy(ChatError):
     status = 503
     code = "database_busy"
+    retry_after = 2
     detail = _("The database does not answer right now; nothing was changed. Try again in a moment.")
 
 
@@ -290,9 +294,5 @@ def _text(value: object) -> str:
 def problem_of(error: ChatError) -> dict[str, Any]:
     """Return the body of the problem that a refusal is."""
     return problem(
-        status=error.status,
-        code=error.code,
-        detail=error.detail,
-        errors=error.errors,
-        retry_after=error.retry_after,
+        status=error.status, code=error.code, detail=error.detail, errors=error.errors, retry_after=error.retry_after
     )

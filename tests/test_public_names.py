@@ -154,6 +154,11 @@ def test_refusals_keep_their_status_and_code() -> None:
     assert refusals == REFUSALS
 
 
+def test_what_is_refused_for_a_moment_says_when_to_try_again() -> None:
+    for name, (status, _code) in REFUSALS.items():
+        assert (getattr(exceptions, name)().retry_after is not None) == (status == 503), name
+
+
 def test_failed_answers_keep_their_status_and_code() -> None:
     assert {code: answer_errors.ANSWER_STATUS.get(code, 500) for code in answer_errors.ANSWER_ERRORS} == ANSWERS
     assert answer_errors.ANSWER_STATUS.keys() <= answer_errors.ANSWER_ERRORS.keys()

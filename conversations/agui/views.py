@@ -94,7 +94,10 @@ def _begun(caller: Caller, asked: RunAsked, attachment_ids: Sequence[uuid.UUID] 
 
 
 async def _kept(asked: RunAsked, caller: Caller) -> HttpResponseBase:
-    ids = await begin_with(caller, asked.images, partial(_begun, caller, asked))
+    def begin(kept: dict[str, uuid.UUID]) -> AnswerIds:
+        return _begun(caller, asked, tuple(dict.fromkeys(kept.values())))
+
+    ids = await begin_with(caller, asked.images, begin)
     return Deferred(partial(_told, asked, ids, caller))
 
 

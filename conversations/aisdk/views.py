@@ -142,7 +142,8 @@ def _begun(caller: Caller, asked: Asked) -> tuple[StoredAnswer, Telling]:
 
 
 async def _kept(caller: Caller, asked: Asked) -> HttpResponseBase:
-    def begin(ids: list[uuid.UUID]) -> tuple[StoredAnswer, Telling]:
+    def begin(kept: dict[str, uuid.UUID]) -> tuple[StoredAnswer, Telling]:
+        ids = tuple(dict.fromkeys(kept.values()))
         return _begun(caller, replace(asked, chat=replace(asked.chat, attachment_ids=ids)))
 
     return await _streamed(caller, *await begin_with(caller, asked.images, begin))

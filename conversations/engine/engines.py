@@ -23,9 +23,6 @@ from .storage import STOPPED_ENDING, finish
 from .supervisor import Supervisor
 from .workers import Heartbeat
 
-# When to try again with a process that makes as many answers as it may.
-BUSY_SECONDS = 5
-
 _supervisors: WeakKeyDictionary[asyncio.AbstractEventLoop, Supervisor] = WeakKeyDictionary()
 
 
@@ -91,11 +88,11 @@ def worker_for_job() -> tuple[uuid.UUID, int]:
     except LookupError:
         raise RuntimeError("answers are started through `await db.write(services.start_reply, …)`") from None
     if supervisor.draining:
-        raise ShuttingDown(retry_after=BUSY_SECONDS)
+        raise ShuttingDown()
     # Those that other threads begin at this moment are not among them: a few more may run.
     limit = conf.get().MAX_ANSWERS_PER_PROCESS
     if limit and len(supervisor.runs) + len(supervisor.relays.running) >= limit:
-        raise ServerBusy(retry_after=BUSY_SECONDS)
+        raise ServerBusy()
     return supervisor.heartbeat.worker_id, supervisor.heartbeat.log_keys.next
 
 

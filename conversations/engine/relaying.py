@@ -30,7 +30,6 @@ from .events import COMPLETED, FAILED, STOPPED
 
 logger = logging.getLogger("conversations.relays")
 
-BUSY_SECONDS = 5
 # Deltas that wait for a slow reader, before the model has to wait for them.
 MOST_WAITING = 64
 
@@ -110,7 +109,7 @@ class Relaying:
         upstream.
         """
         if self._is_settled:
-            raise self._cut or ShuttingDown(retry_after=BUSY_SECONDS)
+            raise self._cut or ShuttingDown()
         pause = conf.get().PING_INTERVAL
         task = self._task = asyncio.create_task(self._read(), name="relay")
         task.add_done_callback(self._read_to_end)

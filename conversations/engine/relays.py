@@ -18,7 +18,7 @@ from ..limits import relays
 from .background import start_task
 from .events import FAILED
 from .maintenance import guarded
-from .relaying import BUSY_SECONDS, Relaying, RelayPlan
+from .relaying import Relaying, RelayPlan
 
 logger = logging.getLogger("conversations.relays")
 
@@ -118,6 +118,6 @@ class Relays:
     async def end(self) -> None:
         """Cut what still runs, and settle it."""
         for relaying in list(self.running.values()):
-            relaying.cut(ShuttingDown(retry_after=BUSY_SECONDS))
+            relaying.cut(ShuttingDown())
         await asyncio.gather(*(relaying.finished.wait() for relaying in list(self.running.values())))
         await self.settled()

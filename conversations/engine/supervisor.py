@@ -30,7 +30,7 @@ from .hints import Hints, Subject, address_of
 from .maintenance import Maintenance, guarded
 from .producer import Plan, produce
 from .progress import still_running
-from .relaying import BUSY_SECONDS, Relaying, RelayPlan
+from .relaying import Relaying, RelayPlan
 from .relays import Relays
 from .run import Run
 from .storage import INTERRUPTED_ENDING, STOPPED_ENDING, finish_elsewhere, store
@@ -156,7 +156,7 @@ class Supervisor:
         """Return an answer that is to be read and passed on, and whose row is committed; raises ``ShuttingDown``."""
         if self.draining:
             self.relays.refuse(plan)
-            raise ShuttingDown(retry_after=BUSY_SECONDS)
+            raise ShuttingDown()
         self.ensure_started()
         return self.relays.begin(plan)
 

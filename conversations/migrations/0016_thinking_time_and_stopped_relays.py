@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='generation',
             name='reasoning_ended_at',
-            field=models.DateTimeField(blank=True, help_text='When what it thought first was followed by its answer.', null=True, verbose_name='reasoning ended'),
+            field=models.DateTimeField(blank=True, help_text='When what it thought first had ended: as its answer or a call began, or at its end.', null=True, verbose_name='reasoning ended'),
         ),
         migrations.AddField(
             model_name='relay',

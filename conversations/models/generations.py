@@ -135,7 +135,7 @@ class Generation(Owned):
         _("reasoning ended"),
         null=True,
         blank=True,
-        help_text=_("When what it thought first was followed by its answer."),
+        help_text=_("When what it thought first had ended: as its answer or a call began, or at its end."),
     )
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
 

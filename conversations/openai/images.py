@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from django.utils.translation import gettext_lazy as _
 
 from ..access.rules import Caller
-from ..database import db
 from ..engine import said
 from ..engine.completions import ChatMessage, Image
+from ..web import images
 from ..web.calls import refused
-from ..web.images import Keep, keeping
-from ..web.serializers.replies import MOST_ATTACHMENTS
 
 # Of one call: each takes seconds to decode.
 MOST_IMAGES = 20
@@ -30,8 +28,7 @@ def are_in(messages: Sequence[ChatMessage]) -> bool:
 def check(messages: Sequence[ChatMessage], where: str) -> None:
     """Raise ``InvalidRequest`` for too many, in one message or in all together."""
     counts = [sum(isinstance(part, Image) for part in message.parts) for message in messages]
-    if max(counts) > MOST_ATTACHMENTS:
-        raise refused(where, _("At most %(limit)d images in one message.") % {"limit": MOST_ATTACHMENTS})
+    images.check_number(max(counts), where)
     if sum(counts) > MOST_IMAGES:
         raise refused(where, _("At most %(limit)d images can be stored with one call.") % {"limit": MOST_IMAGES})
 
@@ -39,21 +36,21 @@ def check(messages: Sequence[ChatMessage], where: str) -> None:
 async def begin_with(
     caller: Caller, messages: Sequence[ChatMessage], begin: Callable[[Sequence[ChatMessage]], T]
 ) -> T:
-    """Keep the images of messages, and ``begin`` with them; where that fails they go.
+    """Keep the images of messages, and ``begin`` with them; raises as ``images.begin_with`` does."""
+    shown = (part for message in messages for part in message.parts if isinstance(part, Image))
+    new = dict.fromkeys(image.url for image in shown if not said.is_attachment(image))
 
-    Raises as ``attachments.store_data_url`` and ``begin`` do, or ``ServerBusy``.
-    """
-    async with keeping(caller) as keep:
-        return await db.write(begin, [await _kept(keep, message) for message in messages])
+    def begun(kept: Mapping[str, uuid.UUID]) -> T:
+        return begin([_with_kept(message, kept) for message in messages])
+
+    return await images.begin_with(caller, list(new), begun)
 
 
-async def _kept(keep: Keep, message: ChatMessage) -> ChatMessage:
-    parts = [
-        Image(said.image_of(str(await keep(part.url))))
-        if isinstance(part, Image) and not said.is_attachment(part)
-        else part
+def _with_kept(message: ChatMessage, kept: Mapping[str, uuid.UUID]) -> ChatMessage:
+    parts = (
+        Image(said.image_of(str(kept[part.url]))) if isinstance(part, Image) and part.url in kept else part
         for part in message.parts
-    ]
+    )
     return replace(message, parts=tuple(parts))
 
 

@@ -43,8 +43,8 @@ HEADERS = {
     "Cache-Control": "private, no-cache",
     "Vary": "Authorization, Cookie",
 }
-# How long a storage may take to give a file, and when to try again (seconds).
-READ_SECONDS, BUSY_SECONDS = 20.0, 5
+# How long a storage may take to give a file (seconds).
+READ_SECONDS = 20.0
 IMAGE = OpenApiResponse(OpenApiTypes.BINARY, description="The image.")
 
 
@@ -117,7 +117,7 @@ async def _shown(attachment: Attachment, headers: Mapping[str, str], *, with_con
         async with asyncio.timeout(READ_SECONDS):
             content = await db.files(attachments.content_of, attachment) if with_content else b""
     except TimeoutError:
-        raise ServerBusy(retry_after=BUSY_SECONDS) from None
+        raise ServerBusy() from None
     return _with(headers, _image(attachment, content))
 
 

@@ -22,8 +22,6 @@ from ..limits.attachments import check_room, take_turns
 from ..models import Attachment, AttachmentUse, Conversation, FileToDelete
 from .deletion import while_account_lasts
 
-# When to try again with a process that took too long over a file.
-BUSY_SECONDS = 5
 DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 
 
@@ -51,7 +49,7 @@ def _create(caller: Caller, picture: Picture, note: FileToDelete) -> Attachment:
     take_turns(caller)
     check_room(caller, len(picture.content))
     if not storage.keep(note):
-        raise ServerBusy(retry_after=BUSY_SECONDS)
+        raise ServerBusy()
     return Attachment.objects.create(
         owner=caller.user,
         user_identifier=caller.user_identifier,

@@ -27,7 +27,6 @@ from ..models import UserConfig
 
 # Of all callers of a process, and of one account.
 MOST_AT_ONCE, MOST_OF_ONE = 16, 2
-BUSY_SECONDS = 5
 # How long an endpoint may take (seconds).
 LIST_SECONDS, TEST_SECONDS = 20.0, 60.0
 # A reasoning model thinks before it says its two words.
@@ -99,7 +98,7 @@ async def try_out(caller: Caller, endpoint: Endpoint) -> Trial:
 @contextmanager
 def _place(subject: str) -> Iterator[None]:
     if len(_running) >= MOST_AT_ONCE or (subject and _running.count(subject) >= MOST_OF_ONE):
-        raise ServerBusy(retry_after=BUSY_SECONDS)
+        raise ServerBusy()
     _running.append(subject)
     try:
         yield

@@ -29,8 +29,6 @@ from ..exceptions import (
 
 logger = logging.getLogger("conversations.api")
 
-DATABASE_RETRY_AFTER = 2
-
 
 def problem_response(
     *, status: int, code: str, detail: str | Promise, headers: Mapping[str, str] | None = None, **extra: Any
@@ -57,7 +55,7 @@ def as_chat_error(error: Exception) -> ChatError | None:
         return InvalidRequest(errors=_by_field(error.detail))
     if outages.is_outage(error):
         outages.database.report(error)
-        return DatabaseBusy(retry_after=DATABASE_RETRY_AFTER)
+        return DatabaseBusy()
     if outages.is_unfit_data(error):
         logger.error("the database cannot hold what it was given: %s", error)
         return UnfitForDatabase()

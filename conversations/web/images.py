@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from django.utils.translation import gettext_lazy as _
@@ -18,7 +18,8 @@ from .serializers.replies import MOST_ATTACHMENTS
 from .turns import LoopTurns
 
 T = TypeVar("T")
-# How an attachment of ours is shown, and sent again.
+# How an attachment of ours is shown, and sent again: under any name, prefix and scheme, as a proxy or a page's own
+# server, which this one knows nothing of, may stand before it. The id says which, and its owner alone may show it.
 OURS = re.compile(r"(?:^|/)attachments/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$", re.IGNORECASE)
 
 # As many at a time as there are threads for it, one of each caller, so that nobody's hold up all others'. How long
@@ -26,34 +27,10 @@ OURS = re.compile(r"(?:^|/)attachments/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{
 _turns = LoopTurns(lambda: db.FILE_THREADS, lambda: 1)
 TURN_SECONDS = 60.0
 
-Keep = Callable[[str], Awaitable[uuid.UUID]]
-
 
 def turn(caller: Caller) -> AbstractAsyncContextManager[None]:
     """Take a caller's turn at decoding an image; raises ``ServerBusy``."""
     return _turns.here().turn(caller.user_identifier, TURN_SECONDS)
-
-
-@asynccontextmanager
-async def keeping(caller: Caller) -> AsyncIterator[Keep]:
-    """Give what keeps the image in a ``data:`` URL as an attachment, for a message that is stored before this ends.
-
-    What it gives returns the attachment's id, and raises as ``attachments.store_data_url`` does, or ``ServerBusy``.
-    What no message got is deleted soon: something was raised, the client left, or another call was quicker.
-    """
-    kept: list[uuid.UUID] = []
-
-    async def keep(url: str) -> uuid.UUID:
-        async with turn(caller):
-            attachment = await db.files(attachments.store_data_url, caller=caller, url=url)
-        kept.append(attachment.pk)
-        return kept[-1]
-
-    try:
-        yield keep
-    finally:
-        if kept:
-            await db.write(attachments.let_go, kept)
 
 
 def check_url(url: Any, where: str) -> str:
@@ -63,10 +40,15 @@ def check_url(url: Any, where: str) -> str:
     return url
 
 
+def check_number(number: int, where: str) -> None:
+    """Raise ``InvalidRequest`` for more images than one message may have."""
+    if number > MOST_ATTACHMENTS:
+        raise refused(where, _("At most %(limit)d images in one message.") % {"limit": MOST_ATTACHMENTS})
+
+
 def once_each(urls: Sequence[str], where: str) -> list[str]:
     """Return the URLs of one message's images, each once; raises ``InvalidRequest`` for too many."""
-    if len(urls) > MOST_ATTACHMENTS:
-        raise refused(where, _("At most %(limit)d images.") % {"limit": MOST_ATTACHMENTS})
+    check_number(len(urls), where)
     return list(dict.fromkeys(urls))
 
 
@@ -77,11 +59,22 @@ def known(urls: Iterable[str]) -> list[uuid.UUID | None]:
     return [uuid.UUID(ours[1]) if ours else None for ours in found]
 
 
-async def begin_with(caller: Caller, urls: Sequence[str], begin: Callable[[list[uuid.UUID]], T]) -> T:
-    """Return what ``begin`` does with the attachments that images are, each once; those that are new are kept.
+async def begin_with(caller: Caller, urls: Sequence[str], begin: Callable[[dict[str, uuid.UUID]], T]) -> T:
+    """Keep the images that are not here yet, and return what ``begin`` does with the attachments, by their URLs.
 
-    Raises as ``keeping`` and ``begin`` do.
+    What no message got is deleted soon: something was raised, the client left, or another call was quicker. Raises as
+    ``attachments.store_data_url`` and ``begin`` do, or ``ServerBusy``.
     """
-    async with keeping(caller) as keep:
-        ids = [key or await keep(url) for url, key in zip(urls, known(urls), strict=True)]
-        return await db.write(begin, list(dict.fromkeys(ids)))
+    kept: list[uuid.UUID] = []
+
+    async def keep(url: str) -> uuid.UUID:
+        async with turn(caller):
+            attachment = await db.files(attachments.store_data_url, caller=caller, url=url)
+        kept.append(attachment.pk)
+        return attachment.pk
+
+    try:
+        return await db.write(begin, {url: key or await keep(url) for url, key in zip(urls, known(urls), strict=True)})
+    finally:
+        if kept:
+            await db.write(attachments.let_go, kept)

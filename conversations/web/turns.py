@@ -10,9 +10,6 @@ from weakref import WeakKeyDictionary
 
 from ..exceptions import ServerBusy
 
-# When to try again for whom no turn came (seconds).
-BUSY_SECONDS = 5
-
 
 class Turns:
     """So many at a time, and so many of each caller; asked each time, as settings may change. Of one event loop."""
@@ -33,7 +30,7 @@ class Turns:
                 while not self._has_room(who):
                     await self._freed.wait()
         except TimeoutError:
-            raise ServerBusy(retry_after=BUSY_SECONDS) from None
+            raise ServerBusy() from None
         self._taken[who] += 1
 
     def give_back(self, who: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.docs.markdown import ROOT
+from tests.ports import free_port
 from tests.processes.server import ServerProcess, environment, manage
 from tests.upstream import ScriptedUpstream, answer, run_upstream_in_thread
 
@@ -56,10 +57,10 @@ def pieces() -> dict[str, tuple[str, str]]:
     return found
 
 
-def ask(client: str, server: str, message: str, folder: Path) -> dict[str, Any]:
+def ask(client: str, server: str, message: str, folder: Path, tries: int = 60) -> dict[str, Any]:
     """Run the page's `ask` for a client, with ``server`` for the page's own; return what that returns."""
     language, code = pieces()[client]
-    code = code.replace(SERVER, server)
+    code = re.sub(r"\btries( ?= ?)60\b", rf"tries\g<1>{tries}", code.replace(SERVER, server))
     if language == "python":
         printed = run_python("import json\n" + code + PY_END, message, NO_PROXY="*")
     else:
@@ -109,6 +110,12 @@ def test_a_cut_answer_is_taken_up_exactly(
     assert (said["done"]["done"], said["done"]["status"]) == (True, "completed")
     assert between.cuts == 1
     assert upstream.calls == calls + 1
+
+
+@pytest.mark.parametrize("client", CUT)
+def test_a_server_that_is_down_is_given_up(tmp_path: Path, client: str) -> None:
+    with pytest.raises(AssertionError, match=r"(?i)refused|fetch failed|connect"):
+        ask(client, f"127.0.0.1:{free_port()}", "hi", tmp_path, tries=2)
 
 
 @pytest.mark.parametrize("client", CUT)

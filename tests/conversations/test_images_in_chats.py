@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from io import BytesIO
 from threading import Event
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from websockets.sync.client import connect
 from conversations.access.rules import Caller
 from conversations.database import db
 from conversations.engine.supervisor import Supervisor
+from conversations.exceptions import InvalidRequest
 from conversations.files import images
 from conversations.models import Attachment, Conversation, Message
 from conversations.web import images as incoming
@@ -302,17 +304,42 @@ def test_a_call_that_is_sent_again_keeps_its_images_once(
     assert (other.status_code, Attachment.objects.count()) == (422, 1)
 
 
-async def test_what_no_message_got_goes_also_where_nothing_is_raised(engine: Supervisor) -> None:
+def leave() -> Any:
+    raise asyncio.CancelledError
+
+
+async def test_what_no_message_got_goes_also_where_nothing_is_raised(
+    engine: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another call with the same key was quicker, or the client left while more was decoded."""
     caller = Caller(user_identifier="x")
-    async with incoming.keeping(caller) as keep:
-        await keep(data_url())
+
+    await incoming.begin_with(caller, [data_url()], len)
+    turns = iter([incoming.turn(caller)])
+    monkeypatch.setattr(incoming, "turn", lambda _caller: next(turns, None) or leave())
     with suppress(asyncio.CancelledError):
-        async with incoming.keeping(caller) as keep:
-            await keep(data_url())
-            raise asyncio.CancelledError
+        await incoming.begin_with(caller, [data_url(), data_url((9, 9))], len)
     assert await db.read(Attachment.objects.count) == 2
     assert not await db.read(Attachment.objects.filter(expires_at__gt=timezone.now()).exists)
+
+
+def test_an_image_that_a_call_shows_twice_is_kept_once(client: httpx.Client, model: ScriptedUpstream) -> None:
+    answered = complete(client, user("one", (8, 6)), {"role": "assistant", "content": "yes"}, user("two", (8, 6)))
+    assert (answered.status_code, Attachment.objects.count()) == (200, 1), answered.text
+    assert Message.objects.filter(attachment_uses__attachment=Attachment.objects.get()).count() == 2
+
+
+@pytest.mark.parametrize("before", ["", "/", "/chat-api/", "https://chat.example.com/", "http://127.0.0.1:9/app/"])
+def test_an_attachment_is_shown_by_its_url_whatever_stands_before_this_server(before: str) -> None:
+    key = UUID(int=7)
+    url = f"{before}attachments/{key}"
+    assert incoming.known([incoming.check_url(url, "x")]) == [key]
+
+
+@pytest.mark.parametrize("after", ["/", "?size=2", "#a", ".png", "/thumbnail"])
+def test_what_only_looks_like_the_url_of_an_attachment_is_refused(after: str) -> None:
+    with pytest.raises(InvalidRequest):
+        incoming.check_url(f"/attachments/{UUID(int=7)}{after}", "x")
 
 
 @contextmanager

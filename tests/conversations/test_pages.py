@@ -22,6 +22,7 @@ from conversations.pages.views import MODULES, RENDERING
 from .test_accounts import log_in
 
 STATIC = Path(__file__).resolve().parents[2] / "conversations" / "static" / "conversations" / "page"
+ROOT = STATIC.parent
 SHOWN = re.compile(r"""\bt\(\s*"((?:[^"\\]|\\.)*)\"""")
 
 
@@ -112,6 +113,30 @@ def test_all_that_the_page_loads_is_there(client: httpx.Client) -> None:
 
 # Loaded as those are opened.
 OF_THE_SETTINGS = ("settings", "apikeys", "usage")
+
+
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+IMPORT = re.compile(r"""^(?:import|export)\b[^;()]*?["'](\.[^"']+)["']""", re.MULTILINE)
+
+
+def loaded_with(module: str) -> set[str]:
+    """A module, as the template names it, and all that it cannot run without."""
+    found, left = {module}, [module]
+    while left:
+        path = ROOT / f"{left.pop()}.js"
+        named = IMPORT.findall(COMMENT.sub("", path.read_text(encoding="utf-8")))
+        new = {(path.parent / name).resolve().relative_to(ROOT).with_suffix("").as_posix() for name in named} - found
+        found |= new
+        left += new
+    return found
+
+
+def test_what_is_preloaded_is_what_the_scripts_import() -> None:
+    """One that is not would be asked for when the one before it is there; one too many, for nothing."""
+    at_once = loaded_with("page/main")
+    assert at_once == {f"page/{module}" for module in MODULES}
+    assert loaded_with("page/markdown") - at_once == set(RENDERING)
+    assert loaded_with("page/settings") - at_once == {f"page/{module}" for module in OF_THE_SETTINGS}
 
 
 def test_the_page_preloads_every_module(client: httpx.Client) -> None:

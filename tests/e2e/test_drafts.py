@@ -110,6 +110,51 @@ def test_drafts_of_a_temporary_chat_are_the_tab_s_and_go_as_it_is_left(chat: Cha
     assert kept(chat.page) == []
 
 
+def set_temperature(chat: Chat) -> str:
+    """Set how the open conversation is answered; return where."""
+    chat.page.get_by_role("button", name="How it answers").click()
+    chat.page.get_by_label("Temperature").fill("1.5")
+    chat.page.keyboard.press("Escape")
+    return chat.conversation
+
+
+def stays(page: Page, key: str) -> list[str]:
+    """What the browser keeps that names a conversation; that one was temporary says its tab as long as it is open."""
+    names: list[str] = page.evaluate("() => [...Object.keys(localStorage), ...Object.keys(sessionStorage)]")
+    return [name for name in names if key in name and not name.startswith("chat.temporary.")]
+
+
+def test_how_a_conversation_is_answered_goes_and_comes_back_with_it(
+    guest: Visitor, chat: Chat, client: httpx.Client
+) -> None:
+    guest.expected = ("404",)
+    chat.open(say_by_api(client, "Heat of a marmot")["session_id"])
+    key = set_temperature(chat)
+    chat.page.evaluate("(key) => localStorage.setItem(`chat.unsent.${key}`, '[]')", key)
+    assert len(stays(chat.page, key)) == 2
+    chat.actions_for("Heat of a marmot").get_by_role("menuitem", name="Delete").click()
+    expect(chat.examples).to_be_visible()
+    chat.page.wait_for_function("(key) => !Object.keys(localStorage).some((name) => name.includes(key))", arg=key)
+    chat.page.get_by_role("button", name="Undo").click()
+    chat.list.get_by_role("link", name="Heat of a marmot").click()
+    expect(chat.page.get_by_label("Temperature")).to_have_value("1.5")
+
+
+def test_a_temporary_chat_is_known_as_one_after_a_reload_and_leaves_nothing(chat: Chat) -> None:
+    chat.page.get_by_role("button", name="Temporary chat").click()
+    chat.ask("Nobody shall know")
+    key = set_temperature(chat)
+    title = chat.page.get_by_role("heading", level=1)
+    expect(title).to_have_text("Temporary chat")
+    chat.open(key)
+    expect(title).to_have_text("Temporary chat")
+    expect(chat.page.get_by_label("Temperature")).to_have_value("1.5")
+    assert chat.page.evaluate("() => Object.keys(localStorage).filter((name) => name.includes('options'))") == []
+    chat.page.get_by_role("button", name="New chat").click()
+    expect(chat.examples).to_be_visible()
+    assert stays(chat.page, key) == []
+
+
 # Logins -----------------------------------------------------------------------------------------------------
 @pytest.fixture
 def shared(visit: Callable[..., Visitor], new_server: Callable[..., ServerProcess]) -> tuple[ServerProcess, Visitor]:
@@ -167,9 +212,12 @@ def test_drafts_outlast_a_login_that_ends_by_itself_but_are_not_for_others(
         guest.context.clear_cookies(name="sessionid")
         chat = enter(guest.page, "dora")
         expect(chat.box).to_have_value("A draft")
+        chat.page.get_by_role("button", name="How it answers").click()
+        chat.page.get_by_label("Temperature").fill("1.5")
         guest.context.clear_cookies(name="sessionid")
         chat = enter(guest.page, "emil")
         expect(chat.box).to_have_value("")
+        expect(chat.page.get_by_label("Temperature")).to_have_value("0.7")
         assert kept(guest.page) == []
         guest.expected = ("401", "403")
         guest.context.close()

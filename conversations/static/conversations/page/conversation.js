@@ -3,6 +3,7 @@
 import { Answering } from "./answering.js";
 import { ask, nextPage } from "./api.js";
 import { Asking } from "./asking.js";
+import { isInTab } from "./drafts.js";
 import { toast } from "./notices.js";
 import { isLoaded } from "./rendering.js";
 import { pause } from "./stream.js";
@@ -113,7 +114,7 @@ export class Conversation {
     this.leave();
     this.id = id;
     this.info = null;
-    this.isTemporary = false;
+    this.isTemporary = isInTab(id);
     this.transcript.clear();
     await this.opening(() => this.reload());
   }

@@ -1,4 +1,4 @@
-/** What is being written, kept in this browser. It goes with its conversation, and with the login. */
+/** What is being written, and how it is to be answered, kept in this browser. It goes with its conversation, and with the login. */
 
 import { forget, keep, keepOwn, putBack, recall, recallOwn } from "./storage.js";
 
@@ -47,15 +47,35 @@ export function keepDraftPictures(place, pictures) {
   if (!isInTab(conversationOf(place))) keep(`images.${place}`, pictures.length ? pictures : null);
 }
 
+/**
+ * Return how answers are to be made in a conversation, or in a new one.
+ * @param {string} place
+ * @returns {{temperature?: number, max_tokens?: number}} Fields of `POST /chat`.
+ */
+export function recallOptions(place) {
+  const own = recallOwn(`options.${place}`);
+  return (own === null ? recall(`options.${place}`) : JSON.parse(own)) ?? {};
+}
+
+/**
+ * @param {string} place
+ * @param {{temperature?: number, max_tokens?: number}} set
+ */
+export function keepOptions(place, set) {
+  const isSet = Object.keys(set).length > 0;
+  if (isInTab(place)) keepOwn(`options.${place}`, isSet ? JSON.stringify(set) : "");
+  else keep(`options.${place}`, isSet ? set : null);
+}
+
 /** Keep what is written in a temporary conversation in this tab alone: it goes with the tab. @param {string} id */
 export const keepInTab = (id) => keepOwn(`temporary.${id}`, "1");
 
 /** @param {string} id */
 export const isInTab = (id) => recallOwn(`temporary.${id}`) !== null;
 
-/** Forget what is being written in a conversation that is gone. @param {string} id */
+/** Forget what was kept of a conversation that is gone. @param {string} id */
 export function forgetDrafts(id) {
-  const forgotten = forget((name) => /^(draft|images)\./.test(name) && name.split(".")[1] === id);
+  const forgotten = forget((name) => /^(draft|images|options|unsent)\./.test(name) && name.split(".")[1] === id);
   if (forgotten.length) gone.set(id, forgotten);
 }
 
@@ -66,12 +86,12 @@ export function returnDrafts(id) {
 }
 
 /**
- * Forget all that somebody wrote and did not send.
+ * Forget all that somebody wrote and did not send, and set.
  * @param {boolean} [isOfTab] In this tab alone.
  */
 export function forgetAll(isOfTab = false) {
   gone.clear();
-  forget((name) => /^(user$|(draft|images|unsent|system)\.)/.test(name), isOfTab);
+  forget((name) => /^(user$|(draft|images|options|unsent|system)\.)/.test(name), isOfTab);
 }
 
 /**

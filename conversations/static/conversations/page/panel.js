@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { byId, h } from "./dom.js";
+import { keepOptions, recallOptions } from "./drafts.js";
 import { t } from "./i18n.js";
 import { toast } from "./notices.js";
 import { keep, recall } from "./storage.js";
@@ -62,7 +63,7 @@ export class Panel {
     // A key may lead away from what was being written here.
     if (this.system.value !== this.systemPrompt) this.keepSystem();
     this.id = id;
-    this.set = recall(`options.${id ?? "new"}`) ?? {};
+    this.set = recallOptions(id ?? "new");
     this.systemPrompt = id ? systemPrompt : (recall("system.new") ?? "");
     this.system.value = this.systemPrompt;
     this.draw();
@@ -93,13 +94,13 @@ export class Panel {
     if (temperature !== undefined) this.set.temperature = temperature;
     if (tokens > 0) this.set.max_tokens = Math.min(tokens, 131072);
     else delete this.set.max_tokens;
-    keep(`options.${this.id ?? "new"}`, Object.keys(this.set).length ? this.set : null);
+    keepOptions(this.id ?? "new", this.set);
     this.draw();
   }
 
   forget() {
     this.set = {};
-    keep(`options.${this.id ?? "new"}`, null);
+    keepOptions(this.id ?? "new", this.set);
     this.draw();
   }
 
@@ -122,8 +123,8 @@ export class Panel {
    * @param {string} id
    */
   rename(id) {
-    if (Object.keys(this.set).length) keep(`options.${id}`, this.set);
-    keep("options.new", null);
+    keepOptions(id, this.set);
+    keepOptions("new", {});
     keep("system.new", null);
     this.id = id;
   }
