@@ -27,6 +27,8 @@ MAX_UNKNOWN_PARTS = 8
 # A pattern that did not even last for this many events costs more than it saves.
 PATTERN_PAYS = 4
 _READ = frozenset({"message", "error", LAST})
+# What makes a chunk of an event, whatever it is called.
+_CHOICES = '"choices"'
 # How an answer ends that calls tools, and what some servers say instead.
 TOOL_CALLS = "tool_calls"
 _STOPS = frozenset({"stop", "function_call", "tool_use"})
@@ -134,7 +136,7 @@ class AnswerReader:
             self._whole(event.data)
         elif event.event == PLAIN:
             raise AnswerCut(clean_reason(event.data, key=self._key) or str(broken_off()))
-        elif event.event in _READ and event.data:
+        elif event.data and (event.event in _READ or _CHOICES in event.data):
             self._chunk(event)
 
     def _chunk(self, event: Event) -> None:
@@ -180,7 +182,7 @@ class AnswerReader:
         documents, rest = sequence(text)
         for document in documents:
             self._read(document)
-        if rest.startswith("[DONE]"):
+        if rest.startswith(("[DONE]", "data: [DONE]", "data:[DONE]")):
             self._done = True
         elif rest or not documents:
             raise UpstreamProtocolError(gettext_noop("The model's server sent malformed JSON."))
@@ -225,9 +227,11 @@ class AnswerReader:
         self._counted = self._counted or (usage is not None and self.finish_reason is not None)
 
     def _choice(self, choice: Mapping[str, Any]) -> None:
-        if not self._texts(choice.get("delta")) and "content" not in self._came:
-            # The whole again, beside a last delta that says nothing, counts for what did not come in pieces.
-            self._texts(choice.get("message"), but=frozenset(self._came))
+        if not self._texts(choice.get("delta")):
+            # The whole again, beside a last delta that says nothing, counts for what did not come in pieces. What was
+            # thought may have come with the text, within tags.
+            thought = {"reasoning"} if "content" in self._came else set()
+            self._texts(choice.get("message"), but=frozenset(self._came | thought))
         if choice.get("error") and self.finish_reason is None:
             raise failures.from_document({"error": choice["error"]}, key=self._key) or broken_off()
         reason = self._word(choice.get("finish_reason"))

@@ -78,7 +78,14 @@ CASES = [
          end="upstream_unavailable", says="out of memory"),
     Case("an error of the choice", sse(HI, choice(delta={"content": ""}, finish_reason="error", **REASON)), "Hi",
          end="upstream_unavailable", says="out of memory"),
+    Case("an error in a list, without a field", sse(HI) + json.dumps([REASON]).encode() + b"\n", "Hi",
+         end="upstream_unavailable", says="out of memory"),
+    Case("an error of a code and a text", sse(HI, {"text": "GPU is gone", "error_code": 50001}) + DONE, "Hi",
+         end="upstream_unavailable", says="GPU is gone"),
+    Case("a code that says that all is well", sse(HI, {"code": 0, "message": "Success", "choices": []}, STOP) + DONE,
+         "Hi"),
     # Contents that are lists
+    Case("texts in a list", sse(delta(["H", {"type": "text", "text": "i"}]), STOP) + DONE, "Hi"),
     Case("text parts", sse(delta([{"type": "text", "text": "H"}]), delta([{"type": "text", "text": "i"}]), STOP)
          + DONE, "Hi"),
     Case("thinking parts", sse(delta([THOUGHT]), delta([{"type": "text", "text": "Hi"}]), STOP) + DONE, "Hi", "hm"),
@@ -142,6 +149,9 @@ CASES = [
          says="out of memory", content_type="application/json"),
     Case("a line of JSON for each chunk", b"\n".join(json.dumps(d).encode() for d in (HI, delta("!"), STOP)), "Hi!",
          content_type="application/x-ndjson"),
+    Case("[DONE] after a whole", whole({"content": "Hi"}) + b"\n\ndata: [DONE]\n\n", "Hi"),
+    Case("events with names", b"event: chunk\n" + sse(HI) + b'event: tick\ndata: {"content": "no"}\n\nevent: chunk\n'
+         + sse(STOP) + b"event: end\n" + DONE, "Hi"),
     Case("half of a whole", whole({"content": "Hi"})[:-9], end="upstream_protocol", content_type="application/json"),
     Case("plain words", b"upstream connect error", end="upstream_protocol", says="upstream connect error",
          content_type="text/plain"),

@@ -260,6 +260,16 @@ def test_a_whole_answer_has_calls_too() -> None:
     ]
 
 
+def test_calls_of_the_message_count_where_the_text_alone_came_in_pieces() -> None:
+    call = {"id": "a", "type": "function", "function": TIME}
+    message = {"content": "Hi", "reasoning": "hm", "tool_calls": [call]}
+    chunks = [{"choices": [{"delta": {"content": "Hi"}}]},
+              {"choices": [{"delta": {}, "message": message, "finish_reason": "tool_calls"}]}]  # fmt: skip
+    deltas = read(b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks), [9])
+    assert calls([delta for delta in deltas if isinstance(delta, ToolCallDelta)]) == [("a", "time", "{}")]
+    assert "".join(delta.text for delta in deltas if isinstance(delta, ContentDelta | ReasoningDelta)) == "Hi"
+
+
 # What is sent -------------------------------------------------------------------------------------------------------
 def test_messages_and_tools_as_they_are_sent() -> None:
     asked = CompletionRequest(
