@@ -27,8 +27,6 @@ MAX_UNKNOWN_PARTS = 8
 # A pattern that did not even last for this many events costs more than it saves.
 PATTERN_PAYS = 4
 _READ = frozenset({"message", "error", LAST})
-# What makes a chunk of an event, whatever it is called.
-_CHOICES = '"choices"'
 # How an answer ends that calls tools, and what some servers say instead.
 TOOL_CALLS = "tool_calls"
 _STOPS = frozenset({"stop", "function_call", "tool_use"})
@@ -136,7 +134,7 @@ class AnswerReader:
             self._whole(event.data)
         elif event.event == PLAIN:
             raise AnswerCut(clean_reason(event.data, key=self._key) or str(broken_off()))
-        elif event.data and (event.event in _READ or _CHOICES in event.data):
+        elif event.event in _READ and event.data:
             self._chunk(event)
 
     def _chunk(self, event: Event) -> None:

@@ -150,8 +150,6 @@ CASES = [
     Case("a line of JSON for each chunk", b"\n".join(json.dumps(d).encode() for d in (HI, delta("!"), STOP)), "Hi!",
          content_type="application/x-ndjson"),
     Case("[DONE] after a whole", whole({"content": "Hi"}) + b"\n\ndata: [DONE]\n\n", "Hi"),
-    Case("events with names", b"event: chunk\n" + sse(HI) + b'event: tick\ndata: {"content": "no"}\n\nevent: chunk\n'
-         + sse(STOP) + b"event: end\n" + DONE, "Hi"),
     Case("half of a whole", whole({"content": "Hi"})[:-9], end="upstream_protocol", content_type="application/json"),
     Case("plain words", b"upstream connect error", end="upstream_protocol", says="upstream connect error",
          content_type="text/plain"),
