@@ -233,8 +233,8 @@ class AnswerReader:
         if choice.get("error") and self.finish_reason is None:
             raise failures.from_document({"error": choice["error"]}, key=self._key) or broken_off()
         reason = self._word(choice.get("finish_reason"))
-        if reason.lower() not in _NO_REASONS:
-            self.finish_reason = reason
+        if reason.lower() not in _NO_REASONS and (reason != "stop" or self.finish_reason is None):
+            self.finish_reason = reason  # some add that it stopped, however it did
 
     def _texts(self, message: object, *, but: frozenset[str] = frozenset()) -> bool:
         """Take what a delta or message says, but for kinds that came; tell whether it said anything."""

@@ -11,6 +11,7 @@ import pytest
 
 from llmproviders import CompletionFinished, ContentDelta, Delta, ProviderError, ReasoningDelta, ThoughtSoFar, Usage
 from llmproviders.answer import AnswerFraming, AnswerReader
+from llmproviders.text import ThinkSplitter
 from tests.llmproviders.conftest import Ask, Outcome
 from tests.upstream import ScriptedUpstream, raw
 
@@ -110,6 +111,8 @@ CASES = [
         for word in ("length", "content_filter", "sensitive", "eos", "model_length", "tool_calls", "end_turn",
                      "error_free")
     ),
+    Case("cut, and then stopped", sse(HI, delta(finish="length"), STOP) + DONE, "Hi", end="length"),
+    Case("broken, and then stopped", sse(HI, delta(finish="error"), STOP) + DONE, "Hi", end="upstream_protocol"),
     Case("a failure in a whole", whole({"content": "Hi"}, finish="network_error"), "Hi", end="upstream_protocol"),
     # Choices
     Case("an index that counts tokens", sse(*(choice(index=n, delta={"content": c}) for n, c in enumerate("Hi!")),
@@ -184,6 +187,12 @@ CASES = [
     Case("reasoning that used all tokens", sse(delta(reasoning="hm"), delta(finish="length")) + DONE, "", "hm",
          end="empty_answer", says="max_tokens"),
     Case("a <think> that is never closed", sse(delta("<think>hm"), STOP) + DONE, "", "hm", end="empty_answer"),
+    *(
+        Case(f"a thought in {tag}", sse(delta(f"{tag}hm"), delta(f"{close}\n\nHi {tag}"), STOP) + DONE, f"Hi {tag}",
+             "hm")
+        for tag, close in ThinkSplitter.TAGS.items()
+    ),
+    Case("a link first", sse(delta("[THE"), delta(" LINK]"), STOP) + DONE, "[THE LINK]"),
     Case("filtered", sse(delta(finish="content_filter")) + DONE, end="empty_answer", says="content filter"),
     Case("a tool called", sse(delta(tool_calls=[{}]), delta(finish="tool_calls")), end="empty_answer", says="tool"),
     # Noise
