@@ -389,7 +389,7 @@ ODDITIES: list[str | bytes] = [
     '{"choices": [{"delta": null}]}',
     '{"choices": [{"delta": []}]}',
     '{"choices": [{"delta": {"content": null}}]}',
-    '{"choices": [{"delta": {"content": ["x"]}}]}',
+    '{"choices": [{"delta": {"content": [["x"], 7]}}]}',
     '{"choices": [{"delta": {"content": 3, "reasoning": {}}}]}',
     '{"choices": [{"index": 1, "delta": {"content": "other"}, "finish_reason": "stop"}, {"index": 2}]}',
     '{"choices": [{"delta": {"role": "assistant", "tool_calls": [{}]}, "finish_reason": null}], "new": {"field": 1}}',
