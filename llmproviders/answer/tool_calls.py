@@ -51,17 +51,21 @@ class _Json:
 class _Call:
     id: str = ""
     name: str = ""
-    # What was not given yet, and all that came.
-    pending: str = ""
+    # The arguments that came, and how many pieces of them were given.
     came: list[str] = field(default_factory=list)
+    given: int = 0
     size: int = 0
     json: _Json = field(default_factory=_Json)
     is_begun: bool = False
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to give; of one without a name there is nothing."""
+        return bool(self.name) and (self.given < len(self.came) or not self.is_begun)
+
     def add(self, arguments: str) -> None:
         """Take more of the arguments, unless it is all of them once again."""
         if arguments and not self._are_all(arguments):
-            self.pending += arguments
             self.came.append(arguments)
             self.size += len(arguments)
             self.json.feed(arguments)
@@ -103,7 +107,7 @@ class ToolCalls:
     def flush(self) -> Iterator[ToolCallDelta]:
         """Give what was held; a call without a name is none."""
         for index, call in enumerate(self._calls):
-            if call.name and (call.pending or not call.is_begun):
+            if call.has_news:
                 yield self._given(index, call)
 
     def _take(self, piece: Mapping[str, Any]) -> None:
@@ -144,7 +148,7 @@ class ToolCalls:
     def _give(self) -> ToolCallDelta | None:
         while self._current < len(self._calls):
             call = self._calls[self._current]
-            if call.name and (call.pending or not call.is_begun):
+            if call.has_news:
                 return self._given(self._current, call)
             if self._current + 1 == len(self._calls) or not (call.name and call.json.is_whole):
                 return None
@@ -152,7 +156,7 @@ class ToolCalls:
         return None
 
     def _given(self, index: int, call: _Call) -> ToolCallDelta:
-        arguments, call.pending = call.pending, ""
+        arguments, call.given = "".join(call.came[call.given :]), len(call.came)
         if call.is_begun:
             return ToolCallDelta(index, arguments=arguments)
         call.is_begun = True
