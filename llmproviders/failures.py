@@ -72,6 +72,12 @@ _UNPAID = re.compile(
     re.IGNORECASE,
 )
 # The same sentence says of other servers that a minute's share is used up, and when there is more.
+# What is said where `Retry-After` is not (Gemini, OpenAI, Groq, Azure).
+_AGAIN = re.compile(
+    r"(?:try again|retry)(?: \w{1,20}){0,3}? (?:in|after) (?=\d)"
+    r"(?:(\d{1,4}) ?h[a-z]{0,4} ?)?(?:(\d{1,4}) ?m(?!s)[a-z]{0,6} ?)?(?:(\d{1,6}(?:\.\d{1,12})?) ?(m?s))?",
+    re.IGNORECASE,
+)
 _COMES_BACK = re.compile(r"retry in \d|per ?(minute|second)|try again in \d|GenerateRequestsPerMinute", re.IGNORECASE)
 # GLM's for accounts: locked, in arrears, a package that ended, and shares of a day, some hours or a week.
 _UNPAID_CODES = frozenset({"1112", "1113", "1304", "1308", "1309", "1310"})
@@ -95,6 +101,8 @@ _WORDS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
         ),
     )
 )
+# A code that says that all is well (Spark).
+_NO_CODES = (0, "0", 200, "200")
 # Beside 200: what an error without `error` has, and an answer has not.
 _OWN_WAYS = ("error_code", "error_msg", "errors", "detail", "message", "msg", "base_resp", "Message")
 
@@ -121,7 +129,9 @@ def _reports(document: Mapping[str, Any]) -> bool:
     state = document.get("base_resp")
     if isinstance(state, Mapping):
         return bool(state.get("status_code"))
-    return document.get("success") is False or any(
+    if document.get("success") is False or (isinstance(code := document.get("error_code"), int) and code):
+        return True
+    return document.get("code") not in _NO_CODES and any(
         isinstance(value := document.get(name), str | list | Mapping)
         and value
         and not (isinstance(value, Mapping) and "role" in value)
@@ -136,7 +146,21 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         seconds = float(value)
     except ValueError:
         seconds = _seconds_until(value)
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
+    return _bounded(seconds) if math.isfinite(seconds) else None
+
+
+def _said_to_wait(reason: str) -> float | None:
+    """Seconds to wait, where the reason says it in words: ``in 1m2.5s``, ``after 34 seconds``."""
+    found = _AGAIN.search(reason)
+    if found is None or not any(found.groups()):
+        return None
+    hours, minutes, count, unit = found.groups()
+    seconds = float(count or 0) / (1000 if unit and unit.lower() == "ms" else 1)
+    return _bounded(3600 * int(hours or 0) + 60 * int(minutes or 0) + seconds)
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 def _error(status: int, said: Said, *, key: str, retry_after: float | None = None) -> ProviderError:
@@ -147,7 +171,9 @@ def _error(status: int, said: Said, *, key: str, retry_after: float | None = Non
         return ContextLengthExceeded(message, status=status, limit=sizes.limit, prompt_tokens=sizes.prompt)
     if kind is ModelLoading and retry_after is None:
         estimate = said.counts.get("estimated_time")
-        retry_after = None if estimate is None else min(max(estimate, 0.0), MAX_RETRY_AFTER)
+        retry_after = None if estimate is None else _bounded(estimate)
+    if kind is UpstreamRateLimited and retry_after is None:
+        retry_after = _said_to_wait(said.reason)
     return kind(message, status=status, retry_after=retry_after)
 
 

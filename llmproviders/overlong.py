@@ -78,12 +78,12 @@ _LIMITS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"\d \+ \d[\d,_]* > (\d[\d,_]*)",
+        rf"(?:max_seq_len|max_model_len|n_ctx)[^\d]{{0,4}}{_NUMBER}",
         rf"context (?:length|window|size|limit)(?:(?! by |exceeds limit)[^.\d]){{0,40}}{_NUMBER}",
         rf"with {_NUMBER} maximum context",
         rf"> {_NUMBER} maximum",
         rf"maximum (?:model|prompt|input|allowed) length (?:of|is|\()\s*{_NUMBER}",
-        rf"maximum (?:allowed )?length[^.\d]{{0,6}}{_NUMBER}",
-        rf"(?:max_seq_len|max_model_len|n_ctx)[^\d]{{0,4}}{_NUMBER}",
+        rf"maximum (?:allowed )?(?:input |prompt )?length[^.\d]{{0,6}}{_NUMBER}",
         rf"(?:tokens allowed|supports up to|only supports|token limit|configured limit of"
         rf"|limit of|limit is|cannot exceed|must have less than|max size:|<=)"
         rf"[^\d]{{0,4}}{_NUMBER}",

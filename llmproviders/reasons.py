@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ MAX_DEPTH = 8
 _REASONS = (
     "message", "Message", "msg", "error_msg", "error_message", "errorMessage", "err_msg", "status_msg", "faultstring",
     "detail", "details", "error_description", "reason", "description", "error", "title",
+    "text",
 )  # fmt: skip
 _HOLDERS = ("error", "Error", "errors", "base_resp", "fault", "Response", "header", "response")
 _CODES = ("type", "code", "Code", "status", "error_code", "error_type", "status_code", "__type")
@@ -44,6 +46,7 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?=\w*[0-9])(?=\w*[A-Za-z])\w{32,}\b"), "***"),
 )
 _CONTROL = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_GZIP = b"\x1f\x8b"
 _HTML = re.compile(r"<\s*(!doctype|html|head|body)", re.IGNORECASE)
 
 
@@ -67,6 +70,7 @@ class Said:
 
 def said_by(body: bytes) -> Said:
     """Read an error's body: JSON of any shape, also as an event of a stream, or a line of text."""
+    body = _unpacked(body)
     text = body[:MAX_SAID_CHARS].decode("utf-8", "replace").lstrip("\ufeff").strip()
     for document in _documents(body, text):
         said = said_in(document)
@@ -104,6 +108,16 @@ def without_key(text: str, key: str) -> str:
     # A short key may be part of ordinary words.
     pattern = re.escape(key) if len(key) >= 8 else rf"(?<!\w){re.escape(key)}(?!\w)"
     return re.sub(pattern, "***", text)
+
+
+def _unpacked(body: bytes) -> bytes:
+    """Return the body as it was before somebody on the way compressed it, which was not asked for."""
+    if not body.startswith(_GZIP):
+        return body
+    try:
+        return zlib.decompressobj(wbits=31).decompress(body, MAX_SAID_CHARS)
+    except zlib.error:
+        return b""
 
 
 def _documents(body: bytes, text: str) -> Iterator[Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum, auto
+from typing import ClassVar
 
 _UNCLEAN = re.compile("[\x00\ud800-\udfff]")
 
@@ -58,18 +60,27 @@ class _State(Enum):
 class ThinkSplitter:
     """Tells a leading ``<think>…</think>`` from the answer that follows it, wherever the pieces are cut.
 
-    White space right after either tag belongs to neither. Tags further on are text like any other. ``within``: the
-    text begins within the thought, whether or not the opening tag is repeated.
+    So with the other tags of ``TAGS``. White space right after either tag belongs to neither. Tags further on are text
+    like any other. ``within``: the text begins within the thought, whether or not the opening tag is repeated.
     """
 
     OPEN = "<think>"
     CLOSE = "</think>"
+    # As models have them; then MiniMax's, Seed's, Gemini's and Mistral's.
+    TAGS: ClassVar[Mapping[str, str]] = {
+        OPEN: CLOSE,
+        "<mm:think>": "</mm:think>",
+        "<seed:think>": "</seed:think>",
+        "<thought>": "</thought>",
+        "[THINK]": "[/THINK]",
+    }
     # A model that begins with more white space than this is not about to think.
     MAX_LEADING = 256
 
     def __init__(self, *, within: bool = False) -> None:
         self._state = _State.START
         self._within = within
+        self._close = self.CLOSE
         self._fresh = True  # nothing of the reasoning yet
         self._held = ""
 
@@ -99,10 +110,11 @@ class ThinkSplitter:
 
     def _start(self, text: str) -> str:
         begin = text.lstrip()
-        if begin.startswith(self.OPEN):
-            self._state = _State.THINKING
-            return begin[len(self.OPEN) :]
-        if self.OPEN.startswith(begin) and len(text) <= self.MAX_LEADING:
+        for tag, close in self.TAGS.items():
+            if begin.startswith(tag):
+                self._state, self._close = _State.THINKING, close
+                return begin[len(tag) :]
+        if len(text) <= self.MAX_LEADING and any(tag.startswith(begin) for tag in self.TAGS):
             self._held = text
             return ""
         self._state = _State.THINKING if self._within else _State.ANSWER
@@ -112,11 +124,11 @@ class ThinkSplitter:
         if self._fresh:
             text = text.lstrip()
             self._fresh = not text
-        reasoning, tag, rest = text.partition(self.CLOSE)
+        reasoning, tag, rest = text.partition(self._close)
         if tag:
             self._state = _State.GAP
             return reasoning, rest
-        kept = len(text) - begun(text, self.CLOSE)
+        kept = len(text) - begun(text, self._close)
         self._held = text[kept:]
         return text[:kept], ""
 

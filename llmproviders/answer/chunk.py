@@ -73,7 +73,9 @@ def _parts(value: object, kind: Kind, depth: int) -> Iterator[Text]:
         yield Text(kind, value)
         return
     for part in value if isinstance(value, list) else [value]:
-        if isinstance(part, dict) and depth < MAX_PART_DEPTH:
+        if isinstance(part, str):
+            yield Text(kind, part)
+        elif isinstance(part, dict) and depth < MAX_PART_DEPTH:
             yield from _part(part, kind, depth)
 
 

@@ -69,7 +69,7 @@ class AnswerFraming:
             return
         for event in self._events.end():
             self._streams = True
-            yield event if event.event != "message" else event._replace(event=LAST)
+            yield event if event.event == "error" else event._replace(event=LAST)
         if self._plain and not self._streams and not self._plain.startswith(_FIELDS):
             yield Event(PLAIN, self._plain.decode("utf-8", "replace"), "")
 
@@ -97,5 +97,5 @@ class _Events(SSEDecoder):
         if name == "error":  # llama.cpp until autumn 2025: an error is a field of its own
             self._event = "error"
             self._append(value)
-        elif line.startswith("{"):  # a proxy gave up in the middle, and its JSON has no field name
+        elif line.startswith(("{", "[{")):  # a proxy gave up in the middle, and its JSON has no field name
             self._append(line)

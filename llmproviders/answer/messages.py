@@ -18,7 +18,7 @@ from ..sse import Event
 from ..text import TextCleaner, clean
 from ..types import CompletionFinished, ContentDelta, Delta, ReasoningDelta, ToolCallDelta, Usage
 from .chunk import count
-from .documents import parsed
+from .documents import objects, parsed
 from .ending import broken_off, judged
 from .framing import LAST, PLAIN, WHOLE
 from .gathered import Gathered
@@ -58,9 +58,9 @@ class MessagesReader:
         self._content = TextCleaner()
         self._prompt_tokens: int | None = None
         self._completion_tokens: int | None = None
-        # The tool's call that is being said: which it is, and whether its arguments came in pieces.
+        # The tool's call that is being said: which it is, whether any of its arguments came, and all with its begin.
         self._calls = 0
-        self._in_call = self._in_pieces = False
+        self._in_call = self._in_pieces = self._is_given = False
         self._block_index: object = None
 
     @property
@@ -92,7 +92,9 @@ class MessagesReader:
         if self._prompt_tokens is not None and self._completion_tokens is not None:
             total = self._prompt_tokens + self._completion_tokens
             usage = Usage(self._prompt_tokens, self._completion_tokens, total) if total else None
-        finished = CompletionFinished(self.finish_reason, usage, self.model)
+        # Some say that the turn has ended where it has to go on with the calls.
+        reason = "tool_calls" if self._calls and self.finish_reason == "stop" else self.finish_reason
+        finished = CompletionFinished(reason, usage, self.model)
         return judged(finished, answered=self._gathered.answered, thought=self._gathered.thought)
 
     def _event(self, event: Event) -> None:
@@ -100,22 +102,25 @@ class MessagesReader:
             return
         if event.event == PLAIN:
             raise AnswerCut(clean_reason(event.data, key=self._key) or str(broken_off()))
-        if not event.data.lstrip().startswith("{"):
-            return
+        for document in self._documents(event):
+            self.events += 1
+            if event.event == WHOLE and document.get("type") == "message":
+                self._message(document)
+            elif error := failures.from_document(document, key=self._key):
+                if self.finish_reason is None:
+                    raise error
+            else:
+                self._say(document)
+
+    def _documents(self, event: Event) -> list[dict[str, Any]]:
+        if not event.data.lstrip().startswith(("{", "[")):
+            return [{"error": event.data}] if event.event == "error" else []
         try:
-            document = parsed(event.data)
+            return objects(parsed(event.data))
         except ValueError:
             if event.event == LAST:
-                return  # half of one: what is missing was cut off
+                return []  # half of one: what is missing was cut off
             raise UpstreamProtocolError(gettext_noop("The model's server sent malformed JSON.")) from None
-        self.events += 1
-        if event.event == WHOLE and document.get("type") == "message":
-            self._message(document)
-        elif error := failures.from_document(document, key=self._key):
-            if self.finish_reason is None:
-                raise error
-        else:
-            self._say(document)
 
     def _say(self, document: Mapping[str, Any]) -> None:
         kind = document.get("type")
@@ -131,7 +136,8 @@ class MessagesReader:
             self._end(_mapping(document.get("delta")).get("stop_reason"))
             self._count(_mapping(document.get("usage")))
         elif kind == "message_stop":
-            self.whole = self.finish_reason is not None
+            self.finish_reason = self.finish_reason or "stop"
+            self.whole = True
 
     def _message(self, document: Mapping[str, Any]) -> None:
         """A whole answer in one document."""
@@ -161,7 +167,7 @@ class MessagesReader:
             arguments = json.dumps(given, ensure_ascii=False) if given else ""
             name, identifier = self._word(block.get("name")), self._word(block.get("id")) or new_id()
             self._gathered.call(ToolCallDelta(self._calls, identifier, name, arguments))
-            self._in_call, self._in_pieces = True, bool(arguments)
+            self._in_call, self._in_pieces, self._is_given = True, bool(arguments), bool(arguments)
         elif kind not in _NO_BLOCKS and kind != "tool_use" and len(self.unknown_parts) < MAX_UNKNOWN_PARTS:
             self.unknown_parts.add(self._word(kind) or "?")
 
@@ -174,6 +180,7 @@ class MessagesReader:
         elif (
             kind == "input_json_delta"
             and self._in_call
+            and not self._is_given
             and isinstance(text := delta.get("partial_json"), str)
             and text
         ):

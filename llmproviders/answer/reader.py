@@ -180,7 +180,7 @@ class AnswerReader:
         documents, rest = sequence(text)
         for document in documents:
             self._read(document)
-        if rest.startswith("[DONE]"):
+        if rest.startswith(("[DONE]", "data: [DONE]", "data:[DONE]")):
             self._done = True
         elif rest or not documents:
             raise UpstreamProtocolError(gettext_noop("The model's server sent malformed JSON."))
@@ -225,14 +225,16 @@ class AnswerReader:
         self._counted = self._counted or (usage is not None and self.finish_reason is not None)
 
     def _choice(self, choice: Mapping[str, Any]) -> None:
-        if not self._texts(choice.get("delta")) and "content" not in self._came:
-            # The whole again, beside a last delta that says nothing, counts for what did not come in pieces.
-            self._texts(choice.get("message"), but=frozenset(self._came))
+        if not self._texts(choice.get("delta")):
+            # The whole again, beside a last delta that says nothing, counts for what did not come in pieces. What was
+            # thought may have come with the text, within tags.
+            thought = {"reasoning"} if "content" in self._came else set()
+            self._texts(choice.get("message"), but=frozenset(self._came | thought))
         if choice.get("error") and self.finish_reason is None:
             raise failures.from_document({"error": choice["error"]}, key=self._key) or broken_off()
         reason = self._word(choice.get("finish_reason"))
-        if reason.lower() not in _NO_REASONS:
-            self.finish_reason = reason
+        if reason.lower() not in _NO_REASONS and (reason != "stop" or self.finish_reason is None):
+            self.finish_reason = reason  # some add that it stopped, however it did
 
     def _texts(self, message: object, *, but: frozenset[str] = frozenset()) -> bool:
         """Take what a delta or message says, but for kinds that came; tell whether it said anything."""

@@ -20,27 +20,71 @@ from ..text import clean
 from ..types import ToolCallDelta
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MARK = re.compile(r'\\.?|["{}\[\]]', re.DOTALL)
 MAX_CALLS = 128
 MAX_NAME_CHARS = 200
+
+
+class _Json:
+    """Whether text that comes in pieces is a whole object or list of JSON by now. Each character is looked at once."""
+
+    def __init__(self) -> None:
+        self.is_whole = False
+        self._depth = 0
+        self._is_in_text = False
+        self._held = ""
+
+    def feed(self, piece: str) -> None:
+        """Take the next piece."""
+        piece, self._held = self._held + piece, ""
+        for mark in _MARK.findall(piece):
+            if mark == "\\":
+                self._held = mark  # what it escapes is yet to come
+            elif mark == '"':
+                self._is_in_text = not self._is_in_text
+            elif len(mark) == 1 and not self._is_in_text:
+                self._depth += 1 if mark in "{[" else -1
+                self.is_whole = self._depth == 0
 
 
 @dataclass(slots=True)
 class _Call:
     id: str = ""
     name: str = ""
-    # What was not given yet, and what was.
-    pending: str = ""
-    given: list[str] = field(default_factory=list)
+    # The arguments that came, and how many pieces of them were given.
+    came: list[str] = field(default_factory=list)
+    given: int = 0
+    size: int = 0
+    json: _Json = field(default_factory=_Json)
     is_begun: bool = False
 
     @property
-    def is_whole(self) -> bool:
-        """Whether its arguments are JSON as they are. Of a call without any they may still come."""
-        try:
-            json.loads("".join([*self.given, self.pending]))
-        except (ValueError, RecursionError):
+    def has_news(self) -> bool:
+        """Whether there is something to give; of one without a name there is nothing."""
+        return bool(self.name) and (self.given < len(self.came) or not self.is_begun)
+
+    def add(self, arguments: str) -> None:
+        """Take more of the arguments, unless it is all of them once again."""
+        if arguments and not self._are_all(arguments):
+            self.came.append(arguments)
+            self.size += len(arguments)
+            self.json.feed(arguments)
+
+    def is_followed_by(self, identifier: str, name: str, arguments: str) -> bool:
+        """Whether a piece that seems to belong here begins another call.
+
+        Some servers number every call as the first, some send the name with each piece, some a new id.
+        """
+        if identifier and identifier == self.id:
             return False
-        return bool(self.name)
+        if name and self.name and name != self.name:
+            return True
+        if name and identifier and self.id:
+            return self.json.is_whole or not self.came
+        return self.json.is_whole and arguments.startswith("{") and not self._are_all(arguments)
+
+    def _are_all(self, arguments: str) -> bool:
+        return self.json.is_whole and len(arguments) == self.size and arguments == "".join(self.came)
 
 
 class ToolCalls:
@@ -63,36 +107,36 @@ class ToolCalls:
     def flush(self) -> Iterator[ToolCallDelta]:
         """Give what was held; a call without a name is none."""
         for index, call in enumerate(self._calls):
-            if call.name and (call.pending or not call.is_begun):
+            if call.has_news:
                 yield self._given(index, call)
 
     def _take(self, piece: Mapping[str, Any]) -> None:
         function = piece.get("function")
         said: Mapping[str, Any] = function if isinstance(function, dict) else piece
         name, identifier = _word(said.get("name")), _word(piece.get("id"))
-        call = self._called(piece.get("index"), identifier, name)
+        arguments = said.get("arguments")
+        if not isinstance(arguments, str):
+            arguments = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
+        arguments = clean(arguments)
+        index = piece.get("index")
+        by_index = index if type(index) is int and index >= 0 else None
+        call = self._at(by_index, identifier)
+        if call is None or call.is_followed_by(identifier, name, arguments):
+            before, call = call, self._new(by_index)
+            # Of one that has arguments alone, the tool is the same.
+            call.name = name or (before.name if before else "")
         call.id = call.id or identifier
         call.name = call.name or name
-        arguments = said.get("arguments")
-        if isinstance(arguments, str):
-            call.pending += clean(arguments)
-        elif arguments is not None:
-            call.pending += json.dumps(arguments, ensure_ascii=False)
+        call.add(arguments)
 
-    def _called(self, index: object, identifier: str, name: str) -> _Call:
-        """Return the call that a piece belongs to."""
-        by_index = index if type(index) is int and index >= 0 else None
-        last = self._calls[-1] if self._calls else None
+    def _at(self, by_index: int | None, identifier: str) -> _Call | None:
+        """Return the call that a piece seems to belong to; None where it is the first of its own."""
         if by_index is not None:
-            call = self._by_index.get(by_index)
-            # Some count each call as the first: another id is another call.
-            if call is not None and not (identifier and call.id and identifier != call.id):
-                return call
-        elif identifier:
-            if call := next((call for call in self._calls if call.id == identifier), None):
-                return call
-        elif last is not None and not name:
-            return last
+            return self._by_index.get(by_index)
+        known = next((call for call in self._calls if identifier and call.id == identifier), None)
+        return known or (self._calls[-1] if self._calls else None)
+
+    def _new(self, by_index: int | None) -> _Call:
         if len(self._calls) == MAX_CALLS:
             raise AnswerTooLarge(gettext_noop("The model's server sent more than it may."))
         call = _Call()
@@ -104,16 +148,15 @@ class ToolCalls:
     def _give(self) -> ToolCallDelta | None:
         while self._current < len(self._calls):
             call = self._calls[self._current]
-            if call.name and (call.pending or not call.is_begun):
+            if call.has_news:
                 return self._given(self._current, call)
-            if self._current + 1 == len(self._calls) or not call.is_whole:
+            if self._current + 1 == len(self._calls) or not (call.name and call.json.is_whole):
                 return None
             self._current += 1
         return None
 
     def _given(self, index: int, call: _Call) -> ToolCallDelta:
-        arguments, call.pending = call.pending, ""
-        call.given.append(arguments)
+        arguments, call.given = "".join(call.came[call.given :]), len(call.came)
         if call.is_begun:
             return ToolCallDelta(index, arguments=arguments)
         call.is_begun = True

@@ -35,6 +35,8 @@ class UnopenedThought:
         # All of the text before what is held.
         self._before: list[str] = []
         self._held = ""
+        # After a tag that is held.
+        self._blanks: list[str] = []
         self._tags = 0
 
     def feed(self, text: str) -> tuple[str | None, str]:
@@ -45,11 +47,10 @@ class UnopenedThought:
         """
         if self._closed:
             return None, self._answer(text)
-        undecided = self._held.startswith(ThinkSplitter.CLOSE)
-        text, self._held = self._held + text, ""
-        if undecided and not text[len(ThinkSplitter.CLOSE) :].lstrip(_BLANKS):
-            self._held = text  # nothing new to look at all of the text for
+        if self._held.startswith(ThinkSplitter.CLOSE) and not text.strip(_BLANKS):
+            self._blanks.append(text)  # nothing new to look at all of the text for
             return None, ""
+        text = self._all_held() + text
         start = 0
         while (at := text.find(ThinkSplitter.CLOSE, start)) >= 0:
             after = text[at + len(ThinkSplitter.CLOSE) :]
@@ -68,11 +69,17 @@ class UnopenedThought:
 
     def flush(self) -> tuple[str | None, str]:
         """Return what was held, at the end of the text: a tag there ends its line."""
-        text, self._held = self._held, ""
+        text = self._all_held()
         self.passed = True
         if text.startswith(ThinkSplitter.CLOSE) and _ends_thought("".join(self._before), "\n"):
             return "", ""
         return None, text
+
+    def _all_held(self) -> str:
+        held = "".join([self._held, *self._blanks])
+        self._held = ""
+        self._blanks.clear()
+        return held
 
     def _hold(self, text: str, at: int) -> str:
         self._held = text[at:]

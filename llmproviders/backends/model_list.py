@@ -31,7 +31,7 @@ async def list_models(endpoint: Endpoint, *, seconds: float) -> list[str]:
         raise refused(policy, urlsplit(url).hostname or "-", "a redirect")
     if not 200 <= status < 300:
         raise failures.from_response(status, answered, body, key=key)
-    return _names(body)
+    return _names(body, key)
 
 
 def _url(url: str) -> str:
@@ -41,15 +41,19 @@ def _url(url: str) -> str:
     return urlunsplit(parts._replace(path=parts.path.removesuffix(CALL) + LIST))
 
 
-def _names(body: bytes) -> list[str]:
+def _names(body: bytes, key: str) -> list[str]:
     try:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):
         raise UpstreamProtocolError(failures.PLAIN[UpstreamProtocolError]) from None
+    answered = document
     if isinstance(document, dict):
-        document = document.get("data", document.get("models"))
+        document = document.get("data", document.get("models", ""))
+    if document is None:  # Ollama's, where there is none
+        return []
     if not isinstance(document, list):
-        raise UpstreamProtocolError(failures.PLAIN[UpstreamProtocolError])
+        error = failures.from_document(answered, key=key) if isinstance(answered, dict) else None
+        raise error or UpstreamProtocolError(failures.PLAIN[UpstreamProtocolError])
     names = {_name(item) for item in document[: 10 * MAX_MODELS]}
     return sorted(name for name in names if name)[:MAX_MODELS]
 

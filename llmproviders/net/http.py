@@ -119,7 +119,7 @@ async def post_stream(
         except _NO_ANSWER as error:
             raise _no_answer(error, _host(url), policy) from error
         outcome = str(answer.status)
-        if is_compressed(answer):
+        if 200 <= answer.status < 300 and is_compressed(answer):  # a refusal is one all the same
             raise UpstreamProtocolError(gettext_noop("The model's server sent a compressed answer."))
         yield Reply(answer, deadline)
     except ProviderError as error:

@@ -185,6 +185,32 @@ def test_what_breaks_is_an_error_after_what_was_said() -> None:
         read(wire(WHOLE[:1] + WHOLE[-8:]), [50], takes_tools=False)
 
 
+def test_an_error_is_told_in_any_form() -> None:
+    begun = wire([START, *block(0, {"type": "text", "text": ""}, text("half"))])
+    for body, kind in (
+        (begun + b"event: error\ndata: Overloaded\n\n", UpstreamUnavailable),
+        (b'[{"error": {"message": "Overloaded", "code": 503}}]', UpstreamUnavailable),
+        (begun + b'data: [{"error": {"message": "Overloaded", "code": 503}}]\n\n', UpstreamUnavailable),
+    ):
+        with pytest.raises(kind, match="Overloaded"):
+            read(body, [50])
+
+
+def test_an_end_without_a_reason_is_one() -> None:
+    deltas = read(wire([START, *block(0, {"type": "text", "text": "hi"}), STOP]), [50])
+    assert deltas[-1] == CompletionFinished("stop", Usage(25, 1, 26), "claude-x")
+    cut = wire([START, *block(0, {"type": "text", "text": "hi"}), end(), STOP])[:-12]
+    assert isinstance(read(cut, [50])[-1], CompletionFinished)
+
+
+def test_a_call_that_came_whole_is_not_told_twice() -> None:
+    call = {"type": "tool_use", "id": "a", "name": "weather", "input": {"city": 1}}
+    deltas = read(wire([START, *block(0, call, said('{"city": 1}')), end("end_turn"), STOP]), [50])
+    assert told(deltas)[2] == [["a", "weather", '{"city": 1}']]
+    assert isinstance(deltas[-1], CompletionFinished)
+    assert deltas[-1].finish_reason == "tool_calls"
+
+
 # What is sent -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("url", "call"),

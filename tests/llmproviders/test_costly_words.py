@@ -119,6 +119,13 @@ def test_blanks_behind_a_tag_are_not_a_reason_to_read_all_of_the_text_again() ->
     assert thought.feed("\n") == ("", "")
 
 
+def test_blanks_behind_a_tag_may_come_one_by_one() -> None:
+    thought = UnopenedThought()
+    thought.feed("a word </think>")
+    assert processor_seconds(lambda: [thought.feed(" ") for _blank in range(50_000)]) < 1.0
+    assert thought.feed("- and more") == (None, "</think>" + " " * 50_000 + "- and more")
+
+
 @pytest.mark.parametrize(
     ("estimate", "expected"),
     [

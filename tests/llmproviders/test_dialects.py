@@ -11,6 +11,7 @@ import pytest
 
 from llmproviders import CompletionFinished, ContentDelta, Delta, ProviderError, ReasoningDelta, ThoughtSoFar, Usage
 from llmproviders.answer import AnswerFraming, AnswerReader
+from llmproviders.text import ThinkSplitter
 from tests.llmproviders.conftest import Ask, Outcome
 from tests.upstream import ScriptedUpstream, raw
 
@@ -78,7 +79,14 @@ CASES = [
          end="upstream_unavailable", says="out of memory"),
     Case("an error of the choice", sse(HI, choice(delta={"content": ""}, finish_reason="error", **REASON)), "Hi",
          end="upstream_unavailable", says="out of memory"),
+    Case("an error in a list, without a field", sse(HI) + json.dumps([REASON]).encode() + b"\n", "Hi",
+         end="upstream_unavailable", says="out of memory"),
+    Case("an error of a code and a text", sse(HI, {"text": "GPU is gone", "error_code": 50001}) + DONE, "Hi",
+         end="upstream_unavailable", says="GPU is gone"),
+    Case("a code that says that all is well", sse(HI, {"code": 0, "message": "Success", "choices": []}, STOP) + DONE,
+         "Hi"),
     # Contents that are lists
+    Case("texts in a list", sse(delta(["H", {"type": "text", "text": "i"}]), STOP) + DONE, "Hi"),
     Case("text parts", sse(delta([{"type": "text", "text": "H"}]), delta([{"type": "text", "text": "i"}]), STOP)
          + DONE, "Hi"),
     Case("thinking parts", sse(delta([THOUGHT]), delta([{"type": "text", "text": "Hi"}]), STOP) + DONE, "Hi", "hm"),
@@ -103,6 +111,8 @@ CASES = [
         for word in ("length", "content_filter", "sensitive", "eos", "model_length", "tool_calls", "end_turn",
                      "error_free")
     ),
+    Case("cut, and then stopped", sse(HI, delta(finish="length"), STOP) + DONE, "Hi", end="length"),
+    Case("broken, and then stopped", sse(HI, delta(finish="error"), STOP) + DONE, "Hi", end="upstream_protocol"),
     Case("a failure in a whole", whole({"content": "Hi"}, finish="network_error"), "Hi", end="upstream_protocol"),
     # Choices
     Case("an index that counts tokens", sse(*(choice(index=n, delta={"content": c}) for n, c in enumerate("Hi!")),
@@ -142,6 +152,7 @@ CASES = [
          says="out of memory", content_type="application/json"),
     Case("a line of JSON for each chunk", b"\n".join(json.dumps(d).encode() for d in (HI, delta("!"), STOP)), "Hi!",
          content_type="application/x-ndjson"),
+    Case("[DONE] after a whole", whole({"content": "Hi"}) + b"\n\ndata: [DONE]\n\n", "Hi"),
     Case("half of a whole", whole({"content": "Hi"})[:-9], end="upstream_protocol", content_type="application/json"),
     Case("plain words", b"upstream connect error", end="upstream_protocol", says="upstream connect error",
          content_type="text/plain"),
@@ -176,6 +187,12 @@ CASES = [
     Case("reasoning that used all tokens", sse(delta(reasoning="hm"), delta(finish="length")) + DONE, "", "hm",
          end="empty_answer", says="max_tokens"),
     Case("a <think> that is never closed", sse(delta("<think>hm"), STOP) + DONE, "", "hm", end="empty_answer"),
+    *(
+        Case(f"a thought in {tag}", sse(delta(f"{tag}hm"), delta(f"{close}\n\nHi {tag}"), STOP) + DONE, f"Hi {tag}",
+             "hm")
+        for tag, close in ThinkSplitter.TAGS.items()
+    ),
+    Case("a link first", sse(delta("[THE"), delta(" LINK]"), STOP) + DONE, "[THE LINK]"),
     Case("filtered", sse(delta(finish="content_filter")) + DONE, end="empty_answer", says="content filter"),
     Case("a tool called", sse(delta(tool_calls=[{}]), delta(finish="tool_calls")), end="empty_answer", says="tool"),
     # Noise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -99,6 +101,38 @@ def test_retry_after_as_a_date() -> None:
 )
 def test_retry_after(value: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": value}) == seconds
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [
+        ("Rate limit reached for gpt-4: Limit 3, Used 3. Please try again in 20s. Visit https://x", 20.0),
+        ("Rate limit reached. Please try again in 6ms.", 0.006),
+        ("Please try again in 2m59.56s.", 179.56),
+        ("try again in 8h6m", 29_160.0),
+        ("Please retry after 34 seconds.", 34.0),
+        ("You exceeded your quota. Please retry in 22.519263958s.", 22.519263958),
+        ("Please retry your request after 3 minutes", 180.0),
+        ("Please try again in 999999h", None),
+        ("Please try again in a moment", None),
+        ("Try again later, in 2026", None),
+    ],
+)
+def test_how_long_to_wait_is_taken_from_words_where_no_header_says_it(reason: str, seconds: float | None) -> None:
+    body = json.dumps({"error": {"message": reason, "code": "rate_limit_exceeded"}}).encode()
+    assert from_response(429, {}, body).retry_after == seconds
+    assert from_response(429, {"retry-after": "7"}, body).retry_after == 7.0
+    assert from_response(400, {}, b'{"error": "try again in 5s"}').retry_after is None
+
+
+def test_the_reason_is_found_in_what_was_compressed() -> None:
+    body = gzip.compress(b'{"error": {"message": "slow down"}}')
+    assert str(from_response(429, {}, body)) == "slow down"
+    assert str(from_response(429, {}, body[:20])) == PLAIN[e.UpstreamRateLimited]
+    bomb = gzip.compress(b" " * 100_000_000 + b"x", 1)
+    before = time.process_time()
+    assert str(from_response(429, {}, bomb)) == PLAIN[e.UpstreamRateLimited]
+    assert time.process_time() - before < 1
 
 
 @pytest.mark.parametrize(

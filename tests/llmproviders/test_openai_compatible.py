@@ -389,7 +389,7 @@ ODDITIES: list[str | bytes] = [
     '{"choices": [{"delta": null}]}',
     '{"choices": [{"delta": []}]}',
     '{"choices": [{"delta": {"content": null}}]}',
-    '{"choices": [{"delta": {"content": ["x"]}}]}',
+    '{"choices": [{"delta": {"content": [["x"], 7]}}]}',
     '{"choices": [{"delta": {"content": 3, "reasoning": {}}}]}',
     '{"choices": [{"index": 1, "delta": {"content": "other"}, "finish_reason": "stop"}, {"index": 2}]}',
     '{"choices": [{"delta": {"role": "assistant", "tool_calls": [{}]}, "finish_reason": null}], "new": {"field": 1}}',
@@ -526,6 +526,8 @@ GZIP = {"Content-Encoding": "gzip", "Content-Type": "text/event-stream"}
         (status(200, DEEP, content_type="application/json; charset=utf-8"), e.UpstreamProtocolError),
         (status(200, "plain words", content_type="text/plain"), e.AnswerCut),
         (status(200, "x", GZIP), e.UpstreamProtocolError),
+        (status(401, "x", GZIP), e.UpstreamAuthenticationFailed),
+        (status(429, "x", GZIP), e.UpstreamRateLimited),
         (events(), e.AnswerCut),
         (events(": only a comment"), e.AnswerCut),
     ],
@@ -906,3 +908,26 @@ def test_an_event_of_another_kind_is_not_taken_for_one_of_the_pattern() -> None:
     assert list(reader.read(Event(kind, chunk("a"), "") for kind in ("message", "ping", "message"))) == [
         ContentDelta("aa")
     ]
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        ({"object": "list", "data": [{"id": "b"}, {"id": "a"}]}, ["a", "b"]),
+        ({"object": "list", "data": None}, []),  # Ollama, where there is none
+        ({"code": 0, "message": "Success", "data": []}, []),
+        ({"error": {"message": "no such key", "code": 401}}, e.UpstreamAuthenticationFailed),
+        ({"success": False, "errors": [{"message": "no route"}]}, e.UpstreamUnavailable),
+        ({"object": "list"}, e.UpstreamProtocolError),
+    ],
+)
+async def test_models_are_listed(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, listed: Any, names: Any
+) -> None:
+    monkeypatch.setattr(upstream, "_other", lambda _method, _path: status(200, listed))
+    asked = OpenAICompatible(endpoint(upstream.url)).list_models(seconds=5)
+    if isinstance(names, list):
+        assert await asked == names
+    else:
+        with pytest.raises(names):
+            await asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -86,8 +87,60 @@ SHAPES: dict[str, tuple[list[Any], list[tuple[str, str, str]]]] = {
         [("a", "time", "{}")],
     ),
     "old function_call": ([{"name": "time", "arguments": "{}"}], [("", "time", "{}")]),
+    # Gemini: every call is the first, with its name or without, and perhaps an id that says nothing.
+    "each the first, no ids": (
+        [[piece(index=0, id="", **WEATHER)], [piece(index=0, id="", **TIME)]],
+        [("", "weather", WEATHER["arguments"]), ("", "time", "{}")],
+    ),
+    "each the first, of one tool": (
+        [[piece(index=0, **WEATHER), piece(index=0, name="weather", arguments='{"city": "\\"}{"}')]],
+        [("", "weather", WEATHER["arguments"]), ("", "weather", '{"city": "\\"}{"}')],
+    ),
+    "each the first, the second without a name": (
+        [
+            [piece(index=0, id="a", name="weather", arguments="")],
+            [piece(index=0, name="", arguments=WEATHER["arguments"])],
+            [piece(index=0, name="", arguments='{"city": "Bonn"}')],
+        ],
+        [("a", "weather", WEATHER["arguments"]), ("", "weather", '{"city": "Bonn"}')],
+    ),
+    "each with its tool alone": (
+        [[piece(index=0, id="a", name="time")], [piece(index=0, id="b", name="time")]],
+        [("a", "time", ""), ("b", "time", "")],
+    ),
+    # SGLang until 2025, Poolside
+    "a new id with each piece": (
+        [[piece(index=0, id="a", name="weather")], [piece(index=0, id="b", arguments='{"city": ')],
+         [piece(index=0, id="c", arguments='"Köln"}')]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    "a new id with each piece, and the name": (
+        [[piece(index=0, id="a", name="weather", arguments='{"city": ')],
+         [piece(index=0, id="b", name="weather", arguments='"Köln"}')]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    "a new id with each piece, no index": (
+        [[piece(id="a", name="weather", arguments="{")], [piece(id="b", arguments='"city": "Köln"}')]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    # NIM
+    "the name with each piece": (
+        [[piece(name="weather", arguments='{"city": ')], [piece(name="weather", arguments='"Köln"}')],
+         [piece(name="weather", arguments="")]],
+        [("", "weather", WEATHER["arguments"])],
+    ),
+    "the whole once again": (
+        [[piece(index=0, id="a", name="weather", arguments='{"city": ')], [piece(index=0, arguments='"Köln"}')],
+         [piece(index=0, arguments=WEATHER["arguments"])], [piece(index=0, id="a", **WEATHER)]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    "an escape in two pieces": (
+        [[piece(index=0, **TIME | {"arguments": '{"a": "\\'})], [piece(index=0, arguments='"}{"}')],
+         [piece(index=0, id="", **TIME)]],
+        [("", "time", '{"a": "\\"}{"}'), ("", "time", "{}")],
+    ),
     "nothing of use": ([[None, 5, {}], "x"], []),
-}
+}  # fmt: skip
 
 
 def calls(deltas: list[ToolCallDelta]) -> list[tuple[str, str, str]]:
@@ -124,6 +177,16 @@ def test_nobody_makes_so_many_calls() -> None:
     many = [piece(index=number, id=f"{number}", **TIME) for number in range(MAX_CALLS + 1)]
     with pytest.raises(AnswerTooLarge):
         list(tools.feed(many))
+
+
+def test_what_a_call_costs_does_not_grow_with_what_came_before() -> None:
+    """The first waits for its end, since another has begun: each of its pieces was once read with all before it."""
+    tools = ToolCalls()
+    list(tools.feed([piece(index=0, id="a", name="weather", arguments='{"city": "'), piece(index=1, id="b", **TIME)]))
+    before = time.process_time()
+    given = [delta for _piece in range(5_000) for delta in tools.feed([piece(index=0, arguments="K" * 20)])]
+    assert time.process_time() - before < 1
+    assert sum(len(delta.arguments) for delta in given) == 100_000
 
 
 def body_of(said: list[Any], *, finish: str = "tool_calls", text: str = "") -> bytes:
@@ -195,6 +258,16 @@ def test_a_whole_answer_has_calls_too() -> None:
     assert calls([delta for delta in read(body, [9]) if isinstance(delta, ToolCallDelta)]) == [
         ("a", "weather", WEATHER["arguments"])
     ]
+
+
+def test_calls_of_the_message_count_where_the_text_alone_came_in_pieces() -> None:
+    call = {"id": "a", "type": "function", "function": TIME}
+    message = {"content": "Hi", "reasoning": "hm", "tool_calls": [call]}
+    chunks = [{"choices": [{"delta": {"content": "Hi"}}]},
+              {"choices": [{"delta": {}, "message": message, "finish_reason": "tool_calls"}]}]  # fmt: skip
+    deltas = read(b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks), [9])
+    assert calls([delta for delta in deltas if isinstance(delta, ToolCallDelta)]) == [("a", "time", "{}")]
+    assert "".join(delta.text for delta in deltas if isinstance(delta, ContentDelta | ReasoningDelta)) == "Hi"
 
 
 # What is sent -------------------------------------------------------------------------------------------------------
