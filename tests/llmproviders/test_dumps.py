@@ -125,7 +125,7 @@ def test_a_fixture_written_by_hand_may_hold_a_key_in_clear(preset: Preset, tmp_p
 
 
 def documented(path: Path) -> dict[str, list[str]]:
-    """The arguments of the commands by which docs/database.md moves to another database, with ``path`` for the file."""
+    """The arguments of the commands by which docs/database.md moves to another database; ``path`` is the file."""
     [block] = [block.text for block in blocks(ROOT / "docs" / "database.md", "bash") if "dumpdata" in block.text]
     assert block.startswith("umask 077\n"), "the file holds what everybody said"
     lines = [shlex.split(line.replace("var/dump.json.gz", str(path))) for line in block.splitlines()]
@@ -157,7 +157,7 @@ def test_accounts_keep_their_groups_and_permissions_in_a_database_that_numbers_t
     assert [group.name for group in kim.groups.all()] == ["team"]
     assert [each.codename for each in kim.user_permissions.all()] == ["view_conversation"]
     assert [each.group and each.group.name for each in Allowance.objects.all()] == ["team"]
-    assert Conversation.objects.get().owner == kim and Conversation.objects.get().session_id == mine.session_id
+    assert [(each.session_id, each.owner) for each in Conversation.objects.all()] == [(mine.session_id, kim)]
     there = {group.name: sorted(group.permissions.values_list("codename")) for group in Group.objects.all()}
     assert there == {**shipped, "team": []}
 

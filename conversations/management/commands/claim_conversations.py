@@ -122,7 +122,7 @@ def move(identifier: str, account: Any) -> Claim:
 
 
 def _move_attachments(identifier: str, whose: dict[str, Any]) -> None:
-    """Move the images of all that is the account's now, whatever name they were sent under, and those in nothing yet."""
+    """Move the images of what is the account's now, whatever name they were sent under, and those in nothing yet."""
     theirs = Conversation.objects.filter(user_identifier=whose["user_identifier"])
     unused = Q(conversation=None, user_identifier=identifier)
     Attachment.objects.filter(Q(conversation__in=theirs) | unused).update(**whose)
