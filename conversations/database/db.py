@@ -117,9 +117,9 @@ class Pool:
     def _perform(self, job: Callable[[], R], again: bool) -> R:
         _close_outlived_connections()
         own = connections[DEFAULT_DB_ALIAS]
-        was_connected = own.connection is not None
-        self._running[own] = time.monotonic() + conf.get().DB_JOB_TIMEOUT
+        was_connected, self._running[own] = False, time.monotonic() + conf.get().DB_JOB_TIMEOUT
         try:
+            was_connected = sessions.is_connected(own)
             return _tried_again(job, was_connected) if again else job()
         except Exception as error:
             _tell_of_failure(error, was_connected)

@@ -10,7 +10,7 @@ from ..access.rules import Action, Caller, authorize
 from ..limits import allowances, budgets
 from ..limits.attachments import used_by
 from ..limits.rates import window_of
-from ..models import Generation
+from ..models import Generation, Relay
 
 Quotas = dict[str, dict[str, Any] | None]
 
@@ -40,7 +40,9 @@ def _requests(caller: Caller, connection: Connection) -> dict[str, Any] | None:
 def _answers(caller: Caller, limit: int) -> dict[str, Any] | None:
     if not limit:
         return None
-    return {"limit": limit, "running": Generation.objects.for_owner(caller).running().count()}
+    # As `budgets.Account` counts them: those that are passed on too, and those that others are not shown.
+    stored = Generation.objects.belonging_to(caller).running().count()
+    return {"limit": limit, "running": stored + Relay.objects.for_owner(caller).count()}
 
 
 def _attachments(caller: Caller) -> dict[str, Any]:

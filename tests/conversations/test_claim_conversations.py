@@ -14,7 +14,7 @@ from django.core.management.base import CommandError
 from conversations import services
 from conversations.access.rules import Caller
 from conversations.models import Attachment, Conversation, Generation, Message, UserConfig
-from conversations.services import attachments
+from conversations.services import attachments, items
 
 from .pictures import picture
 
@@ -76,6 +76,21 @@ def test_attachments_come_along(kim: User) -> None:
     others.refresh_from_db()
     assert (image.user_identifier, image.owner) == (f"user:{kim.pk}", kim)
     assert (others.user_identifier, others.owner) == ("you", None)
+
+
+def test_an_image_goes_with_its_conversation_whatever_name_it_was_sent_under(kim: User) -> None:
+    """On an open server one may send an image without a name, or with another, and then chat as somebody."""
+    one = Caller(sees_all=True)
+    image = attachments.store_attachment(caller=one, upload=picture())
+    mine = Conversation.objects.create(user_identifier="me")
+    shown = services.Beginning(None, [services.by_user("Look.", [image.pk])])
+    items.add_items(caller=one, session_id=mine.session_id, beginning=shown)
+
+    claim("", user=User.objects.create_user("lee").username)
+    image.refresh_from_db()
+    assert image.user_identifier == ""
+    claim("me")
+    assert attachments.get_attachment(caller=Caller.of(kim), attachment_id=image.pk).owner == kim
 
 
 def test_what_was_nobodys_can_be_claimed(kim: User) -> None:

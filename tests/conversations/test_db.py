@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError, connection, connections,
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import translation
 
-from conversations.database import db
+from conversations.database import db, sessions
 from conversations.models import Conversation
 
 POOLS = [db.read, db.write, db.write_together, db.log]
@@ -145,6 +145,19 @@ async def test_a_write_is_not_run_again_but_the_next_one_works(pools: None, run:
     assert len(runs) == 1
     await run(job)
     assert await db.read(Conversation.objects.count) == 1
+
+
+@pytest.mark.parametrize("run", [db.write, db.write_together, db.log])
+async def test_a_connection_that_ended_while_nobody_used_it_is_met_by_no_job(
+    pools: None, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers, poolers and networks end idle ones: the first message after a quiet night was refused."""
+    await run(where)
+    await run(break_connection)
+    if connection.vendor == "sqlite":  # ended by nobody, and so never asked
+        monkeypatch.setattr(type(connections["default"]), "is_usable", lambda _connection: False)
+    monkeypatch.setattr(sessions, "IDLE_SECONDS", -1.0)
+    await run(where)
 
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="no server that would end all connections at once")

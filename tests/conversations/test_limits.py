@@ -25,7 +25,7 @@ from conversations.access.credentials import Connection, client_block
 from conversations.exceptions import InvalidRequest, RateLimited
 from conversations.limits import allowances, rates
 from conversations.limits.rates import Counter, Window
-from conversations.models import Allowance, Conversation, Message
+from conversations.models import Allowance, Conversation, Message, Relay
 from conversations.web.parsers import loads
 from tests.conftest import Server
 from tests.conversations.accounts import bearer, key_of, make_key, require_login, session_of
@@ -420,6 +420,13 @@ def test_a_caller_sees_their_limits(kims: httpx.Client, kim: User, settings: Any
     kim.groups.add(group)
     Allowance.objects.create(group=group, group_tokens_per_day=50)
     assert kims.get("/api/limits").json()["tokens"]["limit"] == 50
+
+
+def test_an_answer_that_is_passed_on_is_among_those_that_run(kims: httpx.Client, kim: User, settings: Any) -> None:
+    require_login(settings, MAX_ANSWERS_PER_CALLER=1)
+    Relay.objects.create(user_identifier=f"user:{kim.pk}", owner=kim, model_type="default")
+    Relay.objects.create(user_identifier="user:0", model_type="default")
+    assert kims.get("/api/limits").json()["answers"] == {"limit": 1, "running": 1}
 
 
 def test_on_an_open_server_nothing_is_limited(client: httpx.Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from django.contrib.auth.models import Group, Permission, User
 from django.core import serializers
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
@@ -18,11 +20,12 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from conversations.models import UserConfig
+from conversations.models import Allowance, Conversation, UserConfig
 from llmproviders.exceptions import InvalidEndpoint
 from llmproviders.fields import ENCRYPTED, as_stored, ciphertext
 from llmproviders.models import Preset
 from llmproviders.net.guard import validate_key
+from tests.docs.markdown import ROOT, blocks
 
 pytestmark = pytest.mark.django_db
 Limits = Callable[..., None]
@@ -119,6 +122,44 @@ def test_a_fixture_written_by_hand_may_hold_a_key_in_clear(preset: Preset, tmp_p
     path.write_text(dump(path).replace(json.loads(path.read_text())[0]["fields"]["api_key"], "sk-by-hand"))
     call_command("loaddata", str(path), stdout=StringIO())
     assert Preset.objects.get().api_key == "sk-by-hand"
+
+
+def documented(path: Path) -> dict[str, list[str]]:
+    """The arguments of the commands by which docs/database.md moves to another database; ``path`` is the file."""
+    [block] = [block.text for block in blocks(ROOT / "docs" / "database.md", "bash") if "dumpdata" in block.text]
+    assert block.startswith("umask 077\n"), "the file holds what everybody said"
+    lines = [shlex.split(line.replace("var/dump.json.gz", str(path))) for line in block.splitlines()]
+    return {words[2]: words[3:] for words in lines if words[1:2] == ["manage.py"]}
+
+
+def test_accounts_keep_their_groups_and_permissions_in_a_database_that_numbers_them_otherwise(tmp_path: Path) -> None:
+    commands = documented(tmp_path / "dump.json.gz")
+    shipped = {group.name: sorted(group.permissions.values_list("codename")) for group in Group.objects.all()}
+    team, kim = Group.objects.create(name="team"), User.objects.create_user("kim")
+    seen = Permission.objects.get(codename="view_conversation")
+    kim.groups.add(team)
+    kim.user_permissions.add(seen)
+    Allowance.objects.create(group=team, tokens_per_day=5)
+    mine = Conversation.objects.create(owner=kim, user_identifier=f"user:{kim.pk}")
+    call_command("dumpdata", *commands["dumpdata"])
+
+    kim.delete()
+    Group.objects.all().delete()
+    Group.objects.create(name="Chat operators")
+    number, kind = seen.pk, seen.content_type
+    seen.delete()
+    Permission.objects.create(name="Another", codename="another", content_type=kind, pk=number)
+    Permission.objects.create(name="Can view conversation", codename="view_conversation", content_type=kind)
+    call_command("shell", *commands["shell"], verbosity=0)
+    call_command("loaddata", *commands["loaddata"], stdout=StringIO())
+
+    kim = User.objects.get()
+    assert [group.name for group in kim.groups.all()] == ["team"]
+    assert [each.codename for each in kim.user_permissions.all()] == ["view_conversation"]
+    assert [each.group and each.group.name for each in Allowance.objects.all()] == ["team"]
+    assert [(each.session_id, each.owner) for each in Conversation.objects.all()] == [(mine.session_id, kim)]
+    there = {group.name: sorted(group.permissions.values_list("codename")) for group in Group.objects.all()}
+    assert there == {**shipped, "team": []}
 
 
 def test_ciphertext_is_no_key(preset: Preset) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -110,7 +110,7 @@ def move(identifier: str, account: Any) -> Claim:
     claim.generations = Generation.objects.filter(user_identifier=identifier).update(**whose)
     moved = Conversation.objects.filter(user_identifier=identifier)
     claim.conversations = moved.update(**whose, changed_at=timezone.now())
-    Attachment.objects.filter(user_identifier=identifier).update(**whose)
+    _move_attachments(identifier, whose)
     _move_usage(identifier, whose["user_identifier"])
     configs = UserConfig.objects.filter(user_identifier=identifier)
     if UserConfig.objects.filter(user_identifier=whose["user_identifier"]).exists():
@@ -119,6 +119,13 @@ def move(identifier: str, account: Any) -> Claim:
         claim.configs = configs.update(**whose)
     claim.owned = Conversation.objects.filter(user_identifier=whose["user_identifier"]).count()
     return claim
+
+
+def _move_attachments(identifier: str, whose: dict[str, Any]) -> None:
+    """Move the images of what is the account's now, whatever name they were sent under, and those in nothing yet."""
+    theirs = Conversation.objects.filter(user_identifier=whose["user_identifier"])
+    unused = Q(conversation=None, user_identifier=identifier)
+    Attachment.objects.filter(Q(conversation__in=theirs) | unused).update(**whose)
 
 
 def _move_usage(identifier: str, own_identifier: str) -> None:
