@@ -48,7 +48,7 @@ def header(scope: Message, name: bytes) -> bytes:
 
 
 def with_readable_types(scope: Message) -> Message:
-    """Return the scope with media types as they can be read: without parameters that nobody means, none if too long."""
+    """Return the scope with media types as they can be read: without odd parameters, none if they are too long."""
     if not any(b";" in value or len(value) > SHORT for name, value in scope["headers"] if name in MOST_BYTES):
         return scope
     for name, most in MOST_BYTES.items():
