@@ -137,6 +137,13 @@ def test_parameters_that_cannot_be_read_are_none(client: httpx.Client) -> None:
         assert client.post("/accounts/login", content=b"--x--", headers=form).status_code in (400, 403)
 
 
+def test_a_form_with_odd_parameters_in_a_part_is_refused(client: httpx.Client) -> None:
+    client.get("/accounts/login")  # without its cookie no form is read
+    form = b'--x\r\nContent-Disposition: form-data; name="a"; a*=x; a*0=y\r\n\r\nabc\r\n--x--'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert client.post("/accounts/login", content=form, headers=headers).status_code == 400
+
+
 def test_an_answer_is_as_accept_says_beside_what_cannot_be_read(client: httpx.Client, model: ScriptedUpstream) -> None:
     accept = {"Accept": "text/html; a*=x; a*0=y, application/json; q=0.9; charset=nope"}
     told = client.post("/chat", json={"message": "hi"}, headers=accept)
