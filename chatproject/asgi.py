@@ -16,10 +16,11 @@ django.setup(set_prefix=False)
 from conversations.asgi import Application  # noqa: E402
 from conversations.web.asgi import Message, Receive, Send, path_in  # noqa: E402
 
-from . import descriptors  # noqa: E402
+from . import descriptors, text_encodings  # noqa: E402
 from .asked import is_page  # noqa: E402
 from .handler import ApiHandler, Handler  # noqa: E402
 
+text_encodings.forget_others()
 descriptors.raise_limit()
 descriptors.tell_if_fewer(settings.MAX_ANSWERS_PER_PROCESS)
 pages: Any = Handler()

@@ -17,8 +17,8 @@ from typing import Any, cast
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.conf import settings
 from django.core.cache import close_caches
-from django.core.exceptions import MiddlewareNotUsed
-from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.exceptions import BadRequest, MiddlewareNotUsed
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.core.handlers.base import reset_urlconf
 from django.core.handlers.exception import convert_exception_to_response
 from django.core.signals import request_finished, request_started
@@ -41,8 +41,20 @@ logger = logging.getLogger(__name__)
 DJANGOS_OWN = frozenset(map(id, (reset_queries, close_old_connections, close_caches, reset_urlconf)))
 
 
+class FormRequest(ASGIRequest):
+    """Django's request, which has a form that cannot be read answered with 400."""
+
+    def _load_post_and_files(self) -> None:
+        try:
+            super()._load_post_and_files()
+        except TypeError as error:  # Python cannot sort some parameters of a part's head
+            raise BadRequest("odd parameters in a part of the form") from error
+
+
 class Handler(ASGIHandler):
     """Answers HTTP requests, whose bodies come whole in one message: ``conversations.asgi`` has read them."""
+
+    request_class = FormRequest
 
     async def handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, in the task that the server made for it."""

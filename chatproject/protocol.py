@@ -22,6 +22,8 @@ from conversations.exceptions import CONTENT_TYPE, problem
 # Of a request's head: its line and its fields. What follows a chunked body counts with them.
 MAX_HEAD_BYTES = 65_536
 MAX_FIELDS = 128
+# Requests that wait behind the one that is being answered. Some megabytes are read at once: 50,000 small requests.
+MOST_WAITING = 64
 # How long a refused client may go on sending, so that it gets to read why, and the pause after each read meanwhile:
 # a fast one would keep a processor busy with what nobody looks at.
 LINGER_SECONDS, LINGER_PAUSE = 2.0, 0.05
@@ -109,6 +111,8 @@ class Protocol(HttpToolsProtocol):
     # The parser's callbacks
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MOST_WAITING:
+            raise _RefusedError  # the connection ends with the answer that is being sent; the rest is asked again
         super().on_message_begin()
         self._size = self._fields = self._body_size = 0
 

@@ -20,6 +20,7 @@ from django.conf import settings
 from conversations.database import db
 
 from .protocol import Protocol
+from .sockets import SocketProtocol
 from .workers import READY
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def options() -> dict[str, Any]:
     """Return what ``uvicorn.Config`` is given beside the application."""
     return {
         "http": Protocol,
-        "ws": "websockets-sansio",
+        "ws": SocketProtocol,
         "lifespan": "on",
         # The consumer refuses frames over the limit with a close code of its own; this is the wall behind it.
         "ws_max_size": 2 * settings.MAX_BODY_BYTES,

@@ -64,6 +64,7 @@ class Application:
     async def answer(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer an HTTP request, whose id is set from here on and whose body has come whole."""
         send = asgi.identify(scope, send)
+        scope = asgi.with_readable_types(scope)
         with bodies.Intake(scope) as intake:
             try:
                 whole = await intake.read(receive)

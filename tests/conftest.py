@@ -152,6 +152,7 @@ class Server:
     def __init__(self) -> None:
         from chatproject.asgi import application
         from chatproject.protocol import Protocol
+        from chatproject.sockets import SocketProtocol
 
         config = uvicorn.Config(
             application,
@@ -161,7 +162,7 @@ class Server:
             lifespan="on",
             log_config=None,
             access_log=False,
-            ws="websockets-sansio",
+            ws=SocketProtocol,
             ws_max_size=2 * 1_048_576,
             ws_per_message_deflate=False,
         )

@@ -58,7 +58,8 @@ class UploadParser(BaseParser):
         body: Any = stream
         try:
             fields, _files = MultiPartParser(head, body, [handler], "utf-8").parse()
-        except (MultiPartParserError, SuspiciousOperation):  # broken, or more fields than any form of ours has
+        except (MultiPartParserError, SuspiciousOperation, TypeError):
+            # Broken, or more fields than any form of ours has. Python cannot sort some parameters of a part.
             raise refusal() from None
         if handler.content is None or any(len(values) > 1 for _name, values in fields.lists()):
             raise refusal()

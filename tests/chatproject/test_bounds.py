@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings
 import functools
 import gc
 import logging
@@ -43,6 +44,9 @@ FORMS: dict[str, Callable[[int], dict[str, Any]]] = {
     "static file": lambda n: {"url": f"/static/x{n}" + "x" * SIZE},
     "id": lambda n: {"url": f"/conversations/x{n}" + "x" * SIZE},
     "accept": lambda n: {"url": "/schema", "headers": {"Accept": f"text/x{n}" + "x" * SIZE}},
+    "charset": lambda n: {"url": "/api/health", "headers": {"Content-Type": f"a/b; charset=x{n}" + "x" * SIZE}},
+    "short charset": lambda n: {"url": "/api/health", "headers": {"Content-Type": f"a/b; charset=x{n}" + "x" * 400}},
+    "encoding of accept": lambda n: {"url": "/schema", "headers": {"Accept": f"a/b; q*=x{n}" + "x" * SIZE + "''1"}},
     "address": lambda n: {"url": "/conversations", "headers": {"X-Forwarded-For": f"2001:db8:{n:x}::1"}},
     "ready": lambda n: {"url": "/api/health/ready"},
 }
@@ -109,6 +113,20 @@ def test_what_stays_is_seen(
     after = sent(keeper, "ready", 2 * COUNT)
     assert after - before >= COUNT * FEW
     assert sent_texts() >= COUNT
+
+
+def test_no_encoding_that_a_form_names_stays(
+    presets: None, unpaced: None, client: httpx.Client, settings: Any, no_log: None
+) -> None:
+    require_login(settings, RATE_LIMIT="")
+    name = f"{{number}}{'x' * (SIZE // 8)}"
+    part = f"--x\r\nContent-Disposition: form-data; name=\"a\"; filename*={name}''b\r\n\r\n\r\n"
+    form = "".join(part.format(number=number) for number in range(COUNT)) + "--x--"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    client.get("/accounts/login")  # without its cookie no form is read
+    before = len(encodings._cache)  # type: ignore[attr-defined]
+    assert client.post("/accounts/login", content=form, headers=headers).status_code < 500
+    assert len(encodings._cache) - before < COUNT / 2  # type: ignore[attr-defined]
 
 
 def test_django_knows_no_language_that_is_not_ours(presets: None, client: httpx.Client, settings: Any) -> None:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import websockets
 
-from chatproject.protocol import LINGER_SECONDS, MAX_FIELDS, MAX_HEAD_BYTES
+from chatproject.protocol import LINGER_SECONDS, MAX_FIELDS, MAX_HEAD_BYTES, MOST_WAITING
 
 from .processes import Process, serving
 from .raw import ask, connect, request, rest, send
@@ -300,3 +300,21 @@ def test_a_handshake_that_cannot_be_read_is_refused(port: int, line: bytes, more
     answer = ask(port, b"\r\n".join([line, *fields, b"", b""]))
     assert answer.status == status
     assert answer.problem["status"] == status
+
+
+def test_of_too_many_requests_in_one_go_the_last_are_not_answered(port: int) -> None:
+    """All that came at once would be taken in before anybody else had a turn, and kept."""
+    one = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    received = ask(port, one * 20_000)
+    assert received.statuses
+    assert set(received.statuses) == {200}
+    assert len(received.statuses) <= 1_000
+    assert received.raw.count(b"\r\n\r\n") == len(received.statuses)
+
+
+def test_a_few_requests_in_one_go_are_all_answered(port: int) -> None:
+    one = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert (
+        ask(port, one * (MOST_WAITING - 1) + request(one.splitlines()[0], b"Host: localhost")).statuses
+        == [200] * MOST_WAITING
+    )

@@ -124,6 +124,10 @@ FORMS: dict[str, dict[str, Any]] = {
     "an unknown field": {"files": {"file": ("a.png", pictures.picture())}, "data": {"title": "cat"}},
     "a field twice": {"files": {"file": ("a.png", pictures.picture())}, "data": {"user_id": ["kim", "lee"]}},
     "no boundary": {"content": b"--x", "headers": {"Content-Type": "multipart/form-data"}},
+    "odd parameters": {
+        "content": b'--x\r\nContent-Disposition: form-data; name="file"; a*=x; a*0=y\r\n\r\nabc\r\n--x--',
+        "headers": {"Content-Type": "multipart/form-data; boundary=x"},
+    },
     "no form": {"content": b"garbage", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
     "a thousand fields": {
         "files": {"file": ("a.png", pictures.picture()), **{f"f{i}": (None, "") for i in range(1500)}}

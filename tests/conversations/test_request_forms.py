@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import httpx
@@ -109,3 +110,53 @@ def test_head_of_a_running_stream_is_the_head_and_nothing_more(
         assert "Content-Length" not in head.headers
         assert client.get(f"/generations/{generation}").json()["status"] == Generation.Status.RUNNING
         client.post(f"/generations/{generation}/stop")
+
+
+# Media types -------------------------------------------------------------------------------------------------------
+
+PARAMETERS = [
+    "a*=x; a*0=y",
+    "a*=nope''x",
+    "a*=undefined''%41",
+    "a*=punycode''a-%ff",
+    "a*" + "9" * 900 + "=x",
+    "charset=nope",
+    "charset=hex",
+    'a="' + ";" * 900,
+    "=;=;*=",
+]
+
+
+def test_parameters_that_cannot_be_read_are_none(client: httpx.Client) -> None:
+    for parameters in PARAMETERS:
+        kind = {"Content-Type": f"application/json; {parameters}", "Accept": "*/*"}
+        assert client.post("/conversations", content=b"{}", headers=kind).status_code == 201, parameters
+        assert client.get("/conversations", headers={"Content-Type": f"a/b; {parameters}"}).status_code == 200
+        assert client.get("/schema", headers={"Accept": f"text/html; {parameters}, */*"}).status_code == 200
+        form = {"Content-Type": f"multipart/form-data; boundary=x; {parameters}"}
+        assert client.post("/accounts/login", content=b"--x--", headers=form).status_code in (400, 403)
+
+
+def test_a_form_with_odd_parameters_in_a_part_is_refused(client: httpx.Client) -> None:
+    client.get("/accounts/login")  # without its cookie no form is read
+    form = b'--x\r\nContent-Disposition: form-data; name="a"; a*=x; a*0=y\r\n\r\nabc\r\n--x--'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert client.post("/accounts/login", content=form, headers=headers).status_code == 400
+
+
+def test_an_answer_is_as_accept_says_beside_what_cannot_be_read(client: httpx.Client, model: ScriptedUpstream) -> None:
+    accept = {"Accept": "text/html; a*=x; a*0=y, application/json; q=0.9; charset=nope"}
+    told = client.post("/chat", json={"message": "hi"}, headers=accept)
+    assert told.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "Accept"])
+@pytest.mark.parametrize(("parameters", "pieces"), [(";", 1), ('; a="' + ";" * 59_000, 1), (";a=b", 60)])
+def test_a_long_media_type_holds_nobody_up(server: Server, name: str, pieces: int, parameters: str) -> None:
+    """Django takes time by the square of its length for one, in the event loop: 20 seconds for 60 kB."""
+    value = "a/b" + (parameters * 60_000)[: 60_000 // pieces]
+    fields = [f"{name}: {value}".encode() for _piece in range(pieces)]
+    begun = time.process_time()
+    answered = ask(server.port, request(b"GET /schema HTTP/1.1", b"Host: localhost", *fields))
+    assert answered.status == 200
+    assert time.process_time() - begun < 5
