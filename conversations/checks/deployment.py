@@ -114,7 +114,7 @@ def check_channel_layer(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]
 def check_attachment_storage(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     """Attachments are for their owners: their files must not be among those that a URL gives to anybody."""
     known: Mapping[str, Any] = settings.STORAGES
-    storage = known.get(conf.get().ATTACHMENT_STORAGE) or {}
+    storage = known.get(str(conf.get().ATTACHMENT_STORAGE)) or {}
     if storage.get("BACKEND") != PLAIN_FILES or (storage.get("OPTIONS") or {}).get("location"):
         return []
     return [

@@ -38,7 +38,7 @@ def test_a_taken_port_is_told_in_one_line(database_url: str) -> None:
     assert ended.stdout == ""
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "no..host"])
 def test_an_address_that_is_not_here_is_told_in_one_line(host: str) -> None:
     ended = run("-m", "chatproject", HOST=host, PORT="8000")
     assert ended.returncode == 2
