@@ -94,6 +94,20 @@ def _check_mysql(options: Mapping[str, Any]) -> Iterator[CheckMessage]:
 
 
 @register()
+def check_time_zones(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
+    """Moments that are stored are compared with those that clients name."""
+    if settings.USE_TZ:
+        return []
+    return [
+        Error(
+            _("USE_TZ is False."),
+            hint=_("Lists and searches compare what is stored with times in UTC. Set it to True."),
+            id="conversations.E017",
+        )
+    ]
+
+
+@register()
 def check_channel_layer(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     """Stops and new text travel between processes over the channel layer."""
     if "default" in (getattr(settings, "CHANNEL_LAYERS", None) or {}):
