@@ -208,7 +208,7 @@ def check_database() -> None:
         reason = unfit(connection)
         executor = MigrationExecutor(connection)
         missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    except Error as error:
+    except (Error, TypeError, ValueError) as error:  # the last two: options of the URL that a driver cannot take
         problem = _("the database cannot be used (%(reason)s); DATABASE_URL says which it is.")
         fail(NO_DATABASE, problem % {"reason": without_password(error)})
     finally:

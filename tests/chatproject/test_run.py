@@ -103,6 +103,19 @@ def test_a_database_that_cannot_be_migrated_is_told_in_one_line(tmp_path: Path) 
     assert "DATABASE_URL" in line
 
 
+@pytest.mark.parametrize("arguments", [(), ("--migrate",)])
+def test_an_option_of_the_url_that_no_driver_takes_is_told_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    path = tmp_path / "odd.sqlite3"
+    path.touch()
+    ended = run("-m", "chatproject", *arguments, PORT=str(free_port()), DATABASE_URL=f"sqlite:///{path}?timeout=soon")
+    assert ended.returncode == 3
+    (line,) = ended.stderr.splitlines()
+    assert "the database cannot be used" in line
+    assert "DATABASE_URL" in line
+
+
 def test_it_migrates_where_it_is_asked_to_and_names_a_default_model_that_is_none(tmp_path: Path) -> None:
     given = {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3", "DEFAULT_MODEL_TYPE": "nope"}
     with serving(tmp_path / "log", ("-m", "chatproject", "--migrate"), **given) as (process, client):
