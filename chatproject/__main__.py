@@ -142,13 +142,15 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 unavailable = error
         if not listeners:
             raise unavailable
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: no name can be so
         fail(NO_ADDRESS, address_problem(host, port, error))
     return listeners
 
 
-def address_problem(host: str, port: int, error: OSError) -> str:
+def address_problem(host: str, port: int, error: OSError | UnicodeError) -> str:
     """Say why nothing can listen at ``host:port``, and what to do."""
+    if not isinstance(error, OSError):
+        return f"cannot listen on {host}:{port} ({error}); HOST and PORT say where."
     if error.errno == errno.EADDRINUSE:
         other = port + 1 if port < 65_535 else port - 1
         return f"{host}:{port} is taken by another program; choose another port: `make run PORT={other}`."
@@ -199,14 +201,14 @@ def check_database() -> None:
     from conversations.database.encoding import unfit
 
     name = str(connection.settings_dict["NAME"])
-    if connection.vendor == "sqlite" and name != ":memory:" and not Path(name).exists():
+    if connection.vendor == "sqlite" and not Path(name).exists():
         problem = _("the database %(name)s does not exist yet: run %(command)s.")
         fail(NO_DATABASE, problem % {"name": name, "command": MIGRATE})
     try:
         reason = unfit(connection)
         executor = MigrationExecutor(connection)
         missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    except Error as error:
+    except (Error, TypeError, ValueError) as error:  # the last two: options of the URL that a driver cannot take
         problem = _("the database cannot be used (%(reason)s); DATABASE_URL says which it is.")
         fail(NO_DATABASE, problem % {"reason": without_password(error)})
     finally:

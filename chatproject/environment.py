@@ -62,7 +62,12 @@ def misspelled(path: Path) -> Iterator[str]:
 def text(name: str, default: str = "") -> str:
     """The value, stripped; an empty one counts as unset."""
     known.add(name)
-    return os.environ.get(name, "").strip() or default
+    value = os.environ.get(name, "").strip()
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ImproperlyConfigured(f"{name} is not UTF-8.") from None
+    return value or default
 
 
 def boolean(name: str, default: bool) -> bool:
@@ -181,11 +186,12 @@ def url(name: str, schemes: tuple[str, ...]) -> str:
     return value
 
 
-def origins(name: str) -> list[str]:
-    """A list of browser origins, such as ``https://chat.example.com``."""
-    found = words(name)
+def origins(name: str, *, may_have_wildcards: bool = False) -> list[str]:
+    """A list of browser origins, such as ``https://chat.example.com``, in small letters, as browsers write them."""
+    found = [origin.lower() for origin in words(name)]
+    star = "*" if may_have_wildcards else ""
     for origin in found:
-        if not re.fullmatch(r"https?://([A-Za-z0-9_*.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", origin):
+        if not re.fullmatch(rf"https?://([a-z0-9_.{star}-]+|\[[0-9a-f:.]+\])(:[0-9]{{1,5}})?", origin):
             raise ImproperlyConfigured(
                 f"{name}: {origin!r} is not an origin; write a scheme and a host, such as https://chat.example.com."
             )
@@ -210,8 +216,8 @@ def database(name: str, base_dir: Path, default: str) -> dict[str, Any]:
     value = text(name, default)
     scheme, separator, rest = value.partition("://")
     family = {"postgres": "postgresql", "mysql2": "mysql"}.get(scheme.split("+")[0], scheme.split("+")[0])
-    # `sqlite://x.db` would silently be a database in memory.
-    malformed = family == "sqlite" and not rest.startswith("/") and rest != ":memory:"
+    # Each would silently be a database in memory, one for each thread.
+    malformed = family == "sqlite" and (not rest.startswith("/") or rest.partition("?")[0] in ("/", "/:memory:"))
     if not separator or family not in ENGINES or malformed:
         raise ImproperlyConfigured(
             f"{name} is not a database URL: use sqlite:///PATH, postgres://USER:PASSWORD@HOST/NAME "
@@ -229,7 +235,7 @@ def database(name: str, base_dir: Path, default: str) -> dict[str, Any]:
     config["ENGINE"] = ENGINES[family]
     config["OPTIONS"] = {**DATABASE_OPTIONS[family], **config.get("OPTIONS", {})}
     config["CONN_MAX_AGE"] = 0
-    if family == "sqlite" and config["NAME"] != ":memory:":
+    if family == "sqlite":
         path = base_dir / config["NAME"]  # an absolute path stays as it is
         if path.parent == base_dir / "var":
             _make_folder(path.parent, name)

@@ -14,13 +14,19 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
 # What follows needs the settings.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatproject.settings")
 
-from . import server, settings
+try:
+    from . import server, settings
+except ImproperlyConfigured as error:
+    from .__main__ import BAD_SETTINGS, fail
+
+    fail(BAD_SETTINGS, str(error))
 
 # What the readers' last events may take, once the grace period is over.
 END_SECONDS = 10

@@ -53,11 +53,14 @@ def _kept_secret(path: Path, name: str, make: Callable[[], str]) -> str:
     try:
         if not path.exists():
             _keep(path, make())
-        return path.read_text().strip()
+        secret = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
         raise ImproperlyConfigured(
             f"{name} is not set, and cannot be made and kept in {path} ({error.strerror}); set it."
         ) from error
+    if not (secret.isascii() and secret.isprintable() and secret):
+        raise ImproperlyConfigured(f"{name} is not set, and {path} holds none; set it, or put that file's copy back.")
+    return secret
 
 
 def _keep(path: Path, secret: str) -> None:
@@ -65,9 +68,11 @@ def _keep(path: Path, secret: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret)
     try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret)
+            file.flush()
+            os.fsync(descriptor)  # a machine that loses its power must not keep the name alone
         os.link(draft, path)
     except FileExistsError:
         pass  # another process was first: its key counts

@@ -39,7 +39,7 @@ CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_CREDENTIALS = False
 CORS_EXPOSE_HEADERS = cross_origin.EXPOSED
 CORS_ALLOW_HEADERS = cross_origin.ALLOWED
-CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", may_have_wildcards=True)
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 
 # The server -------------------------------------------------------------------------------------------------

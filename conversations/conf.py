@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal
@@ -115,7 +115,9 @@ class Settings:
 @cache
 def get() -> Settings:
     """Return the settings in force; unknown keys are left to the system checks."""
-    given: dict[str, Any] = getattr(django_settings, NAME, {})
+    given = getattr(django_settings, NAME, {})
+    if not isinstance(given, Mapping):  # the system checks say so
+        given = {}
     known = {item.name for item in fields(Settings)}
     return Settings(**{key: value for key, value in given.items() if key in known})
 

@@ -165,7 +165,7 @@ def _backends() -> Iterator[CheckMessage]:
     for name, path in conf.get().BACKENDS.items():
         try:
             backend = import_string(path)
-        except ImportError as error:
+        except (ImportError, ValueError, TypeError) as error:  # the last two: it begins with a dot
             problem = _("The backend %(backend)s cannot be imported: %(reason)s")
             yield Error(problem % {"backend": repr(name), "reason": error}, id="llmproviders.E008")
             continue

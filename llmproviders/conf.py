@@ -61,7 +61,9 @@ class Settings:
 @cache
 def get() -> Settings:
     """Return the settings in force; unknown keys are left to the system checks."""
-    given: dict[str, Any] = getattr(django_settings, NAME, {})
+    given = getattr(django_settings, NAME, {})
+    if not isinstance(given, Mapping):  # the system checks say so
+        given = {}
     known = {item.name for item in fields(Settings)}
     return Settings(**{key: value for key, value in given.items() if key in known})
 

@@ -16,6 +16,7 @@ E013      a database that cannot hold every character (asked by ``migrate`` and 
 E014      ``DATABASE_ROUTERS`` sends models of ours, or accounts, to another database
 E015      ``SEARCH`` names no index
 E016      ``ATTACHMENT_STORAGE`` is none of ``STORAGES``
+E017      ``USE_TZ`` is off
 W001      SQLite whose transactions do not begin as IMMEDIATE
 W002      SQLite without write-ahead log
 W003      ``CONN_MAX_AGE`` is not 0
@@ -33,6 +34,7 @@ from .deployment import (
     check_channel_layer,
     check_database_settings,
     check_providers_installed,
+    check_time_zones,
 )
 from .settings import RANGES, check_app_settings, check_login, check_rate_limit
 
@@ -48,4 +50,5 @@ __all__ = [
     "check_providers_installed",
     "check_rate_limit",
     "check_routers",
+    "check_time_zones",
 ]

@@ -94,6 +94,20 @@ def _check_mysql(options: Mapping[str, Any]) -> Iterator[CheckMessage]:
 
 
 @register()
+def check_time_zones(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
+    """Moments that are stored are compared with those that clients name."""
+    if settings.USE_TZ:
+        return []
+    return [
+        Error(
+            _("USE_TZ is False."),
+            hint=_("Lists and searches compare what is stored with times in UTC. Set it to True."),
+            id="conversations.E017",
+        )
+    ]
+
+
+@register()
 def check_channel_layer(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     """Stops and new text travel between processes over the channel layer."""
     if "default" in (getattr(settings, "CHANNEL_LAYERS", None) or {}):
@@ -114,7 +128,7 @@ def check_channel_layer(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]
 def check_attachment_storage(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
     """Attachments are for their owners: their files must not be among those that a URL gives to anybody."""
     known: Mapping[str, Any] = settings.STORAGES
-    storage = known.get(conf.get().ATTACHMENT_STORAGE) or {}
+    storage = known.get(str(conf.get().ATTACHMENT_STORAGE)) or {}
     if storage.get("BACKEND") != PLAIN_FILES or (storage.get("OPTIONS") or {}).get("location"):
         return []
     return [

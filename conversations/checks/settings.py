@@ -135,7 +135,7 @@ def _check_networks(key: str, value: Sequence[Any]) -> Iterator[CheckMessage]:
 def _check_index(key: str, value: str) -> Iterator[CheckMessage]:
     try:
         found = import_string(value)
-    except ImportError:
+    except (ImportError, ValueError, TypeError):  # the last two: it begins with a dot
         found = None
     if not (isinstance(found, type) and all(hasattr(found, name) for name in ("add", "find", "missing", "forget"))):
         yield Error(

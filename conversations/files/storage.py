@@ -20,7 +20,7 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from ..database.transactions import replayed
-from ..exceptions import NotFound
+from ..exceptions import NotFound, ServerBusy
 from ..models import Attachment, AttachmentUse, FileToDelete, Message, attachment_storage
 from .images import SUFFIXES, Picture
 
@@ -34,12 +34,19 @@ AT_ONCE = 100
 
 
 def write(picture: Picture) -> FileToDelete:
-    """Store a picture under a random name; it is deleted unless the row that is returned goes before its time."""
+    """Store a picture under a random name; it is deleted unless the row that is returned goes before its time.
+
+    Raises ``ServerBusy`` where the storage takes nothing.
+    """
     name = uuid.uuid4().hex
     path = f"{name[:2]}/{name}.{SUFFIXES[picture.content_type]}"
     note = FileToDelete.objects.create(name=path, due_at=timezone.now() + WRITING)
     try:
         stored = attachment_storage().save(path, ContentFile(picture.content))
+    except Exception as error:  # each storage has its own
+        forget(note)
+        logger.exception("a file of an attachment cannot be stored")
+        raise ServerBusy(retry_after=PAUSE.seconds) from error
     except BaseException:
         forget(note)
         raise

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import stat
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cryptography.fernet import Fernet
@@ -103,6 +106,12 @@ def test_a_malformed_value_is_refused_by_name(load: Any, name: str, value: str) 
             load(**{**others, name: value})
 
 
+def test_what_is_not_utf_8_is_refused_by_name(load: Any) -> None:
+    for name in variables():
+        with pytest.raises(ImproperlyConfigured, match=rf"^{name}\b"):
+            load(**{name: os.fsdecode(b"\xff")})
+
+
 @pytest.mark.parametrize("value", ["1_0", "٣", "inf", "1e3", "+5", "5s", "0x5", "-0.5", "."])
 def test_what_is_no_duration(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("DRAIN_SECONDS", value)
@@ -194,7 +203,18 @@ def test_the_database_password_is_decoded(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://x.db", "postgres://u:hun/ter2@h/n", "postgres://u:hunter2@h:port/n", "mysql://u:hunter2@h", "x"]
+    "url",
+    [
+        "sqlite://x.db",
+        "sqlite:///",
+        "sqlite://:memory:",
+        "sqlite:///:memory:",
+        "sqlite:///:memory:?timeout=5",
+        "postgres://u:hun/ter2@h/n",
+        "postgres://u:hunter2@h:port/n",
+        "mysql://u:hunter2@h",
+        "x",
+    ],
 )
 def test_a_malformed_database_url_is_refused_without_its_password(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
@@ -210,6 +230,15 @@ def test_a_missing_folder_of_the_database_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DATABASE_URL", "sqlite:///missing/x.db")
     with pytest.raises(ImproperlyConfigured, match=f"{tmp_path}/missing does not exist"):
         env.database("DATABASE_URL", tmp_path, "")
+
+
+def test_origins_are_written_as_browsers_write_them(load: Any) -> None:
+    assert load(CORS_ALLOWED_ORIGINS="https://App.Example.com:8443").CORS_ALLOWED_ORIGINS == [
+        "https://app.example.com:8443"
+    ]
+    assert load(CSRF_TRUSTED_ORIGINS="https://*.Example.com").CSRF_TRUSTED_ORIGINS == ["https://*.example.com"]
+    with pytest.raises(ImproperlyConfigured, match=r"^CORS_ALLOWED_ORIGINS\b"):  # there it would match nothing
+        load(CORS_ALLOWED_ORIGINS="https://*.example.com")
 
 
 @pytest.mark.parametrize("value", ["redis://h:6379/0", "rediss://:pw@h", "unix:///run/redis.sock"])
@@ -250,6 +279,24 @@ def test_a_kept_secret_is_made_once_for_its_owner_only(tmp_path: Path, monkeypat
     assert keys.secret_key(path, may_create=True) == first
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\0\0\0", b"\xff\xfe"])
+def test_a_file_that_holds_no_secret_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    for name, read in (("SECRET_KEY", keys.secret_key), ("FIELD_ENCRYPTION_KEYS", keys.encryption_keys)):
+        monkeypatch.setenv(name, "")
+        with pytest.raises(ImproperlyConfigured, match=rf"^{name} .*{path} holds none"):
+            read(path, may_create=True)
+
+
+def test_a_full_disk_leaves_no_draft_of_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", "")
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(ImproperlyConfigured, match=r"^SECRET_KEY .*No space left"):
+        keys.secret_key(tmp_path / "key", may_create=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.server

@@ -38,7 +38,7 @@ def test_a_taken_port_is_told_in_one_line(database_url: str) -> None:
     assert ended.stdout == ""
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "no..host"])
 def test_an_address_that_is_not_here_is_told_in_one_line(host: str) -> None:
     ended = run("-m", "chatproject", HOST=host, PORT="8000")
     assert ended.returncode == 2
@@ -100,6 +100,19 @@ def test_a_database_that_cannot_be_migrated_is_told_in_one_line(tmp_path: Path) 
     ended = run("-m", "chatproject", "--migrate", PORT=str(free_port()), DATABASE_URL=url)
     assert ended.returncode == 3
     (line,) = ended.stderr.splitlines()
+    assert "DATABASE_URL" in line
+
+
+@pytest.mark.parametrize("arguments", [(), ("--migrate",)])
+def test_an_option_of_the_url_that_no_driver_takes_is_told_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    path = tmp_path / "odd.sqlite3"
+    path.touch()
+    ended = run("-m", "chatproject", *arguments, PORT=str(free_port()), DATABASE_URL=f"sqlite:///{path}?timeout=soon")
+    assert ended.returncode == 3
+    (line,) = ended.stderr.splitlines()
+    assert "the database cannot be used" in line
     assert "DATABASE_URL" in line
 
 

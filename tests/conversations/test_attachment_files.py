@@ -189,6 +189,23 @@ def test_a_file_that_took_too_long_becomes_no_attachment(kim: Caller, monkeypatc
     assert not Attachment.objects.exists()
 
 
+def test_a_storage_that_takes_nothing_is_told_and_may_be_asked_again(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_args: Any, **_more: Any) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(storages["attachments"]), "save", fail)
+        refused = send(client, pictures.picture())
+    assert (refused.status_code, refused.json()["code"]) == (503, "server_busy")
+    assert refused.headers["Retry-After"]
+    assert "No space left on device" in caplog.text
+    assert send(client, pictures.picture()).status_code == 201
+    storage.sweep()
+    assert Attachment.objects.count() == len(file_names()) == 1
+
+
 def test_a_storage_that_fails_is_asked_again_later(
     kim: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

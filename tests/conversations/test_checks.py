@@ -46,6 +46,20 @@ def test_settings_that_are_no_dict_are_an_error() -> None:
         assert checks.check_login(None) == []
 
 
+@pytest.mark.parametrize("is_on", [True, False])
+def test_times_without_a_zone_are_an_error(is_on: bool) -> None:
+    with override_settings(USE_TZ=is_on):
+        assert ("conversations.E017" in ids(run_checks(databases=[]))) is not is_on
+
+
+@pytest.mark.parametrize("given", [None, [1], {"ATTACHMENT_STORAGE": ["x"]}])
+def test_all_checks_together_survive_settings_of_the_wrong_kind(given: Any) -> None:
+    with override_settings(CONVERSATIONS=given, LLMPROVIDERS=None):
+        found = ids(run_checks(databases=[]))
+    assert "llmproviders.E001" in found
+    assert {"conversations.E001", "conversations.E003"} & set(found)
+
+
 def test_an_unknown_key_is_an_error_that_names_the_likely_one() -> None:
     [message] = check_settings(KEEP_LATST=5)
     assert message.id == "conversations.E002"

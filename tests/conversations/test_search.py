@@ -377,7 +377,15 @@ def test_a_project_may_have_an_index_of_its_own(settings: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["nowhere.Index", "conversations.search.query.Query", "conversations.search.index.nothing", ""]
+    "path",
+    [
+        "nowhere.Index",
+        "conversations.search.query.Query",
+        "conversations.search.index.nothing",
+        "",
+        ".Index",
+        "..x.Index",
+    ],
 )
 def test_a_setting_that_names_no_index_is_an_error(settings: Any, path: str) -> None:
     from conversations.checks.settings import check_app_settings

@@ -68,6 +68,8 @@ def test_the_projects_own_settings_pass() -> None:
         ({"MODEL": "m"}, ["llmproviders.W001"]),
         ({"API_KEY": "sk-1"}, ["llmproviders.W001"]),
         ({"BACKENDS": {**BACKENDS, "mine": "nowhere.Backend"}}, ["llmproviders.E008"]),
+        ({"BACKENDS": {**BACKENDS, "mine": ".Backend"}}, ["llmproviders.E008"]),
+        ({"BACKENDS": {**BACKENDS, "mine": "..mine.Backend"}}, ["llmproviders.E008"]),
         ({"BACKENDS": {**BACKENDS, "mine": "llmproviders.models.Nothing"}}, ["llmproviders.E008"]),
         ({"BACKENDS": {"mine": "llmproviders.conf.Settings"}}, ["llmproviders.E009"]),
         ({"LOCAL_CONTEXT_WINDOW": 16_384}, ["llmproviders.W002"]),

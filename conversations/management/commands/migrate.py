@@ -52,7 +52,7 @@ class Command(_next()):  # type: ignore[misc]
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
             reason = unfit(connection)
-        except Error as error:
+        except (Error, TypeError, ValueError) as error:  # the last two: OPTIONS that a driver cannot take
             raise self._unusable(connection, str(error)) from error
         if reason:
             raise self._unusable(connection, reason)
