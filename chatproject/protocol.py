@@ -112,7 +112,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_WAITING:
-            raise _RefusedError  # the connection ends with the answer that is being sent; the rest is asked again
+            raise _RefusedError  # it ends once those are answered; the rest is asked again
         super().on_message_begin()
         self._size = self._fields = self._body_size = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -12,12 +13,17 @@ from websockets.frames import CloseCode, Frame
 PIECE = 2_048
 # Of more frames than so many in one piece the next one waits so long (seconds): nobody means that many.
 FEW_FRAMES, PAUSE = 16, 0.05
+# What came whole before the connection was lost still counts, up to so many bytes.
+LAST = 65_536
 # Of one message. Those without a byte count for no size.
 MOST_FRAGMENTS = 1_000
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """Goes on with what came once others had their turn, and once the application has taken what came before it."""
+    """Goes on with what came once others had their turn, and once the application has taken what came before it.
+
+    ``python -m chatproject`` serves with it; ``uvicorn --ws chatproject.sockets:SocketProtocol`` does, too.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -34,9 +40,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._take_piece()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._waiting.clear()
         if self._next is not None:
             self._next.cancel()
+        rest, self._waiting = bytes(self._waiting[:LAST]), bytearray()
+        if rest and not self.close_sent:
+            with suppress(Exception):  # what is odd in it concerns nobody any more
+                super().data_received(rest)
         super().connection_lost(exc)
 
     async def receive(self) -> Any:
@@ -45,6 +54,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if not self.read_paused:
             self._go_on()
         return message
+
+    async def send(self, message: Any) -> None:
+        """Send a message. After a close go on with what waits: the client's own may be in it."""
+        await super().send(message)
+        if self.close_sent and not self.read_paused:
+            self._go_on()
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MOST_FRAGMENTS:
@@ -62,13 +77,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._next = None
         piece = bytes(self._waiting[:PIECE])
         del self._waiting[:PIECE]
-        super().data_received(piece)
+        try:
+            super().data_received(piece)
+        except Exception:
+            self.transport.abort()  # as event loops do where they call; nobody would read on
+            raise
         if not self.read_paused:
             self._go_on()
 
     def _go_on(self) -> None:
         """Take in the next piece soon, and read no more before; without one read on."""
-        if self._next is not None or self.disconnected:
+        if self._next is not None or self.disconnected or self.transport.is_closing():
             return
         if not self._waiting:
             self.transport.resume_reading()

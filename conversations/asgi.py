@@ -12,7 +12,7 @@ from channels.routing import URLRouter
 from django.urls import re_path
 
 from .socket.routing import PATH, websocket_urlpatterns
-from .web import asgi, bodies
+from .web import asgi, bodies, media_types
 from .web.asgi import Message, Receive, Send
 from .web.lifespan import of_the_engine
 
@@ -64,7 +64,7 @@ class Application:
     async def answer(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer an HTTP request, whose id is set from here on and whose body has come whole."""
         send = asgi.identify(scope, send)
-        scope = asgi.with_readable_types(scope)
+        scope = media_types.with_readable(scope)
         with bodies.Intake(scope) as intake:
             try:
                 whole = await intake.read(receive)

@@ -75,7 +75,9 @@ _UNPAID = re.compile(
 # What is said where `Retry-After` is not (Gemini, OpenAI, Groq, Azure).
 _AGAIN = re.compile(
     r"(?:try again|retry)(?: \w{1,20}){0,3}? (?:in|after) (?=\d)"
-    r"(?:(\d{1,4}) ?h[a-z]{0,4} ?)?(?:(\d{1,4}) ?m(?!s)[a-z]{0,6} ?)?(?:(\d{1,6}(?:\.\d{1,12})?) ?(m?s))?",
+    r"(?:(\d{1,4}) ?h(?:(?:ou)?rs?)?(?![a-z])[ ,]{0,2}(?:and )?)?"
+    r"(?:(\d{1,4}) ?m(?:in(?:ute)?s?)?(?![a-z])[ ,]{0,2}(?:and )?)?"
+    r"(?:(\d{1,6}(?:\.\d{1,12})?) ?((?:milli|m)?s))?",
     re.IGNORECASE,
 )
 _COMES_BACK = re.compile(r"retry in \d|per ?(minute|second)|try again in \d|GenerateRequestsPerMinute", re.IGNORECASE)
@@ -155,7 +157,7 @@ def _said_to_wait(reason: str) -> float | None:
     if found is None or not any(found.groups()):
         return None
     hours, minutes, count, unit = found.groups()
-    seconds = float(count or 0) / (1000 if unit and unit.lower() == "ms" else 1)
+    seconds = float(count or 0) / (1000 if unit and unit.lower().startswith("m") else 1)
     return _bounded(3600 * int(hours or 0) + 60 * int(minutes or 0) + seconds)
 
 

@@ -41,7 +41,7 @@ from django.urls import get_script_prefix, set_script_prefix
 from django.utils import translation
 
 from .. import conf
-from . import in_tests, outages, sessions, together
+from . import in_tests, kept, outages, sessions, together
 from .threads import Threads
 
 P = ParamSpec("P")
@@ -115,21 +115,32 @@ class Pool:
         together.tell(batch)
 
     def _perform(self, job: Callable[[], R], again: bool) -> R:
-        _close_outlived_connections()
+        kept.close_outlived()
         own = connections[DEFAULT_DB_ALIAS]
-        was_connected, self._running[own] = False, time.monotonic() + conf.get().DB_JOB_TIMEOUT
+        was_connected = False
         try:
-            was_connected = sessions.is_connected(own)
+            was_connected = self._is_connected(own)
             return _tried_again(job, was_connected) if again else job()
         except Exception as error:
-            _tell_of_failure(error, was_connected)
+            kept.tell_of_failure(error, was_connected)
             raise
         finally:
             self._running.pop(own, None)
-            _close_broken_connections()
+            kept.close_broken()
             self._connections.update(connections.all(initialized_only=True))
             if settings.DEBUG:
                 reset_queries()
+
+    def _is_connected(self, own: BaseDatabaseWrapper) -> bool:
+        """Whether the connection of this thread is there. The time that a job has begins anew after the look."""
+        seconds, begun, had_one = conf.get().DB_JOB_TIMEOUT, time.monotonic(), own.connection is not None
+        self._running[own] = begun + seconds
+        is_connected = kept.is_connected(own)
+        now = time.monotonic()
+        self._running[own] = now + seconds
+        if had_one and not is_connected and now - begun > LOOK_EVERY:
+            kept.tell_others()  # it was silent, and they need not wait for theirs
+        return is_connected
 
     def cut_overdue(self) -> None:
         """Cut the connections of jobs that take too long."""
@@ -157,35 +168,9 @@ def _tried_again(job: Callable[[], R], was_connected: bool) -> R:
     except Error as error:
         if not outages.is_outage(error):
             raise
-        _tell_of_failure(error, was_connected)
-        _close_broken_connections()
+        kept.tell_of_failure(error, was_connected)
+        kept.close_broken()
         return job()
-
-
-# The newest failure of any connection here, and the one that a thread last heard of.
-_newest_failure: object = None
-_heard_of = threading.local()
-
-
-def _tell_of_failure(error: Exception, was_connected: bool) -> None:
-    """A server that has no room for one more connection goes on with those that there are: they are kept."""
-    global _newest_failure
-    if was_connected and outages.is_outage(error) and not outages.is_lock(error):
-        _newest_failure = object()
-
-
-def _close_outlived_connections() -> None:
-    """Where one connection failed, ours may be gone too, or may be one that can only read: begin a new one."""
-    if getattr(_heard_of, "failure", None) is not _newest_failure:
-        _heard_of.failure = _newest_failure
-        for wrapper in connections.all(initialized_only=True):
-            wrapper.close()
-
-
-def _close_broken_connections() -> None:
-    for wrapper in connections.all(initialized_only=True):
-        if wrapper.errors_occurred or wrapper in sessions.read_only:
-            wrapper.close()
 
 
 _pools: dict[str, Pool] = {}

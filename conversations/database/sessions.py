@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -30,10 +29,6 @@ MYSQL = """
         CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_TRANS_TABLES'))
 """
 MYSQL_READ_ONLY = "SHOW SESSION VARIABLES WHERE variable_name IN ('tx_read_only', 'transaction_read_only')"
-
-# How long nobody used a connection before it is asked whether it is still there (seconds): servers (`wait_timeout`,
-# `idle_session_timeout`), poolers and networks end those that are idle.
-IDLE_SECONDS = 20.0
 
 _here = threading.local()
 _is_everywhere = False
@@ -84,15 +79,6 @@ def _prepare_mysql(connection: BaseDatabaseWrapper, seconds: float) -> bool:
         cursor.execute(MYSQL, [max(1, round(seconds))])
         cursor.execute(MYSQL_READ_ONLY)
         return any(value == "ON" for _name, value in cursor.fetchall())
-
-
-def is_connected(connection: BaseDatabaseWrapper) -> bool:
-    """Whether this thread's connection is there: one that nobody used for a while, and that has ended, is closed."""
-    now = time.monotonic()
-    idle, _here.used_at = now - getattr(_here, "used_at", now), now
-    if idle > IDLE_SECONDS and connection.connection is not None and not connection.is_usable():
-        connection.close()
-    return connection.connection is not None
 
 
 def cut(connection: BaseDatabaseWrapper) -> None:

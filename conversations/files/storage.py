@@ -46,7 +46,7 @@ def write(picture: Picture) -> FileToDelete:
     except Exception as error:  # each storage has its own
         forget(note)
         logger.exception("a file of an attachment cannot be stored")
-        raise ServerBusy(retry_after=PAUSE.seconds) from error
+        raise ServerBusy(retry_after=round(PAUSE.total_seconds())) from error
     except BaseException:
         forget(note)
         raise

@@ -10,7 +10,6 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from encodings.aliases import aliases
 from typing import Any
 
 from django.core.handlers.asgi import get_script_prefix
@@ -28,47 +27,11 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 # An id that somebody gives: whatever else it is, it would be a forged line in a log.
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-# A media type with its parameters, as Django reads it quickly and without an exception.
-_NAME, _VALUE = r"[A-Za-z0-9_.-]+", r"""(?:"[^"\\;]*"|[^\s"\\;]*)"""
-MEDIA_TYPE = re.compile(rf'[^;"]*+(?:;[ \t]*+(?:{_NAME}[ \t]*+=[ \t]*+{_VALUE}[ \t]*+)?)*'.encode())
-CHARSET = re.compile(rb"""charset[ \t]*=[ \t]*"?([^\s";]*)""", re.IGNORECASE)
-# Of texts. Python remembers each name of an encoding that it was ever asked for.
-CHARSETS = frozenset(
-    each.encode() for pair in aliases.items() if not pair[1].endswith(("_codec", "rot_13")) for each in pair
-)
-# Longer ones are taken for none: to read one takes time by the square of its parameters.
-MOST_BYTES = {b"content-type": 1_000, b"accept": 4_000}
-# Nothing has to be looked at in one of so few bytes and no parameters.
-SHORT = 200
 
 
 def header(scope: Message, name: bytes) -> bytes:
     """Return a header's value, ``b""`` where there is none, as one where it came twice. ``name`` is in lower case."""
     return b",".join(value for key, value in scope["headers"] if key == name)
-
-
-def with_readable_types(scope: Message) -> Message:
-    """Return the scope with media types as they can be read: without odd parameters, none if they are too long."""
-    if not any(b";" in value or len(value) > SHORT for name, value in scope["headers"] if name in MOST_BYTES):
-        return scope
-    for name, most in MOST_BYTES.items():
-        given = header(scope, name)
-        if not given or (kept := b"" if len(given) > most else _readable(given, is_list=name == b"accept")) == given:
-            continue
-        others = [pair for pair in scope["headers"] if pair[0] != name]
-        scope = {**scope, "headers": [*others, (name, kept)] if kept else others}
-    return scope
-
-
-def _readable(media_type: bytes, *, is_list: bool = False) -> bytes:
-    """Return a media type, or each of a list, without its parameters if those cannot be read."""
-    if is_list:
-        return b",".join(map(_readable, media_type.split(b",")))
-    if b";" not in media_type:
-        return media_type
-    charsets = (charset.lower().replace(b"-", b"_") for charset in CHARSET.findall(media_type))
-    is_known = all(charset in CHARSETS for charset in charsets)
-    return media_type if is_known and MEDIA_TYPE.fullmatch(media_type) else media_type.partition(b";")[0]
 
 
 def path_in(scope: Message) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.translation import gettext_noop
 
@@ -47,6 +47,25 @@ class _Json:
                 self.is_whole = self._depth == 0
 
 
+class _Piece(NamedTuple):
+    """What a delta says of a call; of what it leaves out None, or nothing."""
+
+    place: int | None
+    id: str
+    name: str
+    arguments: str
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> _Piece:
+        index, function = said.get("index"), said.get("function")
+        call: Mapping[str, Any] = function if isinstance(function, dict) else said
+        arguments = call.get("arguments")
+        if not isinstance(arguments, str):
+            arguments = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
+        by_index = index if type(index) is int and index >= 0 else None
+        return cls(by_index, _word(said.get("id")), _word(call.get("name")), clean(arguments))
+
+
 @dataclass(slots=True)
 class _Call:
     id: str = ""
@@ -70,18 +89,21 @@ class _Call:
             self.size += len(arguments)
             self.json.feed(arguments)
 
-    def is_followed_by(self, identifier: str, name: str, arguments: str) -> bool:
+    def is_followed_by(self, piece: _Piece, *, beside: bool) -> bool:
         """Whether a piece that seems to belong here begins another call.
 
-        Some servers number every call as the first, some send the name with each piece, some a new id.
+        Some servers number every call as the first, some send the name with each piece, some a new id. ``beside``: it
+        stands in one list with a piece of this call, within which no server cuts a call.
         """
-        if identifier and identifier == self.id:
+        if piece.id and piece.id == self.id:
             return False
-        if name and self.name and name != self.name:
+        if piece.name and self.name and piece.name != self.name:
             return True
-        if name and identifier and self.id:
-            return self.json.is_whole or not self.came
-        return self.json.is_whole and arguments.startswith("{") and not self._are_all(arguments)
+        if piece.name and beside:
+            return piece.place is None or (self.json.is_whole and bool(piece.arguments))
+        if piece.name and piece.id and self.id:
+            return piece.place is None or self.json.is_whole or not self.came
+        return self.json.is_whole and piece.arguments.lstrip().startswith("{") and not self._are_all(piece.arguments)
 
     def _are_all(self, arguments: str) -> bool:
         return self.json.is_whole and len(arguments) == self.size and arguments == "".join(self.came)
@@ -98,9 +120,10 @@ class ToolCalls:
 
     def feed(self, value: object) -> Iterator[ToolCallDelta]:
         """Take the pieces of one delta. Raises ``AnswerTooLarge`` for more calls than anybody makes."""
-        for piece in value if isinstance(value, list) else [value]:
-            if isinstance(piece, dict):
-                self._take(piece)
+        beside: set[int] = set()
+        for said in value if isinstance(value, list) else [value]:
+            if isinstance(said, dict):
+                beside.add(id(self._take(_Piece.of(said), beside)))
         while (given := self._give()) is not None:
             yield given
 
@@ -110,30 +133,23 @@ class ToolCalls:
             if call.has_news:
                 yield self._given(index, call)
 
-    def _take(self, piece: Mapping[str, Any]) -> None:
-        function = piece.get("function")
-        said: Mapping[str, Any] = function if isinstance(function, dict) else piece
-        name, identifier = _word(said.get("name")), _word(piece.get("id"))
-        arguments = said.get("arguments")
-        if not isinstance(arguments, str):
-            arguments = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
-        arguments = clean(arguments)
-        index = piece.get("index")
-        by_index = index if type(index) is int and index >= 0 else None
-        call = self._at(by_index, identifier)
-        if call is None or call.is_followed_by(identifier, name, arguments):
-            before, call = call, self._new(by_index)
+    def _take(self, piece: _Piece, beside: Collection[int]) -> _Call:
+        """Take a piece; return the call that it belongs to. ``beside``: the calls (by ``id``) of the same delta."""
+        call = self._at(piece)
+        if call is None or call.is_followed_by(piece, beside=id(call) in beside):
+            before, call = call, self._new(piece.place)
             # Of one that has arguments alone, the tool is the same.
-            call.name = name or (before.name if before else "")
-        call.id = call.id or identifier
-        call.name = call.name or name
-        call.add(arguments)
+            call.name = piece.name or (before.name if before else "")
+        call.id = call.id or piece.id
+        call.name = call.name or piece.name
+        call.add(piece.arguments)
+        return call
 
-    def _at(self, by_index: int | None, identifier: str) -> _Call | None:
+    def _at(self, piece: _Piece) -> _Call | None:
         """Return the call that a piece seems to belong to; None where it is the first of its own."""
-        if by_index is not None:
-            return self._by_index.get(by_index)
-        known = next((call for call in self._calls if identifier and call.id == identifier), None)
+        if piece.place is not None:
+            return self._by_index.get(piece.place)
+        known = next((call for call in self._calls if piece.id and call.id == piece.id), None)
         return known or (self._calls[-1] if self._calls else None)
 
     def _new(self, by_index: int | None) -> _Call:

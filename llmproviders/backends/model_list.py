@@ -48,11 +48,12 @@ def _names(body: bytes, key: str) -> list[str]:
         raise UpstreamProtocolError(failures.PLAIN[UpstreamProtocolError]) from None
     answered = document
     if isinstance(document, dict):
-        document = document.get("data", document.get("models", ""))
-    if document is None:  # Ollama's, where there is none
-        return []
+        given = [document[name] for name in ("data", "models") if name in document]
+        document = next((each for each in given if each is not None), None if given else "")
     if not isinstance(document, list):
         error = failures.from_document(answered, key=key) if isinstance(answered, dict) else None
+        if document is None and answered is not None and error is None:  # Ollama's, where there is none
+            return []
         raise error or UpstreamProtocolError(failures.PLAIN[UpstreamProtocolError])
     names = {_name(item) for item in document[: 10 * MAX_MODELS]}
     return sorted(name for name in names if name)[:MAX_MODELS]

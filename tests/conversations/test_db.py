@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError, connection, connections,
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import translation
 
-from conversations.database import db, sessions
+from conversations.database import db, kept
 from conversations.models import Conversation
 
 POOLS = [db.read, db.write, db.write_together, db.log]
@@ -156,7 +156,7 @@ async def test_a_connection_that_ended_while_nobody_used_it_is_met_by_no_job(
     await run(break_connection)
     if connection.vendor == "sqlite":  # ended by nobody, and so never asked
         monkeypatch.setattr(type(connections["default"]), "is_usable", lambda _connection: False)
-    monkeypatch.setattr(sessions, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(kept, "IDLE_SECONDS", -1.0)
     await run(where)
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from conversations.models import Generation
+from conversations.web.media_types import with_readable
 from tests.chatproject.raw import ask, request
 from tests.conftest import Server
 from tests.upstream import ScriptedUpstream, answer
@@ -135,6 +136,26 @@ def test_parameters_that_cannot_be_read_are_none(client: httpx.Client) -> None:
         assert client.get("/schema", headers={"Accept": f"text/html; {parameters}, */*"}).status_code == 200
         form = {"Content-Type": f"multipart/form-data; boundary=x; {parameters}"}
         assert client.post("/accounts/login", content=b"--x--", headers=form).status_code in (400, 403)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kept"),
+    [
+        ("content-type", "multipart/form-data; boundary=abc; charset=koi8-u", None),
+        ("content-type", "multipart/form-data; charset=UTF-8-SIG; boundary=abc", None),
+        ("content-type", 'multipart/form-data; boundary="charset=x"', None),
+        ("content-type", 'multipart/related; type="application/xop+xml"; start-info="a;b"; boundary=q', None),
+        ("content-type", "multipart/form-data; charset=utf8mb4; boundary=abc", "multipart/form-data; boundary=abc"),
+        ("content-type", "multipart/form-data; charset=; boundary=abc", "multipart/form-data; boundary=abc"),
+        ("content-type", "text/html; a*=x; a*0=y; charset=cp874", "text/html; charset=cp874"),
+        ("accept", "text/html;charset=foo;q=0, application/json", "text/html;q=0, application/json"),
+        ("accept", "application/json;a*b=c;q=0.1", "application/json;q=0.1"),
+        ("accept", "text/html,application/xhtml+xml,*/*;q=0.8", None),
+    ],
+)
+def test_of_a_media_type_only_what_cannot_be_read_is_left_out(name: str, given: str, kept: str | None) -> None:
+    read = with_readable({"headers": [(name.encode(), given.encode()), (b"host", b"a")]})
+    assert read["headers"] == [(name.encode(), (kept or given).encode()), (b"host", b"a")]
 
 
 def test_a_form_with_odd_parameters_in_a_part_is_refused(client: httpx.Client) -> None:

@@ -915,6 +915,10 @@ def test_an_event_of_another_kind_is_not_taken_for_one_of_the_pattern() -> None:
     [
         ({"object": "list", "data": [{"id": "b"}, {"id": "a"}]}, ["a", "b"]),
         ({"object": "list", "data": None}, []),  # Ollama, where there is none
+        ({"data": None, "models": ["a"]}, ["a"]),
+        ({"error": {"message": "no such key", "code": 401}, "data": None}, e.UpstreamAuthenticationFailed),
+        ({"success": False, "message": "no", "data": None}, e.UpstreamUnavailable),
+        (None, e.UpstreamProtocolError),
         ({"code": 0, "message": "Success", "data": []}, []),
         ({"error": {"message": "no such key", "code": 401}}, e.UpstreamAuthenticationFailed),
         ({"success": False, "errors": [{"message": "no route"}]}, e.UpstreamUnavailable),

@@ -139,6 +139,36 @@ SHAPES: dict[str, tuple[list[Any], list[tuple[str, str, str]]]] = {
          [piece(index=0, id="", **TIME)]],
         [("", "time", '{"a": "\\"}{"}'), ("", "time", "{}")],
     ),
+    # A whole answer has no index: what stands beside each other are calls, whatever is in them.
+    "beside each other, broken": (
+        [[piece(id="a", name="weather", arguments='{"city": 1'), piece(id="b", **WEATHER)]],
+        [("a", "weather", '{"city": 1'), ("b", "weather", WEATHER["arguments"])],
+    ),
+    "beside each other, null": (
+        [[piece(id="a", name="time", arguments="null"), piece(id="b", name="time", arguments="null")]],
+        [("a", "time", "null"), ("b", "time", "null")],
+    ),
+    "beside each other, no ids": (
+        [[piece(**TIME), piece(**TIME), piece(name="time", arguments="")]],
+        [("", "time", "{}"), ("", "time", "{}"), ("", "time", "")],
+    ),
+    "beside each other, each the first": (
+        [[piece(index=0, **TIME), piece(index=0, **TIME)]],
+        [("", "time", "{}"), ("", "time", "{}")],
+    ),
+    "one after the other, null": (
+        [[piece(id="a", name="time", arguments="null")], [piece(id="b", name="time", arguments="null")]],
+        [("a", "time", "null"), ("b", "time", "null")],
+    ),
+    "one after the other, no ids, after a line": (
+        [[piece(name="weather", arguments='\n{"c": 1}')], [piece(name="weather", arguments='\n{"c": 2}')]],
+        [("", "weather", '\n{"c": 1}'), ("", "weather", '\n{"c": 2}')],
+    ),
+    "beside each other, in pieces by id": (
+        [[piece(id="a", name="time", arguments='{"c"'), piece(id="b", name="time", arguments='{"d"')],
+         [piece(id="a", arguments=": 1}"), piece(id="b", arguments=": 2}")]],
+        [("a", "time", '{"c": 1}'), ("b", "time", '{"d": 2}')],
+    ),
     "nothing of use": ([[None, 5, {}], "x"], []),
 }  # fmt: skip
 
