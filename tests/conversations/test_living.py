@@ -315,4 +315,4 @@ def test_names_that_cannot_be_sent_are_left_out() -> None:
             None,
         ]
     }
-    assert _names(json.dumps(body).encode()) == ["a", "b", "c", "d"]
+    assert _names(json.dumps(body).encode(), "") == ["a", "b", "c", "d"]
