@@ -7,6 +7,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -21,6 +22,7 @@ from ..exceptions import ChatError, InvalidRequest, NotAuthenticated, RateLimite
 from ..limits.rates import check_rate
 from ..web.accept import activate_language
 from ..web.calls import validated
+from ..web.errors import as_chat_error
 from ..web.parsers import loads
 from .frames import AuthenticateFrame, authenticated, is_frame_id, pong, refused
 
@@ -31,6 +33,8 @@ MALFORMED = 4400
 UNAUTHENTICATED = 4401
 FORBIDDEN = 4403
 TOO_MUCH = 4429
+# Of the protocol's own: clients that connect again do so after it.
+TRY_AGAIN_LATER = 1013
 # Replies that one socket may follow at a time.
 MAX_REPLIES = 64
 
@@ -72,8 +76,11 @@ class SocketConsumer(AsyncWebsocketConsumer):
                 self._task(self._await_key())
             else:
                 self.caller = await db.read(self._counted, credential)
-        except ChatError as error:
-            await self._end(_close_code(error), error.code)
+        except Exception as error:
+            refusal = as_chat_error(error)
+            if refusal is None:
+                raise
+            await self._end(_close_code(refusal), refusal.code)
 
     async def _await_key(self) -> None:
         await asyncio.sleep(conf.get().AUTHENTICATE_TIMEOUT)
@@ -189,4 +196,6 @@ class SocketConsumer(AsyncWebsocketConsumer):
 def _close_code(error: ChatError) -> int:
     if isinstance(error, RateLimited):
         return TOO_MUCH
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return TRY_AGAIN_LATER
     return UNAUTHENTICATED if isinstance(error, NotAuthenticated) else FORBIDDEN

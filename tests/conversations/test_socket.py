@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -220,6 +220,24 @@ def test_a_page_under_a_name_that_only_resolves_here_is_closed_out(server: Serve
         proxy=None,
     ) as connection:
         assert close_code(Socket(connection)) == 4403
+
+
+def test_a_socket_that_is_opened_while_the_database_is_away_is_told_to_come_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any) -> None:
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("conversations.socket.connection.caller_of", fail)
+        with connect(server.ws_url, proxy=None) as connection:
+            socket = Socket(connection)
+            assert close_code(socket) == 1013
+            assert connection.protocol.close_rcvd
+            assert connection.protocol.close_rcvd.reason == "database_busy"
+    with connect(server.ws_url, proxy=None) as connection:
+        Socket(connection).send(type="ping")
+        assert Socket(connection).get() == {"type": "pong"}
 
 
 def test_a_forwarded_socket_does_not_get_into_an_open_server(server: Server) -> None:
