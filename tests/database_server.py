@@ -84,6 +84,8 @@ class DatabaseServer:
             "--bind-address=127.0.0.1",
             f"--socket={self.folder / 'socket'}",
             f"--init-file={first}",
+            # A server that starts deletes what others have in a folder that they share.
+            f"--tmpdir={self.folder}",
         ]
         self._ready = [program("mariadb-admin"), "--no-defaults", "-h127.0.0.1", f"-P{self.port}", "-uroot", "ping"]
         self._owned_by("mysql")

@@ -71,8 +71,8 @@ def test_p7_a_killed_processs_conversation_is_free_again_after_a_restart(serve: 
     reader = SocketReader(server, message=TALK).start().seen(3)
     server.kill()
     reader.join()
-    since = time.monotonic()
     server.start()
+    since = time.monotonic()
     with server.client() as client:
         wait_for_free(client, reader.ids["session_id"], since)
         stored = stream(client, "GET", f"/generations/{reader.ids['generation_id']}/stream")
