@@ -30,8 +30,8 @@ logger = logging.getLogger("conversations.log")
 RETRY_PAUSE = 0.25
 # Answers whose text is taken apart without a pause: of each at most 2 kB, so some milliseconds.
 TAKEN_AT_ONCE = 50
-# After a batch the log rests as long as that took, within these bounds (seconds): a batch costs much the same whatever
-# is in it, and without a rest a busy process would write one for each few tokens.
+# After a batch the log rests as long as that took, taking the text apart included, within these bounds (seconds): a
+# batch costs much the same whatever is in it, and without a rest a busy process would write one for each few tokens.
 LEAST_REST, MOST_REST = 0.003, 0.04
 
 
@@ -101,11 +101,11 @@ class ChunkLog:
         while True:
             await self._work.wait()
             self._work.clear()
+            began = loop.time()
             self._give_turns()
             await self._take_in()
             # Producers to whom more than text has come run before this goes on: what they say is in the batch.
             await asyncio.sleep(0)
-            began = loop.time()
             if await self._write_batch():
                 await asyncio.sleep(min(MOST_REST, max(LEAST_REST, loop.time() - began)))
 
