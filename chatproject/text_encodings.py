@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 import encodings
-import pkgutil
 from encodings.aliases import aliases
 
-_modules = (module.name for module in pkgutil.iter_modules(encodings.__path__))
-KNOWN = frozenset((*aliases, *aliases.values(), *_modules))
+from conversations.web.media_types import CODECS
+
+KNOWN = CODECS.union(aliases, aliases.values())
 
 
 def forget_others() -> None:

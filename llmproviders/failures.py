@@ -71,7 +71,6 @@ _UNPAID = re.compile(
     r"|欠费|余额|充值|资源包|额度.{0,6}(用尽|不足|耗尽|用完)|套餐.{0,6}(到期|过期)",
     re.IGNORECASE,
 )
-# The same sentence says of other servers that a minute's share is used up, and when there is more.
 # What is said where `Retry-After` is not (Gemini, OpenAI, Groq, Azure).
 _AGAIN = re.compile(
     r"(?:try again|retry)(?: \w{1,20}){0,3}? (?:in|after) (?=\d)"
@@ -80,6 +79,7 @@ _AGAIN = re.compile(
     r"(?:(\d{1,6}(?:\.\d{1,12})?) ?((?:milli|m)?s))?",
     re.IGNORECASE,
 )
+# The same sentence says of other servers that a minute's share is used up, and when there is more.
 _COMES_BACK = re.compile(r"retry in \d|per ?(minute|second)|try again in \d|GenerateRequestsPerMinute", re.IGNORECASE)
 # GLM's for accounts: locked, in arrears, a package that ended, and shares of a day, some hours or a week.
 _UNPAID_CODES = frozenset({"1112", "1113", "1304", "1308", "1309", "1310"})

@@ -29,8 +29,9 @@ _NO_TEXT = frozenset(
         "quopri_codec", "raw_unicode_escape", "rot_13", "undefined", "unicode_escape", "uu_codec", "zlib_codec",
     }
 )  # fmt: skip
-_codecs = {module.name for module in pkgutil.iter_modules(encodings.__path__)} - _NO_TEXT
-CHARSETS = frozenset(_codecs | {alias for alias, codec in aliases.items() if codec in _codecs})
+CODECS = frozenset(module.name for module in pkgutil.iter_modules(encodings.__path__))
+_texts = CODECS - _NO_TEXT
+CHARSETS = _texts.union(alias for alias, codec in aliases.items() if codec in _texts)
 
 
 def with_readable(scope: Message) -> Message:
@@ -38,7 +39,7 @@ def with_readable(scope: Message) -> Message:
     headers = scope["headers"]
     if not any(b";" in value or len(value) > SHORT for name, value in headers if name in MOST_BYTES):
         return scope
-    sizes = Counter({name: 0 for name in MOST_BYTES})
+    sizes: Counter[bytes] = Counter()
     for name, value in headers:
         sizes[name] += len(value) + 1
     too_long = {name for name, most in MOST_BYTES.items() if sizes[name] > most}
