@@ -84,7 +84,14 @@ class Protocol(HttpToolsProtocol):
             self._read_slowly()
             return
         self._unfinished += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self._refuse(self._refusal)
+        except httptools.HttpParserUpgrade:
+            self.handle_websocket_upgrade()
         if self._unfinished > MAX_HEAD_BYTES:
             self._refuse(TOO_LARGE)
         self._watch()
@@ -108,6 +115,28 @@ class Protocol(HttpToolsProtocol):
             )
             self.transport.close()
 
+    def _parse(self, data: bytes) -> None:
+        """Have bytes taken apart. Raises ``HttpParserUpgrade`` where a WebSocket begins, and ``HttpParserError``.
+
+        Who asks for another protocol gets an answer in this one (RFC 9110, 7.8): Java's client asks for HTTP/2. The
+        parser takes the body for that protocol, so another one gets the head, without the wish, and what follows.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._should_upgrade():
+                    raise
+                if not self._wants_another_protocol():
+                    return  # CONNECT, which is refused
+                line = (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+                fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+                data = b"%b %b HTTP/%b\r\n%b\r\n%b" % (*line, b"".join(fields), data[upgrade.args[0] :])
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+            else:
+                return
+
     # The parser's callbacks
 
     def on_message_begin(self) -> None:
@@ -128,6 +157,8 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._wants_another_protocol():
+            return
         self._in_head = False
         self._settle()
         self._take_origin_form()
@@ -142,6 +173,8 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._wants_another_protocol():
+            return
         super().on_message_complete()
         self._in_head = True
         self._settle()
@@ -152,6 +185,11 @@ class Protocol(HttpToolsProtocol):
             self._refusal = TOO_LARGE
             raise _RefusedError
 
+    def _wants_another_protocol(self) -> bool:
+        """Whether the parser ends with this head, and it is no WebSocket that is asked for."""
+        asks = self.parser.should_upgrade() and not self._should_upgrade()
+        return asks and any(name == b"upgrade" for name, _value in self.headers)
+
     def _take_origin_form(self) -> None:
         """Turn ``http://host/path``, as proxies are asked, into path and Host (RFC 9112, 3.2.2)."""
         if self.url.startswith(b"/"):
@@ -159,7 +197,7 @@ class Protocol(HttpToolsProtocol):
         if not self.url.lower().startswith((b"http://", b"https://")):
             raise _RefusedError  # `OPTIONS *` asks nothing that can be answered here
         url = httptools.parse_url(self.url)
-        authority, path = url.host, url.path or b"/"
+        authority, path = b"[%b]" % url.host if b":" in url.host else url.host, url.path or b"/"
         if url.port:
             authority += b":%d" % url.port
         self.url = path + (b"?" + url.query if url.query else b"")
@@ -219,10 +257,6 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self.cycle.keep_alive = False
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what could not be parsed, or what one of the callbacks did not take."""
-        self._refuse(self._refusal)
 
     def _refuse(self, refusal: Refusal) -> None:
         if self._is_over:

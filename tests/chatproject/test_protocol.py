@@ -265,6 +265,7 @@ def test_who_was_refused_is_read_slowly(port: int) -> None:
         (b"GET http://localhost?a=b HTTP/1.1", 200),
         (b"GET http://localhost/api/health HTTP/1.1", 200),
         (b"GET HTTP://localhost:8000/conversations?limit=1 HTTP/1.1", 200),
+        (b"GET http://[::1]:8000/conversations HTTP/1.1", 200),
         (b"GET http://evil.example/conversations HTTP/1.1", 400),
     ],
 )
@@ -318,3 +319,37 @@ def test_a_few_requests_in_one_go_are_all_answered(port: int) -> None:
         ask(port, one * (MOST_WAITING - 1) + request(one.splitlines()[0], b"Host: localhost")).statuses
         == [200] * MOST_WAITING
     )
+
+
+# What Java's client adds to whatever it asks without TLS.
+WANTS_HTTP_2 = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+CREATE = b"POST /conversations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + WANTS_HTTP_2
+TITLE = b'{"title": "Kept"}'
+OF_A_LENGTH = (CREATE + b"Content-Length: %d\r\n\r\n" % len(TITLE), TITLE)
+IN_CHUNKS = (CREATE + b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(TITLE), TITLE))
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.2])
+@pytest.mark.parametrize(("head", "body"), [OF_A_LENGTH, IN_CHUNKS])
+def test_who_asks_for_http_2_in_passing_is_understood(
+    served: tuple[Process, httpx.Client], port: int, head: bytes, body: bytes, pause: float
+) -> None:
+    """The body counts, in the same packet or behind it, and so does the next request on the connection."""
+    with connect(port) as connection:
+        send(connection, head if pause else head + body)
+        if pause:
+            time.sleep(pause)
+            send(connection, body)
+        send(connection, request(b"GET /conversations?limit=1 HTTP/1.1", HOST))
+        received = rest(connection)
+    assert received.statuses == [201, 200]
+    assert received.raw.count(b'"title":"Kept"') == 1
+    assert "upgrade" not in served[0].output()
+
+
+def test_many_who_ask_for_http_2_are_counted_like_others(port: int) -> None:
+    one = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n" + WANTS_HTTP_2 + b"\r\n"
+    assert ask(port, one * 3 + request(HEALTH, HOST)).statuses == [200] * 4
+    received = ask(port, one * 5_000)
+    assert set(received.statuses) == {200}
+    assert len(received.statuses) <= 1_000
