@@ -12,7 +12,7 @@ from channels.routing import URLRouter
 from django.urls import re_path
 
 from .socket.routing import PATH, websocket_urlpatterns
-from .web import asgi, bodies, media_types
+from .web import asgi, bodies, cookies, media_types
 from .web.asgi import Message, Receive, Send
 from .web.lifespan import of_the_engine
 
@@ -56,6 +56,7 @@ class Application:
 
     async def _answer_socket(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a WebSocket; our own path with a slash at its end too, as every path of the API."""
+        scope = cookies.with_readable(scope)
         path = asgi.path_in(scope)
         if path == f"{PATH}/":
             path = PATH
@@ -64,7 +65,7 @@ class Application:
     async def answer(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer an HTTP request, whose id is set from here on and whose body has come whole."""
         send = asgi.identify(scope, send)
-        scope = media_types.with_readable(scope)
+        scope = cookies.with_readable(media_types.with_readable(scope))
         with bodies.Intake(scope) as intake:
             try:
                 whole = await intake.read(receive)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from conversations.models import Generation
+from conversations.web import cookies
 from conversations.web.media_types import with_readable
 from tests.chatproject.raw import ask, request
 from tests.conftest import Server
@@ -181,3 +182,24 @@ def test_a_long_media_type_holds_nobody_up(server: Server, name: str, pieces: in
     answered = ask(server.port, request(b"GET /schema HTTP/1.1", b"Host: localhost", *fields))
     assert answered.status == 200
     assert time.process_time() - begun < 5
+
+
+# Cookies -----------------------------------------------------------------------------------------------------------
+
+ESCAPED = '"' + "\\1" * 30_000 + '"'
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/conversations", "/accounts/login", "/static/chatproject/icon.svg"])
+def test_cookies_of_many_escapes_hold_nobody_up(client: httpx.Client, path: str) -> None:
+    begun = time.process_time()
+    assert client.get(path, headers={"Cookie": f"a={ESCAPED}"}).status_code == 200
+    assert time.process_time() - begun < 5
+
+
+def test_other_cookies_beside_those_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cookies, "IS_QUICK", False)
+    given = {"headers": [(b"host", b"a"), (b"cookie", f"sessionid=abc; a={ESCAPED}; csrftoken=def".encode())]}
+    read = cookies.with_readable(given)
+    assert read["headers"] == [(b"host", b"a"), (b"cookie", b"sessionid=abc; csrftoken=def")]
+    few = {"headers": [(b"cookie", rb'a="{\"b\": 1\054 \"c\": 2}"; d=e')]}
+    assert cookies.with_readable(few) is few
