@@ -1,7 +1,7 @@
 """Cookies as requests bring them, made such that Python reads them quickly.
 
-Before 3.11.10 and 3.12.6 it takes time by the square of the escapes in a quoted value (CVE-2024-7592): half a minute for
-a head of 60 kB. Some systems have mended an older one.
+Before 3.11.10 and 3.12.6 it takes time by the square of the escapes in a quoted value (CVE-2024-7592): half a minute
+for a head of 60 kB. Some systems have mended an older one.
 """
 
 from __future__ import annotations

@@ -197,6 +197,13 @@ def test_a_bad_last_event_id_is_refused(client: httpx.Client, model: ScriptedUps
     assert (response.status_code, response.json()["code"]) == (400, "invalid_position")
 
 
+@pytest.mark.parametrize("path", ["/conversations", "/search", "/events", "/api/config", "/schema"])
+def test_a_query_of_thousands_of_parameters_is_refused(client: httpx.Client, path: str) -> None:
+    """Django reads no more than 1,000."""
+    answer = client.get(f"{path}?{'a=1&' * 1_100}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+
+
 @pytest.mark.parametrize("path", ["/chat/", "/conversations/", "/api/config/"])
 def test_a_trailing_slash_is_no_redirect(client: httpx.Client, model: ScriptedUpstream, path: str) -> None:
     response = client.post(path, json={})
