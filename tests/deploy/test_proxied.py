@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from tests.conversations.helpers import JSON, streaming
 from tests.entry import LOGIN, MAKE_KEYS, TOKEN
@@ -72,6 +73,13 @@ def test_a_socket_chats_and_stops(front: Proxy, scripted: ScriptedUpstream) -> N
         while not frames[-1].get("done"):
             frames.append(json.loads(socket.recv(timeout=10)))
         assert frames[-1]["status"] == "stopped"
+
+
+def test_a_page_of_the_site_is_known_at_any_port(front: Proxy) -> None:
+    url = front.url.replace("http", "ws") + "/ws/chat"
+    with connect(url, additional_headers=HEADERS, origin=Origin(front.url), proxy=None) as socket:
+        socket.send('{"type": "ping"}')
+        assert json.loads(socket.recv(timeout=10)) == {"type": "pong"}
 
 
 def test_one_process_resumes_what_the_other_makes(client: httpx.Client, scripted: ScriptedUpstream) -> None:  # noqa: F811
