@@ -70,7 +70,7 @@ def descriptors(value: str) -> list[int]:
 def main() -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C."""
     # Until the server handles signals, and once it is done with the one that ended it.
-    for number in (signal.SIGTERM, *HANG_UP):
+    for number in (signal.SIGTERM, signal.SIGINT, *HANG_UP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: sys.exit(0))
     arguments = parser().parse_args()

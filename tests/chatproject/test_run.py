@@ -8,7 +8,7 @@ import shlex
 import signal
 import socket
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,7 +21,7 @@ from chatproject.__main__ import without_password
 from chatproject.greeting import base_url
 from tests.ports import free_port
 
-from .processes import run, serving
+from .processes import run, serving, started
 
 pytestmark = pytest.mark.server
 
@@ -185,6 +185,26 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, database_url: str, number: int
     with serving(tmp_path / "log", DATABASE_URL=database_url) as (process, _client):
         assert process.end(number) == 0
         assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_start_cleanly(tmp_path: Path, database_url: str, number: int, workers: str) -> None:
+    """It listens before it has loaded everything."""
+    port = free_port()
+    given = {"PORT": str(port), "DATABASE_URL": database_url, "WORKERS": workers}
+    with started("-m", "chatproject", log=tmp_path / "log", **given) as process:
+        while not is_taken(port):
+            assert process.process.poll() is None, process.output()
+        assert process.end(number) == 0
+        assert "Traceback" not in process.output()
+
+
+def is_taken(port: int) -> bool:
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port)).close()
+        return True
+    return False
 
 
 def test_it_prints_where_things_are_and_a_line_to_try(tmp_path: Path, database_url: str) -> None:
