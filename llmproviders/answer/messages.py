@@ -57,8 +57,8 @@ class MessagesReader:
         self._content = TextCleaner()
         self._prompt_tokens: int | None = None
         self._completion_tokens: int | None = None
-        # Which call of a tool each block is, None where it is none; that of the newest; those that have no arguments yet
-        # and those that had all of them with their begin.
+        # Which call of a tool each block is, None where it is none; that of the newest block; those without arguments
+        # so far, and those that had all of them with their begin.
         self._call_at: dict[object, int | None] = {}
         self._newest: int | None = None
         self._calls = 0
@@ -199,7 +199,7 @@ class MessagesReader:
                 self._call(call, text)
 
     def _call_of(self, index: object) -> int | None:
-        """Return the call that a block is, the newest without an index: some go on with one when the next has begun."""
+        """Return the call of a block, without an index the newest: some go on with one when another has begun."""
         return self._call_at.get(index, self._newest) if isinstance(index, int) else self._newest
 
     def _call(self, call: int, arguments: object, **fields: str) -> None:
