@@ -113,7 +113,7 @@ _WORDS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
 # A code that says that all is well (Spark).
 _NO_CODES = (0, "0", 200, "200")
 # Beside 200: what an error without `error` has, and an answer has not.
-_OWN_WAYS = ("error_code", "error_msg", "errors", "detail", "message", "msg", "base_resp", "Message")
+_OWN_WAYS = ("error_code", "error_msg", "error_message", "errors", "detail", "message", "msg", "base_resp", "Message")
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes, *, key: str = "") -> ProviderError:
