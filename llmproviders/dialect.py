@@ -1,4 +1,4 @@
-"""What an endpoint was found to want otherwise: parameters renamed, left out or bounded, no stream, no system role.
+"""What an endpoint was found to want otherwise: parameters renamed, left out or bounded, no stream, other messages.
 
 A refusal that names what it does not take is met once with just that changed. What then was accepted is remembered
 by endpoint and model, for a while: servers learn, too.
@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from .overlong import answer_limit, asks_for_a_shorter_answer
 from .reasons import Said, said_by
-from .roles import without_system
+from .roles import Message, in_turns, with_signatures, with_thoughts, without_system, without_thoughts
 
 logger = logging.getLogger("llmproviders")
 
@@ -46,6 +46,15 @@ _NO_SYSTEM = re.compile(
     r"|role[^.]{0,30}['\"`]system['\"`][^.]{0,30}(not|invalid|unsupported)|不支持.{0,6}system",
     re.IGNORECASE,
 )
+_TURNS = re.compile(
+    r"roles? (must|should)( be)? alternat|(must|should) (be )?alternat\w* (between|with|user|assistant)"
+    r"|unexpected role ['\"`]?(user|assistant|system)['\"`]? after role",
+    re.IGNORECASE,
+)
+_THOUGHTS = re.compile(
+    r"reasoning_content[^.]{0,60}(must|missing|required)|(missing|requires?)[^.]{0,20}reasoning_content", re.IGNORECASE
+)
+_SIGNATURES = re.compile(r"(missing|without|requires?)[^.]{0,20}thought[_ ]?signature", re.IGNORECASE)
 _RANGES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -69,6 +78,10 @@ class Dialect:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     whole: bool = False
     no_system: bool = False
+    # User and assistant in turn; what was thought before calls; something for the signature of such thoughts.
+    in_turns: bool = False
+    with_thoughts: bool = False
+    with_signatures: bool = False
 
     def spoken(self, body: Body) -> Body:
         """Return the body as this endpoint takes it."""
@@ -81,9 +94,17 @@ class Dialect:
             said = {new if name == old else name: value for name, value in said.items()}
         if self.whole:
             said = {name: value for name, value in said.items() if name != "stream_options"} | {"stream": False}
-        if self.no_system:
-            said["messages"] = without_system(said["messages"])
+        said["messages"] = self._messages(said["messages"])
         return said
+
+    def _messages(self, messages: list[Message]) -> list[Message]:
+        if self.no_system:
+            messages = without_system(messages)
+        if self.in_turns:
+            messages = in_turns(messages)
+        if self.with_signatures:
+            messages = with_signatures(messages)
+        return with_thoughts(messages) if self.with_thoughts else without_thoughts(messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +206,8 @@ def change_for(status: int, said: Said, body: Body, dialect: Dialect, *, fixed: 
     return (
         _shorter(said, body, dialect)
         or _renamed(text, body, dialect)
-        or _roles(text, body, dialect)
+        or _roles(text, body["messages"], dialect)
+        or _calls(text, body["messages"], dialect)
         or _bounded_or_left_out(status, said, {name: body[name] for name in body if name not in fixed}, dialect)
     )
 
@@ -211,9 +233,22 @@ def _renamed(text: str, body: Body, dialect: Dialect) -> Change | None:
     return None
 
 
-def _roles(text: str, body: Body, dialect: Dialect) -> Change | None:
-    if _NO_SYSTEM.search(text) and any(message["role"] == "system" for message in body["messages"]):
+def _roles(text: str, messages: list[Message], dialect: Dialect) -> Change | None:
+    """A template that wants turns may mean the system prompt, too: its first turn is the user's."""
+    wants_turns = _TURNS.search(text) is not None
+    if wants_turns and in_turns(messages) != messages:
+        return Change("turns", replace(dialect, in_turns=True))
+    if (wants_turns or _NO_SYSTEM.search(text)) and any(message["role"] == "system" for message in messages):
         return Change("system", replace(dialect, no_system=True))
+    return None
+
+
+def _calls(text: str, messages: list[Message], dialect: Dialect) -> Change | None:
+    """What models that think before calls want to have again, beside these."""
+    if _THOUGHTS.search(text) and any(message["role"] == "assistant" for message in messages):
+        return Change("messages without thoughts", replace(dialect, with_thoughts=True))
+    if _SIGNATURES.search(text) and any(message.get("tool_calls") for message in messages):
+        return Change("calls without signatures", replace(dialect, with_signatures=True))
     return None
 
 

@@ -71,6 +71,12 @@ _UNPAID = re.compile(
     r"|欠费|余额|充值|资源包|额度.{0,6}(用尽|不足|耗尽|用完)|套餐.{0,6}(到期|过期)",
     re.IGNORECASE,
 )
+# Some answer 400 (Gemini, xAI).
+_WRONG_KEY = re.compile(
+    r"(incorrect|invalid|wrong) api[ _-]?key|api[ _-]?key (is )?(not valid|invalid|incorrect)", re.IGNORECASE
+)
+# What was said, rather than who said it (OpenRouter answers 403).
+_FLAGGED = re.compile(r"moderation|flagged|data_?inspection|content[ _]?(policy|filter)", re.IGNORECASE)
 # What is said where `Retry-After` is not (Gemini, OpenAI, Groq, Azure).
 _AGAIN = re.compile(
     r"(?:try again|retry)(?: \w{1,20}){0,3}? (?:in|after) (?=\d)"
@@ -98,7 +104,8 @@ _WORDS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
         (r"overloaded|unavailable|server_?error|internal", 503),
         (r"time_?out", 504),
         (
-            r"invalid_?request|invalid_?(argument|parameter)|bad_?request|unsupported|not_?found|content_filter|context_length|exceed_context",
+            r"invalid_?request|invalid_?(argument|parameter)|bad_?request|unsupported|not_?found|content_filter|context_length|exceed_context"
+            r"|data_?inspection",
             400,
         ),
     )
@@ -106,7 +113,7 @@ _WORDS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
 # A code that says that all is well (Spark).
 _NO_CODES = (0, "0", 200, "200")
 # Beside 200: what an error without `error` has, and an answer has not.
-_OWN_WAYS = ("error_code", "error_msg", "errors", "detail", "message", "msg", "base_resp", "Message")
+_OWN_WAYS = ("error_code", "error_msg", "error_message", "errors", "detail", "message", "msg", "base_resp", "Message")
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes, *, key: str = "") -> ProviderError:
@@ -182,7 +189,9 @@ def _error(status: int, said: Said, *, key: str, retry_after: float | None = Non
 def _kind(status: int, said: Said) -> type[ProviderError]:
     if status >= 400 and _is_unpaid(status, said):
         return UpstreamUnpaid
-    if status in (401, 403):
+    if status == 403 and _FLAGGED.search(said.all):
+        return UpstreamBadRequest
+    if status in (401, 403) or (status == 400 and _WRONG_KEY.search(said.all)):
         return UpstreamAuthenticationFailed
     if status == 429:
         return UpstreamRateLimited

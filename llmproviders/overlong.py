@@ -45,14 +45,15 @@ _BECAUSE = re.compile(
     r"|not enough|超|过长|太长",
     re.IGNORECASE,
 )
-_ANSWER_BOUND = r"['\"`]?max[ _]?(?:completion[ _]|output[ _]|new[ _])?tokens['\"`]?"
+_ANSWER_BOUND = r"['\"`]?max[ _]?(?:completion[ _]?|output[ _]?|new[ _]?)?tokens['\"`]?"
 _ANSWER = re.compile(
     rf"{_ANSWER_BOUND}[^.\d]{{0,60}}(is |value |: )?(too (large|big|high)|must be|should be|cannot|can't"
     rf"|exceed|invalid"
     rf"|at most|参数非法|不能|必须|最大)|(invalid|range of|illegal|maximum value for"
     rf"|max value of)[^.]{{0,20}}{_ANSWER_BOUND}"
     rf"|{_ANSWER_BOUND}\s*(:|\(|=)?\s*\d+\)?\s*(>|is too|exceeds|is greater|must|cannot)"
-    rf"|maximum (allowed )?number of output tokens|{_ANSWER_BOUND} 参数",
+    rf"|maximum (allowed )?number of output tokens|{_ANSWER_BOUND} 参数"
+    rf"|maximum tokens you requested exceeds|{_ANSWER_BOUND} value of \d+ but the supported range",
     re.IGNORECASE,
 )
 # What names both is met by a shorter prompt, which has a shorter answer with it.
@@ -61,6 +62,7 @@ _ANSWER_LIMITS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"at most {_NUMBER} (?:completion |output )?tokens",
+        rf"range is from \d+[^\d]{{1,20}}{_NUMBER} \((?:in|ex)clusive",
         r"\[\s*\d+\s*,\s*(\d+)\s*[\])]",
         rf"> {_NUMBER},? which is the maximum",
         rf"(?:less than or equal to|at most|up to|no (?:more|greater|larger) than|cannot exceed"
@@ -71,7 +73,9 @@ _ANSWER_LIMITS = tuple(
         rf"(?:\d\)?|than|exceeds?(?: the)?)\s*>?\s*(?:limit|maximum|max)?\s*(?:of )?\(?{_NUMBER}",
     )
 )
-_LEFT = re.compile(rf"> {_NUMBER} - {_NUMBER}")
+_LEFT = re.compile(rf"{_NUMBER} > {_NUMBER} - {_NUMBER}")
+# Of what an answer was to have, or of half the window: with less, it is the prompt that is too long.
+_LEAST_SHARE = 4
 
 # The window, then what the prompt alone takes, then prompt and answer together: the first that is found counts.
 _LIMITS = tuple(
@@ -129,18 +133,26 @@ def is_overlong(said: Said, status: int) -> bool:
 
 def asks_for_a_shorter_answer(said: Said) -> bool:
     """Whether a refusal means that ``max_tokens`` is larger than the model allows."""
-    return bool(_ANSWER.search(said.reason)) and not _BOTH.search(said.all)
+    return bool(_ANSWER.search(said.reason)) and not _BOTH.search(said.all) and not _leaves_too_little(said)
+
+
+def _leaves_too_little(said: Said) -> bool:
+    if (left := _LEFT.search(said.reason)) is None:
+        return False
+    sent, limit, prompt = map(_int, left.groups())
+    return _LEAST_SHARE * (limit - prompt) < min(sent, limit // 2)
 
 
 def answer_limit(said: Said, sent: int) -> tuple[int, bool] | None:
     """The largest ``max_tokens`` that a refusal allows, and whether for any prompt; None if it does not say."""
     if left := _LEFT.search(said.reason):
-        room = _int(left[1]) - _int(left[2])
+        room = _int(left[2]) - _int(left[3])
         return (room, False) if 0 < room < sent else None
     for pattern in _ANSWER_LIMITS:
         for found in pattern.finditer(said.reason):
-            if 0 < _int(found[1]) < sent:
-                return _int(found[1]), True
+            most = _int(found[1]) - ("exclusive" in found[0])
+            if 0 < most < sent:
+                return most, True
     return None
 
 
@@ -148,6 +160,8 @@ def numbers(said: Said) -> Overlong:
     """The window and the prompt's size, as far as the refusal gives them."""
     if _CHARACTERS.search(said.all):
         return Overlong()
+    if left := _LEFT.search(said.reason):
+        return Overlong(_int(left[2]), _int(left[3]))
     limit = _count(said, "n_ctx") or _first(_LIMITS, said.reason)
     prompt = _count(said, "n_prompt_tokens") or _first(_PROMPTS, said.reason, other_than=limit)
     return Overlong(limit, prompt)

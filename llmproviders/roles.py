@@ -1,4 +1,4 @@
-"""Messages of OpenAI's format for models that know fewer roles, or want them in turn. Pure functions."""
+"""Messages of OpenAI's format for models that know fewer roles, want them in turn, or more beside. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ Message: TypeAlias = dict[str, Any]
 
 # What the user said where the assistant spoke first: something has to stand there, and it should say nothing.
 OPENING = "."
+# Where a message has what the assistant thought. Empty it counts as missing (Kimi).
+REASONING = "reasoning_content"
+_NO_THOUGHT = " "
+# What Google's documents name for calls whose signature is not there.
+_NO_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 _TURNS = ("user", "assistant")
 
 
@@ -26,7 +31,8 @@ def without_system(messages: list[Message]) -> list[Message]:
 def in_turns(messages: list[Message]) -> list[Message]:
     """Return the messages with user and assistant in turn, the user first, after one system prompt.
 
-    Neighbours of one role are one message. What tools answered stays as it is: each belongs to a call of its own.
+    Neighbours of one role are one message. What tools answered stays as it is: each belongs to a call of its own; the
+    assistant says something before the user goes on.
     """
     system = [message["content"] for message in messages if message["role"] == "system"]
     turns: list[Message] = []
@@ -35,11 +41,44 @@ def in_turns(messages: list[Message]) -> list[Message]:
             continue
         if turns and message["role"] in _TURNS and message["role"] == turns[-1]["role"]:
             turns[-1] = _one_of(turns[-1], message)
-        else:
-            turns.append(message)
+            continue
+        if turns and turns[-1]["role"] == "tool" and message["role"] == "user":
+            turns.append({"role": "assistant", "content": OPENING})
+        turns.append(message)
     if turns and turns[0]["role"] == "assistant":
         turns.insert(0, {"role": "user", "content": OPENING})
     return [{"role": "system", "content": _joined(system)}, *turns] if system else turns
+
+
+def without_thoughts(messages: list[Message]) -> list[Message]:
+    """Return the messages without what the assistant thought: most servers do not know the field, some refuse it."""
+    if not any(REASONING in message for message in messages):
+        return messages
+    return [{name: value for name, value in message.items() if name != REASONING} for message in messages]
+
+
+def with_thoughts(messages: list[Message]) -> list[Message]:
+    """Return the messages with what the assistant thought beside each of its own.
+
+    What it thought before the newest question says nothing any more, but something has to be there.
+    """
+    asked = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    return [
+        {**message, REASONING: (message.get(REASONING) if place > asked else "") or _NO_THOUGHT}
+        if message["role"] == "assistant"
+        else message
+        for place, message in enumerate(messages)
+    ]
+
+
+def with_signatures(messages: list[Message]) -> list[Message]:
+    """Return the messages with something in place of the signature of a thought, at the first call of each."""
+    return [_signed(message) if message.get("tool_calls") else message for message in messages]
+
+
+def _signed(message: Message) -> Message:
+    first, *others = message["tool_calls"]
+    return {**message, "tool_calls": [{**first, "extra_content": _NO_SIGNATURE}, *others]}
 
 
 def _one_of(first: Message, second: Message) -> Message:

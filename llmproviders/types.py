@@ -41,7 +41,8 @@ class ChatMessage:
 
     ``parts`` says in order what ``content`` alone cannot: texts (``str``) and images; then ``content`` is not looked
     at. An assistant's message may have ``tool_calls``, and one of the role ``tool`` is the result of ``tool_call_id``.
-    ``name`` tells speakers of one role apart.
+    ``reasoning`` is what was thought before them, for servers that want it again. ``name`` tells speakers of one role
+    apart.
     """
 
     role: Role
@@ -50,6 +51,7 @@ class ChatMessage:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     name: str = ""
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

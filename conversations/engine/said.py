@@ -71,7 +71,9 @@ def messages_of(message: Message, answered: frozenset[str]) -> list[ChatMessage]
         said = user_message(message)
         return [said] if said.content.strip() or said.parts else []
     calls = tuple(ToolCall(*call) for call in calls_of(message) if call[0] in answered)
-    return [ChatMessage("assistant", message.content, tool_calls=calls)] if calls or message.content.strip() else []
+    if not calls and not message.content.strip():
+        return []
+    return [ChatMessage("assistant", message.content, tool_calls=calls, reasoning=message.reasoning if calls else "")]
 
 
 def user_message(message: Texts) -> ChatMessage:

@@ -153,6 +153,7 @@ def _message(where: str, message: Any) -> ChatMessage:
         raise refused(f"{where}.content", _("This message says nothing."))
     parts = _parts(f"{where}.content", content)
     texts = [part for part in parts if isinstance(part, str)]
+    thought = message.get("reasoning_content")
     return ChatMessage(
         role=role,
         content="\n".join(texts) if len(texts) != 1 else texts[0],
@@ -160,6 +161,7 @@ def _message(where: str, message: Any) -> ChatMessage:
         tool_calls=calls,
         tool_call_id=message["tool_call_id"] if role == "tool" else "",
         name="" if name is None else _name(f"{where}.name", name),
+        reasoning=thought if calls and isinstance(thought, str) else "",
     )
 
 

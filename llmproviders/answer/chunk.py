@@ -9,8 +9,8 @@ from ..types import Usage
 
 Kind = Literal["content", "reasoning", "unknown"]
 
-# DeepSeek, older vLLM, GLM; newer vLLM, OpenRouter. Where both come they say the same.
-REASONING_FIELDS = ("reasoning_content", "reasoning")
+# DeepSeek, older vLLM, GLM; newer vLLM, OpenRouter; Copilot. Where several come they say the same.
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text")
 _FIELDS: tuple[tuple[str, Kind], ...] = (
     *((name, "reasoning") for name in REASONING_FIELDS),
     ("content", "content"),

@@ -5,7 +5,6 @@ https://docs.anthropic.com/en/api/messages-streaming has the events.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,14 +14,14 @@ from .. import failures
 from ..exceptions import AnswerCut, ProviderError, UpstreamProtocolError
 from ..reasons import clean_reason, without_key
 from ..sse import Event
-from ..text import TextCleaner, clean
-from ..types import CompletionFinished, ContentDelta, Delta, ReasoningDelta, ToolCallDelta, Usage
+from ..text import TextCleaner
+from ..types import CompletionFinished, ContentDelta, Delta, ReasoningDelta, Usage
 from .chunk import count
 from .documents import objects, parsed
 from .ending import broken_off, judged
 from .framing import LAST, PLAIN, WHOLE
 from .gathered import Gathered
-from .tool_calls import new_id, word
+from .tool_calls import ToolCalls, word
 
 MAX_WORD_CHARS = 200
 MAX_UNKNOWN_PARTS = 8
@@ -52,16 +51,19 @@ class MessagesReader:
         self.unknown_parts: set[str] = set()
         self.whole = False
         self._key = key
-        self._takes_tools = takes_tools
+        self._tools = ToolCalls() if takes_tools else None
         self._gathered = Gathered(max_bytes=max_bytes, finds_thoughts=False)
         self._reasoning = TextCleaner()
         self._content = TextCleaner()
         self._prompt_tokens: int | None = None
         self._completion_tokens: int | None = None
-        # The tool's call that is being said: which it is, whether any of its arguments came, and all with its begin.
+        # Which call of a tool each block is, None where it is none; that of the newest block; those without arguments
+        # so far, and those that had all of them with their begin.
+        self._call_at: dict[object, int | None] = {}
+        self._newest: int | None = None
         self._calls = 0
-        self._in_call = self._in_pieces = self._is_given = False
-        self._block_index: object = None
+        self._empty: set[int] = set()
+        self._given: set[int] = set()
 
     @property
     def begun(self) -> bool:
@@ -79,9 +81,13 @@ class MessagesReader:
 
     def flush(self) -> list[Delta]:
         """Return the deltas that were held back because more might have belonged to them."""
-        self._end_block()
+        for call in sorted(self._empty):
+            self._end_call(call)
         self._end_text()
         self._gathered.flush()
+        if self._tools is not None:
+            for delta in self._tools.flush():
+                self._gathered.call(delta)
         return self._gathered.take()
 
     def finished(self) -> CompletionFinished:
@@ -102,17 +108,27 @@ class MessagesReader:
             return
         if event.event == PLAIN:
             raise AnswerCut(clean_reason(event.data, key=self._key) or str(broken_off()))
-        for document in self._documents(event):
-            self.events += 1
-            if event.event == WHOLE and document.get("type") == "message":
-                self._message(document)
-            elif error := failures.from_document(document, key=self._key):
-                if self.finish_reason is None:
-                    raise error
-            else:
-                self._say(document)
+        try:
+            for document in self._documents(event):
+                self.events += 1
+                self._read(document, whole=event.event == WHOLE)
+        except ProviderError:
+            if self.finish_reason is None:
+                raise
+
+    def _read(self, document: Mapping[str, Any], *, whole: bool) -> None:
+        if whole and document.get("type") == "message":
+            self._message(document)
+        elif error := failures.from_document(document, key=self._key):
+            raise error
+        else:
+            self._say(document)
 
     def _documents(self, event: Event) -> list[dict[str, Any]]:
+        if event.data.lstrip().startswith("[DONE]"):  # of OpenAI's API, and some say nothing else of the end
+            self._end(None if self.finish_reason or not self.begun else "end_turn")
+            self.whole = True
+            return []
         if not event.data.lstrip().startswith(("{", "[")):
             return [{"error": event.data}] if event.event == "error" else []
         try:
@@ -129,9 +145,9 @@ class MessagesReader:
         elif kind == "content_block_start":
             self._block(_mapping(document.get("content_block")), document.get("index"))
         elif kind == "content_block_delta":
-            self._delta(_mapping(document.get("delta")))
-        elif kind == "content_block_stop" and document.get("index") in (None, self._block_index):
-            self._end_block()
+            self._delta(_mapping(document.get("delta")), document.get("index"))
+        elif kind == "content_block_stop":
+            self._end_call(self._call_of(document.get("index")))
         elif kind == "message_delta":
             self._end(_mapping(document.get("delta")).get("stop_reason"))
             self._count(_mapping(document.get("usage")))
@@ -145,7 +161,6 @@ class MessagesReader:
         content = document.get("content")
         for block in content if isinstance(content, list) else []:
             self._block(_mapping(block))
-            self._end_block()
         self._end(document.get("stop_reason"))
         self.whole = self.finish_reason is not None
 
@@ -154,45 +169,50 @@ class MessagesReader:
         self._count(_mapping(message.get("usage")))
 
     def _block(self, block: Mapping[str, Any], index: object = None) -> None:
-        self._end_block()  # some (llama.cpp) end all blocks after the last has begun
-        self._block_index = index
         kind = block.get("type")
+        self._newest = None
         if kind == "text":
             self._text(ContentDelta, block.get("text"))
         elif kind == "thinking":
             self._text(ReasoningDelta, block.get("thinking"))
-        elif kind == "tool_use" and self._takes_tools and self._word(block.get("name")):
+        elif kind == "tool_use" and self._tools is not None and self._word(block.get("name")):
             self._end_text()
-            given = block.get("input")
-            arguments = json.dumps(given, ensure_ascii=False) if given else ""
-            name, identifier = self._word(block.get("name")), self._word(block.get("id")) or new_id()
-            self._gathered.call(ToolCallDelta(self._calls, identifier, name, arguments))
-            self._in_call, self._in_pieces, self._is_given = True, bool(arguments), bool(arguments)
+            self._newest, self._calls = self._calls, self._calls + 1
+            given = block.get("input") or ""
+            (self._given if given else self._empty).add(self._newest)
+            self._call(self._newest, given, id=self._word(block.get("id")), name=self._word(block.get("name")))
         elif kind not in _NO_BLOCKS and kind != "tool_use" and len(self.unknown_parts) < MAX_UNKNOWN_PARTS:
             self.unknown_parts.add(self._word(kind) or "?")
+        if isinstance(index, int):
+            self._call_at[index] = self._newest
 
-    def _delta(self, delta: Mapping[str, Any]) -> None:
+    def _delta(self, delta: Mapping[str, Any], index: object) -> None:
         kind = delta.get("type")
         if kind == "text_delta":
             self._text(ContentDelta, delta.get("text"))
         elif kind == "thinking_delta":
             self._text(ReasoningDelta, delta.get("thinking"))
-        elif (
-            kind == "input_json_delta"
-            and self._in_call
-            and not self._is_given
-            and isinstance(text := delta.get("partial_json"), str)
-            and text
-        ):
-            self._gathered.call(ToolCallDelta(self._calls, arguments=clean(text)))
-            self._in_pieces = True
+        elif kind == "input_json_delta":
+            call, text = self._call_of(index), delta.get("partial_json")
+            if call is not None and call not in self._given and isinstance(text, str) and text:
+                self._empty.discard(call)
+                self._call(call, text)
 
-    def _end_block(self) -> None:
-        if self._in_call:
-            if not self._in_pieces:
-                self._gathered.call(ToolCallDelta(self._calls, arguments="{}"))
-            self._calls += 1
-            self._in_call = False
+    def _call_of(self, index: object) -> int | None:
+        """Return the call of a block, without an index the newest: some go on with one when another has begun."""
+        return self._call_at.get(index, self._newest) if isinstance(index, int) else self._newest
+
+    def _call(self, call: int, arguments: object, **fields: str) -> None:
+        assert self._tools is not None
+        said = {"index": call, "arguments": arguments, **fields}
+        for delta in self._tools.feed(said):
+            self._gathered.call(delta)
+
+    def _end_call(self, call: int | None) -> None:
+        """Arguments that did not come are none; they still may, where several calls are said at once."""
+        if call in self._empty and call is not None:
+            self._empty.discard(call)
+            self._call(call, "{}")
 
     def _text(self, kind: type[ContentDelta] | type[ReasoningDelta], text: object) -> None:
         if isinstance(text, str) and text:

@@ -138,7 +138,7 @@ class AnswerReader:
             self._chunk(event)
 
     def _chunk(self, event: Event) -> None:
-        data = event.data.lstrip()
+        data = event.data.lstrip().removeprefix("data:").lstrip()  # some write the field's name twice
         if data.startswith("[DONE]"):
             self._done = True
         elif data.startswith(("{", "[")) or event.event == "error":  # else it is a ping, a date, …

@@ -2,6 +2,7 @@
 
 They are given one after the other, whatever the order in which their pieces came: a position in an answer counts the
 characters of all that was before. A call that another overtakes is held for it until its arguments are whole JSON.
+Arguments that may only keep the place of those to come are held, too: what was given is not taken back.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MARK = re.compile(r'\\.?|["{}\[\]]', re.DOTALL)
 MAX_CALLS = 128
 MAX_NAME_CHARS = 200
+# What some servers begin a call with, before its true arguments.
+_PLACEHOLDERS = frozenset({"{}", "null"})
 
 
 class _Json:
@@ -79,11 +82,25 @@ class _Call:
 
     @property
     def has_news(self) -> bool:
-        """Whether there is something to give; of one without a name there is nothing."""
-        return bool(self.name) and (self.given < len(self.came) or not self.is_begun)
+        """Whether there is something to give now; of one without a name there is nothing."""
+        return bool(self.name) and (not self.is_begun or (self.given < len(self.came) and not self.is_vague))
+
+    @property
+    def is_vague(self) -> bool:
+        """Whether all that came may keep the place of arguments to come: nothing of it was given yet."""
+        return len(self.came) == 1 and not self.given and self.came[0].strip() in _PLACEHOLDERS
+
+    @property
+    def is_argued(self) -> bool:
+        """Whether there are arguments for sure."""
+        return bool(self.came) and not self.is_vague
 
     def add(self, arguments: str) -> None:
-        """Take more of the arguments, unless it is all of them once again."""
+        """Take more of the arguments, unless it is all of them once again, or none after all."""
+        if self.json.is_whole and arguments.strip() in ("", *_PLACEHOLDERS):
+            return
+        if self.is_vague:
+            self.came, self.size, self.json = [], 0, _Json()
         if arguments and not self._are_all(arguments):
             self.came.append(arguments)
             self.size += len(arguments)
@@ -103,6 +120,8 @@ class _Call:
             return piece.place is None or (self.json.is_whole and bool(piece.arguments))
         if piece.name and piece.id and self.id:
             return piece.place is None or self.json.is_whole or not self.came
+        if self.is_vague and not piece.name:
+            return False
         return self.json.is_whole and piece.arguments.lstrip().startswith("{") and not self._are_all(piece.arguments)
 
     def _are_all(self, arguments: str) -> bool:
@@ -130,8 +149,8 @@ class ToolCalls:
     def flush(self) -> Iterator[ToolCallDelta]:
         """Give what was held; a call without a name is none."""
         for index, call in enumerate(self._calls):
-            if call.has_news:
-                yield self._given(index, call)
+            if call.has_news or call.is_vague:
+                yield self._given(index, call, at_end=True)
 
     def _take(self, piece: _Piece, beside: Collection[int]) -> _Call:
         """Take a piece; return the call that it belongs to. ``beside``: the calls (by ``id``) of the same delta."""
@@ -166,13 +185,20 @@ class ToolCalls:
             call = self._calls[self._current]
             if call.has_news:
                 return self._given(self._current, call)
-            if self._current + 1 == len(self._calls) or not (call.name and call.json.is_whole):
+            following = self._calls[self._current + 1 :]
+            if not (following and call.name and call.json.is_whole):
                 return None
+            if call.is_vague:
+                # Several may have begun so, before the arguments of any come.
+                return self._given(self._current, call, at_end=True) if any(o.is_argued for o in following) else None
             self._current += 1
         return None
 
-    def _given(self, index: int, call: _Call) -> ToolCallDelta:
-        arguments, call.given = "".join(call.came[call.given :]), len(call.came)
+    def _given(self, index: int, call: _Call, *, at_end: bool = False) -> ToolCallDelta:
+        """Give what is new of a call; ``at_end`` also what may have kept a place."""
+        arguments = ""
+        if at_end or not call.is_vague:
+            arguments, call.given = "".join(call.came[call.given :]), len(call.came)
         if call.is_begun:
             return ToolCallDelta(index, arguments=arguments)
         call.is_begun = True

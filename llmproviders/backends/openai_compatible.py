@@ -16,7 +16,7 @@ from .. import conf
 from ..answer import AnswerReader
 from ..base import Provider
 from ..net.guard import completions_url
-from ..roles import in_turns, without_system
+from ..roles import REASONING, in_turns, without_system
 from ..types import ChatMessage, CompletionRequest, Delta, Endpoint, Image, Tool, ToolCall
 from .call import asked
 from .model_list import list_models
@@ -49,7 +49,10 @@ def _headers(key: str) -> dict[str, str]:
 
 
 def request_body(endpoint: Endpoint, request: CompletionRequest) -> dict[str, Any]:
-    """The JSON of a call, as Python values: the request's, then as the endpoint's own ``parameters`` want it."""
+    """The JSON of a call, as Python values: the request's, then as the endpoint's own ``parameters`` want it.
+
+    What was thought before calls is there for ``Dialect.spoken``, which leaves it out where nobody asked for it.
+    """
     body: dict[str, Any] = {
         "model": endpoint.model,
         "messages": _messages(endpoint, request.messages),
@@ -95,6 +98,8 @@ def _message(message: ChatMessage) -> dict[str, Any]:
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _arguments(call)}}
             for call in message.tool_calls
         ]
+        if message.reasoning:
+            said[REASONING] = message.reasoning
     if message.tool_call_id:
         said["tool_call_id"] = message.tool_call_id
     return said

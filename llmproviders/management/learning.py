@@ -182,7 +182,8 @@ class _Learning:
         otherwise = told.dialect.no_system
         self._note("takes_system", told, told.taken and not otherwise, otherwise=otherwise)
         twice = await self._ask(asking.TWICE)
-        self._note("alternates", twice, twice.refused)
+        otherwise = twice.dialect.in_turns
+        self._note("alternates", twice, twice.refused or otherwise, otherwise=otherwise)
 
     async def _parameters(self, plain: Outcome) -> None:
         """What the server wants otherwise: another name for the bound, no temperature, no stream."""

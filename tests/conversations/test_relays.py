@@ -142,6 +142,25 @@ def test_what_one_caller_asks_for_is_not_left_out_for_others(client: httpx.Clien
     assert model.requests[-1].body["response_format"] == {"type": "json_object"}
 
 
+def test_thoughts_that_a_caller_sends_back_are_for_who_wants_them(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    memory.forget()
+    called = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "tool_calls": [called], "reasoning_content": "hm"},
+        {"role": "tool", "content": "sun", "tool_call_id": "a"},
+    ]
+    refusal = {"error": {"message": "reasoning_content is missing in assistant tool call message at index 1"}}
+    model.script = [status(400, refusal), answer("yes")]
+    assert ask(client, messages=messages, tools=[TOOL]).status_code == 200
+    refused, taken = (request.body["messages"][1] for request in model.requests[-2:])
+    assert "reasoning_content" not in refused
+    assert taken["reasoning_content"] == "hm"
+    memory.forget()
+
+
 def test_a_call_without_a_name_is_passed_over(client: httpx.Client, model: ScriptedUpstream) -> None:
     nameless = {"index": 0, "id": "a", "function": {"arguments": "{}"}}
     named = {"index": 1, "id": "b", "function": {"name": "weather", "arguments": "{}"}}

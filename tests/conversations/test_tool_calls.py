@@ -11,6 +11,7 @@ from django.core.management import call_command
 from websockets.sync.client import connect
 
 from conversations.models import Conversation, Generation, Message
+from llmproviders.dialect import memory
 from llmproviders.models import Preset
 from tests.conftest import Server
 from tests.reliability.truth import consistent
@@ -76,6 +77,23 @@ def test_what_came_of_a_call_goes_to_the_model_and_it_goes_on(client: httpx.Clie
     ]
     parts = history(client, first["session_id"])[2]["parts"]
     assert parts == [{"type": "tool_result", "id": "one", "content": "sun"}]
+
+
+def test_what_was_thought_before_a_call_goes_back_to_a_model_that_wants_it(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    memory.forget()
+    thinks = answer(deltas=[{"reasoning_content": "Which city?"}, *call(0, ARGUMENTS, id="one", name="weather")],
+                    finish="tool_calls")  # fmt: skip
+    reason = "The `reasoning_content` in the thinking mode must be passed back to the API."
+    model.script = [thinks, status(400, {"error": {"message": reason}}), answer("It is sunny.")]
+    first = chat(client, "How is the weather?", tools=[WEATHER]).done
+    live = go_on(client, first["session_id"], [{"id": "one", "content": "sun"}])
+    assert (live.text, live.done["status"]) == ("It is sunny.", "completed")
+    refused, taken = (request.body["messages"][1] for request in model.requests[-2:])
+    assert "reasoning_content" not in refused
+    assert taken == {**refused, "reasoning_content": "Which city?"}
+    memory.forget()
 
 
 def test_a_later_turn_sees_the_call_and_its_result(client: httpx.Client, model: ScriptedUpstream) -> None:

@@ -172,6 +172,7 @@ def test_roles_take_turns_where_they_have_to() -> None:
         "assistant",
         "tool",
         "tool",
+        "assistant",
         "user",
     ]
     assert messages[0] == {"role": "system", "content": "Be brief.\n\nBe kind."}

@@ -211,6 +211,54 @@ def test_a_call_that_came_whole_is_not_told_twice() -> None:
     assert deltas[-1].finish_reason == "tool_calls"
 
 
+CALLS = [{"type": "tool_use", "id": key, "name": "weather", "input": {}} for key in "ab"]
+A, B = (block(index, call) for index, call in enumerate(CALLS))
+
+
+def more(index: int, part: str) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": said(part)}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [A[0], B[0], more(0, '{"c": 1}'), more(1, '{"c": 2}'), A[-1], B[-1]],
+        [A[0], more(0, '{"c"'), B[0], more(1, '{"c": 2}'), more(0, ": 1}"), A[-1], B[-1]],
+        # As a gateway ends a block when the next one begins.
+        [*A, B[0], more(0, '{"c": 1}'), more(1, '{"c": 2}'), B[-1]],
+        [A[0], more(0, "{}"), more(0, '{"c": '), more(0, "1}"), A[-1], B[0], more(1, '{"c": 2}'), B[-1]],
+        [A[0], more(0, '{"c": 1}'), more(0, '{"c": 1}'), A[-1], B[0], more(1, '{"c": 2}'), B[-1]],
+        [A[0], more(0, '{"c": 1}'), A[-1], {**B[0], "index": 0}, more(0, '{"c": 2}'), {**B[-1], "index": 0}],
+    ],
+    ids=["beside each other", "one overtakes", "after its end", "a placeholder", "all once again", "one index"],
+)
+def test_calls_that_are_said_at_once_keep_their_own_arguments(events: list[dict[str, Any]]) -> None:
+    deltas = read(wire([START, *events, end("tool_use"), STOP]), [1000])
+    assert told(deltas)[2] == [["a", "weather", '{"c": 1}'], ["b", "weather", '{"c": 2}']]
+
+
+def test_arguments_that_are_a_text_of_json_stay_so() -> None:
+    call = {"type": "tool_use", "id": "a", "name": "weather", "input": '{"city": 1}'}
+    assert told(read(wire([START, *block(0, call), end("tool_use"), STOP]), [50]))[2] == [
+        ["a", "weather", '{"city": 1}']
+    ]
+
+
+def test_what_comes_after_the_end_changes_nothing() -> None:
+    answer = [START, *block(0, {"type": "text", "text": "hi"})]
+    for body in (
+        wire([*answer, end()]) + b"data: [DONE]\n\n",
+        wire([*answer, end()]) + b"data: {half\n\n",
+        wire(answer) + b"data: [DONE]\n\n",
+    ):
+        deltas = read(body, [50])
+        assert told(deltas)[1] == "hi"
+        assert isinstance(deltas[-1], CompletionFinished)
+        assert deltas[-1].finish_reason == "stop"
+    with pytest.raises(AnswerCut):
+        read(b"data: [DONE]\n\n", [50])
+
+
 # What is sent -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("url", "call"),

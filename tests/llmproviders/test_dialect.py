@@ -13,6 +13,7 @@ from llmproviders import ChatMessage, CompletionRequest, ContentDelta
 from llmproviders import exceptions as e
 from llmproviders.backends.openai_compatible import OpenAICompatible
 from llmproviders.dialect import Dialect, Memory, memory
+from llmproviders.types import ToolCall
 from tests.llmproviders.conftest import Ask, endpoint
 from tests.upstream import ScriptedUpstream, answer, status
 
@@ -90,6 +91,81 @@ async def test_a_system_prompt_where_there_is_no_such_role(upstream: ScriptedUps
     async with aclosing(OpenAICompatible(endpoint(upstream.url)).stream(CompletionRequest(messages))) as deltas:
         assert ContentDelta("fine") in [delta async for delta in deltas]
     assert upstream.completions[1].body["messages"] == [{"role": "user", "content": "Be brief.\n\nHello"}]
+
+
+ASKED = ChatMessage("user", "Will it rain?")
+CALLED = ChatMessage("assistant", "I look.", tool_calls=(ToolCall("a", "weather", "{}"),), reasoning="Rain?")
+FOUND = ChatMessage("tool", "no", tool_call_id="a")
+CALL = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+
+
+async def sent(upstream: ScriptedUpstream, refusal: Any, *messages: ChatMessage) -> list[list[dict[str, Any]]]:
+    """What is asked of a server that refuses once, by call, and in a call after that."""
+    upstream.script = [refusal, answer("fine"), answer("fine")]
+    for _call in range(2):
+        async with aclosing(OpenAICompatible(endpoint(upstream.url)).stream(CompletionRequest(messages))) as deltas:
+            assert ContentDelta("fine") in [delta async for delta in deltas]
+    return [call.body["messages"] for call in upstream.completions]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+        "Missing `reasoning_content` field in the assistant message at message index 1.",
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1",
+    ],
+)
+async def test_thoughts_go_back_to_who_wants_them(upstream: ScriptedUpstream, reason: str) -> None:
+    """Those of the turn that goes on; of others a blank, as nothing counts as missing. Nobody else gets any."""
+    earlier = (ASKED, CALLED, FOUND, ChatMessage("assistant", "No."))
+    first, *others = await sent(upstream, refuse(reason), *earlier, ASKED, CALLED, FOUND)
+    assert not any("reasoning_content" in message for message in first)
+    for messages in others:
+        thoughts = [message.get("reasoning_content") for message in messages]
+        assert thoughts == [None, " ", None, " ", None, "Rain?", None]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Function call is missing a thought_signature in functionCall parts. This is required for tools to work.",
+        "Unable to submit request because function call `f` in the 2. content block is missing a `thought_signature`.",
+    ],
+)
+async def test_calls_without_a_signature_get_what_stands_for_one(upstream: ScriptedUpstream, reason: str) -> None:
+    called = replace(CALLED, tool_calls=(*CALLED.tool_calls, ToolCall("b", "weather", "{}")))
+    first, *others = await sent(upstream, refuse(reason), ASKED, called, FOUND, replace(FOUND, tool_call_id="b"))
+    assert first[1]["tool_calls"] == [CALL, {**CALL, "id": "b"}]
+    for messages in others:
+        signed, plain = messages[1]["tool_calls"]
+        assert signed == {**CALL, "extra_content": signed["extra_content"]}
+        assert signed["extra_content"] == {"google": {"thought_signature": "skip_thought_signature_validator"}}
+        assert plain == {**CALL, "id": "b"}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refuse("Unexpected role 'user' after role 'tool'", code="3230"),
+        refuse("After the optional system message, conversation roles must alternate user and assistant roles", 500),
+    ],
+)
+async def test_a_question_after_results_that_nobody_answered(upstream: ScriptedUpstream, refusal: Any) -> None:
+    first, *others = await sent(upstream, refusal, ASKED, CALLED, FOUND, ChatMessage("user", "Hello?"))
+    assert [message["role"] for message in first] == ["user", "assistant", "tool", "user"]
+    for messages in others:
+        assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant", "user"]
+        assert messages[3]["content"]
+
+
+@pytest.mark.parametrize("code", [400, 422, 500])
+async def test_a_template_whose_first_turn_is_the_users(upstream: ScriptedUpstream, code: int) -> None:
+    reason = "Conversation roles must alternate user/assistant/user/assistant/..."
+    messages = (ChatMessage("system", "Be brief."), ChatMessage("user", "Hello"))
+    first, *others = await sent(upstream, refuse(reason, code), *messages)
+    assert len(first) == 2
+    assert others == [[{"role": "user", "content": "Be brief.\n\nHello"}]] * 2
 
 
 async def test_a_server_that_knows_the_older_name_only(upstream: ScriptedUpstream) -> None:

@@ -83,6 +83,8 @@ CASES = [
          end="upstream_unavailable", says="out of memory"),
     Case("an error of a code and a text", sse(HI, {"text": "GPU is gone", "error_code": 50001}) + DONE, "Hi",
          end="upstream_unavailable", says="GPU is gone"),
+    Case("an error of a type and a message", sse(HI, {"choices": None, "error_type": "BadRequestError",
+         "error_message": "GPU is gone"}) + DONE, "Hi", end="upstream_bad_request", says="GPU is gone"),
     Case("a code that says that all is well", sse(HI, {"code": 0, "message": "Success", "choices": []}, STOP) + DONE,
          "Hi"),
     # Contents that are lists
@@ -158,6 +160,9 @@ CASES = [
          content_type="text/plain"),
     Case("a page", b"\n<!DOCTYPE html><html>secret", end="upstream_protocol", says="web page"),
     Case("nothing at all", b"", end="upstream_protocol"),
+    Case("the field's name twice", b"".join(b"data: " + sse(each, end=b"\ndata:\ndata:\n\n") for each in (HI, STOP))
+         + b"data: " + DONE, "Hi"),
+    Case("no field's name at the end", sse(HI) + json.dumps(STOP).encode() + b"\n\n[DONE]\n\n", "Hi"),
     # The whole message again
     Case("the message beside an empty delta", sse(HI, delta("!"), choice(delta={}, message={"content": "Hi!"},
          finish_reason="stop")) + DONE, "Hi!"),

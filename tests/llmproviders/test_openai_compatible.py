@@ -326,7 +326,7 @@ async def test_nul_and_surrogates_are_cleaned(ask: Ask, upstream: ScriptedUpstre
     assert outcome.finished.finish_reason == "stop"
 
 
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "reasoning_text"])
 async def test_reasoning_in_a_field(ask: Ask, upstream: ScriptedUpstream, name: str) -> None:
     upstream.script = [answer("<think>", "yes", reasoning=["h\ud83d", "\ude00m"], reasoning_field=name)]
     outcome = await ask()

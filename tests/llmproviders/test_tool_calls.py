@@ -169,6 +169,40 @@ SHAPES: dict[str, tuple[list[Any], list[tuple[str, str, str]]]] = {
          [piece(id="a", arguments=": 1}"), piece(id="b", arguments=": 2}")]],
         [("a", "time", '{"c": 1}'), ("b", "time", '{"d": 2}')],
     ),
+    # Gateways before Anthropic's and Gemini's models: first that there are no arguments, then those that there are.
+    "a placeholder, then pieces": (
+        [[piece(index=0, id="a", name="weather", arguments="{}")], [piece(index=0, arguments='{"city": ')],
+         [piece(index=0, arguments='"Köln"}')]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    "a placeholder, then all": (
+        [[piece(index=0, id="a", name="weather", arguments={})], [piece(index=0, arguments="")],
+         [piece(index=0, **WEATHER | {"name": ""})]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    "a placeholder, then all with its id": (
+        [[piece(index=0, id="a", name="weather", arguments="{}")], [piece(index=0, id="a", **WEATHER)]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    "a placeholder, then pieces with new ids": (
+        [[piece(id="a", name="weather", arguments="null")], [piece(id="b", arguments='{"city": ')],
+         [piece(id="c", arguments='"Köln"}')]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
+    "two placeholders beside each other": (
+        [[piece(index=0, id="a", name="weather", arguments="{}"), piece(index=1, id="b", name="weather",
+          arguments="{}")], [piece(index=0, arguments='{"c": 1}')], [piece(index=1, arguments='{"c": 2}')]],
+        [("a", "weather", '{"c": 1}'), ("b", "weather", '{"c": 2}')],
+    ),
+    "no arguments, then another": (
+        [[piece(index=0, id="a", **TIME)], [piece(index=0, id="b", name="time", arguments='{"zone": "')],
+         [piece(index=0, arguments='CET"}')]],
+        [("a", "time", "{}"), ("b", "time", '{"zone": "CET"}')],
+    ),
+    "no arguments in the end": (
+        [[piece(index=0, id="a", **WEATHER)], [piece(index=0, id="a", name="weather", arguments="{}")]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
     "nothing of use": ([[None, 5, {}], "x"], []),
 }  # fmt: skip
 
