@@ -81,6 +81,15 @@ async def test_each_thread_keeps_its_connection(pools: None) -> None:
     assert len({one for _thread, one in first}) == 3
 
 
+async def test_beside_a_pool_of_the_project_each_thread_has_its_own_connection(
+    pools: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They keep it, so a pool would soon have none left: not for them, and not for the project's pages."""
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", {"max_size": 1})
+    met = await asyncio.gather(*(db.read(meeting) for meeting in [Meeting(3)] * 3))
+    assert len({name for name, _connection in met}) == len({connection for _name, connection in met}) == 3
+
+
 async def test_sqlite_has_one_thread_that_writes_for_the_log_too(pools: None) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("other databases take several writers")
