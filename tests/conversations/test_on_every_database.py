@@ -43,6 +43,15 @@ def test_the_very_same_name_is_there_once() -> None:
         UserConfig.objects.create(user_identifier="kim")
 
 
+@pytest.mark.django_db
+def test_a_budgets_subject_may_be_as_long_as_an_owners_name() -> None:
+    """A project's accounts may have addresses for their keys. MariaDB would cut it, and no budget be found again."""
+    subject = "user:" + "a" * 250
+    TokenBudget(subject=subject, day=datetime.now(UTC).date()).full_clean()  # SQLite takes any length
+    TokenBudget.objects.bulk_create([TokenBudget(subject=subject, day=datetime.now(UTC).date())], ignore_conflicts=True)
+    assert TokenBudget.objects.get().subject == subject
+
+
 def test_one_persons_list_is_not_anothers_with_a_similar_name(api: APIClient) -> None:
     for name in ("kim", "Kim"):
         assert api.post("/conversations", {"user_id": name, "title": f"of {name}"}).status_code == 201
