@@ -62,7 +62,7 @@ def prepare(connection: BaseDatabaseWrapper, **_signal: Any) -> None:
     """Receive ``connection_created``."""
     if connection.alias != DEFAULT_DB_ALIAS or not (_is_everywhere or getattr(_here, "prepares", False)):
         return
-    if connection.vendor in ("postgresql", "mysql"):
+    if hasattr(connection.connection, "fileno"):  # not SQLite's driver, nor PyMySQL in the place of MySQL's
         descriptor = connection.connection.fileno()
         _sockets[connection] = descriptor, os.fstat(descriptor).st_ino
     seconds = conf.get().LOCK_TIMEOUT
