@@ -28,7 +28,6 @@ class AttachmentAdmin(OwnedAdmin, ReadOnlyAdmin):
     )
     list_filter = ("content_type", "created_at")
     list_select_related = ("conversation", "owner")
-    date_hierarchy = "created_at"
     ordering = ("-created_at", "pk")
     search_help_text = _("Id, session id, user identifier or user name")
     fields = (

@@ -34,7 +34,11 @@ class LightList(ChangeList):
 
 
 class LightAdmin(_ModelAdmin):
-    """An admin with a ``LightList``, and no second count of all rows beside that of the rows found."""
+    """An admin with a ``LightList``, and no second count of all rows beside that of the rows found.
+
+    ``date_hierarchy`` is for days alone: of moments a MySQL without tables of time zones tells none in another zone
+    than UTC, and Django shows an error in place of the list.
+    """
 
     show_full_result_count = False
 

@@ -94,7 +94,6 @@ class FeedbackAdmin(TextsAdmin, ReadOnlyAdmin):
     list_display = ("message_link", "rating", "model_type", "words", "created_at")
     list_filter = ("rating", "created_at")
     list_select_related = ("message",)
-    date_hierarchy = "created_at"
     ordering = ("-created_at", "-pk")
     fields = ("message_link", "rating", "text", "tags", "created_at")
     readonly_fields = ("message_link", "created_at")

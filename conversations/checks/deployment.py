@@ -19,10 +19,10 @@ Apps = Sequence[AppConfig] | None
 
 @register()
 def check_database_settings(app_configs: Apps, **_kwargs: Any) -> list[CheckMessage]:
-    """Look at the default database's settings; nothing connects."""
+    """Look at the settings of databases, most of all the default one's; nothing connects."""
     database = settings.DATABASES.get("default") or {}
     vendor = str(database.get("ENGINE", "")).rpartition(".")[2]
-    found = [*_check_atomic_requests(database), *_check_persistence(database)]
+    found = [*_check_atomic_requests(), *_check_persistence(database)]
     if vendor in ("sqlite3", "spatialite"):
         found += _check_sqlite(database.get("OPTIONS") or {})
     elif vendor == "mysql":
@@ -30,13 +30,15 @@ def check_database_settings(app_configs: Apps, **_kwargs: Any) -> list[CheckMess
     return found
 
 
-def _check_atomic_requests(database: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    if database.get("ATOMIC_REQUESTS"):
-        yield Error(
-            _("ATOMIC_REQUESTS is on for the default database."),
-            hint=_("Async views refuse it, and a stream must not hold a transaction open. Turn it off."),
-            id="conversations.E007",
-        )
+def _check_atomic_requests() -> Iterator[CheckMessage]:
+    """Of all databases: views know nothing of which of them they use."""
+    for alias, database in settings.DATABASES.items():
+        if database.get("ATOMIC_REQUESTS"):
+            yield Error(
+                _("ATOMIC_REQUESTS is on for the database %(alias)s.") % {"alias": repr(alias)},
+                hint=_("Async views refuse it, and a stream must not hold a transaction open. Turn it off."),
+                id="conversations.E007",
+            )
 
 
 def _check_persistence(database: Mapping[str, Any]) -> Iterator[CheckMessage]:

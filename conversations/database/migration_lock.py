@@ -14,6 +14,8 @@ from pathlib import Path
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+from .sessions import beside_a_pool
+
 # Any number will do that other programs are not likely to take for their own advisory lock.
 POSTGRESQL_KEY = 0x63_68_61_74_6D_69_67
 # MySQL's locks are of the whole server, and a wait has to end before a read times out (seconds).
@@ -27,7 +29,7 @@ def migration_lock(connection: BaseDatabaseWrapper, *, waiting: Callable[[], Non
         with _file_lock(connection, waiting):
             yield
         return
-    own = connection.copy()
+    own = beside_a_pool(connection)
     try:
         LOCKS.get(own.vendor, _no_lock)(own, waiting)
         yield

@@ -119,7 +119,8 @@ def _sqlite_code(error: BaseException) -> int | None:
 
 
 def _sqlstate(error: BaseException) -> str:
-    return str(getattr(error.__cause__, "sqlstate", None) or "")
+    cause = error.__cause__
+    return str(getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or "")  # of psycopg 3, or 2
 
 
 def _number(error: BaseException) -> int:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import conf
@@ -45,15 +45,24 @@ def everywhere() -> None:
 
 
 def in_this_thread() -> None:
-    """Prepare the connections of this thread."""
+    """Prepare the connections of this thread. It keeps them: a pool of the project's would soon have none to lend."""
     _here.prepares = True
+    if connections[DEFAULT_DB_ALIAS].settings_dict["OPTIONS"].get("pool"):
+        connections[DEFAULT_DB_ALIAS] = beside_a_pool(connections[DEFAULT_DB_ALIAS])
+
+
+def beside_a_pool(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
+    """Return a new connection to the same database that no pool lends (``OPTIONS["pool"]``)."""
+    own = connection.copy()
+    own.settings_dict["OPTIONS"].pop("pool", None)
+    return own
 
 
 def prepare(connection: BaseDatabaseWrapper, **_signal: Any) -> None:
     """Receive ``connection_created``."""
     if connection.alias != DEFAULT_DB_ALIAS or not (_is_everywhere or getattr(_here, "prepares", False)):
         return
-    if connection.vendor in ("postgresql", "mysql"):
+    if hasattr(connection.connection, "fileno"):  # not SQLite's driver, nor PyMySQL in the place of MySQL's
         descriptor = connection.connection.fileno()
         _sockets[connection] = descriptor, os.fstat(descriptor).st_ino
     seconds = conf.get().LOCK_TIMEOUT

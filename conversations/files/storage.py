@@ -68,13 +68,16 @@ def keep(note: FileToDelete) -> bool:
 
 
 def read(attachment: Attachment) -> bytes:
-    """Return the bytes of a file; raises ``NotFound`` where the storage has lost it."""
+    """Return the bytes of a file; raises ``NotFound`` where the storage has lost it, ``ServerBusy`` where it fails."""
     try:
         with attachment_storage().open(attachment.file) as file:
             content: bytes = file.read()
     except FileNotFoundError:
         logger.error("the file of attachment %s is gone", attachment.pk)
         raise NotFound() from None
+    except Exception as error:  # each storage has its own
+        logger.exception("the file of attachment %s cannot be read", attachment.pk)
+        raise ServerBusy(retry_after=round(PAUSE.total_seconds())) from error
     return content
 
 

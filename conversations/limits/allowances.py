@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
 
 from .. import conf
@@ -62,12 +63,16 @@ def look_up(user: User) -> Limits:
 def _of_an_account() -> QuerySet[Allowance]:
     account = given(Allowance, "user")
     mine = Q(user=account)
-    # A project's own user model may have no groups.
-    if hasattr(get_user_model(), "groups"):
-        groups: Any = get_user_model()._meta.get_field("groups")
+    if (groups := _groups()) is not None:
         memberships = groups.remote_field.through._default_manager.filter(**{groups.m2m_field_name(): account})
         mine |= Q(group__in=memberships.values(groups.m2m_reverse_field_name()))
     return Allowance.objects.filter(mine)
+
+
+def _groups() -> Any:
+    """Return the user model's field for groups; a project's own may have none, or others than Django's."""
+    fields = get_user_model()._meta.many_to_many
+    return next((field for field in fields if field.name == "groups" and field.related_model is Group), None)
 
 
 _rows = Select(_of_an_account)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -96,6 +96,17 @@ class Conversation(Owned):
         return str(self.session_id)
 
 
+def cascade_flat(collector: Any, field: Any, rows: Any, using: str) -> None:
+    """Do as ``CASCADE`` does, for rows below others of their own table.
+
+    Before an account is deleted, admin shows as a tree what goes with it: there they stand in their conversation, side
+    by side. Below each other they would be as deep as a conversation is long, which is deeper than Python goes.
+    """
+    collector.collect(rows, source=field.remote_field.model, nullable=field.null, fail_on_restricted=False)
+    if field.null and not connections[using].features.can_defer_constraint_checks:
+        collector.add_field_update(field, None, rows)
+
+
 class Message(models.Model):
     """What one side said. Its status is that of its generation; without one it is completed."""
 
@@ -111,7 +122,7 @@ class Message(models.Model):
     parent = models.ForeignKey(
         "self",
         verbose_name=_("answers"),
-        on_delete=models.CASCADE,
+        on_delete=cascade_flat,
         null=True,
         blank=True,
         db_index=False,  # `message_children` begins with it

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from llmproviders.fields import ExactCharField
 
 from .generations import Generation
+from .owned import IDENTIFIER_LENGTH
 
 HIGHEST_NUMBER = 1_000_000
 HIGHEST_TOKENS = 1_000_000_000_000
@@ -83,7 +84,7 @@ class Allowance(models.Model):
 class TokenBudget(models.Model):
     """What an account, or a group's members together, spent on one day (UTC). Changed by ``budgets`` only."""
 
-    subject = ExactCharField(_("subject"), max_length=64, help_text=_("user:<id> or group:<id>."))
+    subject = ExactCharField(_("subject"), max_length=IDENTIFIER_LENGTH, help_text=_("user:<id> or group:<id>."))
     day = models.DateField(_("day"), db_index=True)
     spent = models.BigIntegerField(
         _("tokens spent"), default=0, help_text=_("Answers that run count with the most that they may cost.")

@@ -95,9 +95,14 @@ def _data_urls(conversation_id: int, ids: Collection[str]) -> dict[str, str]:
         try:
             found[str(attachment.pk)] = attachments.data_url(attachment)
         except Exception as error:  # of whatever storage; an answer without it is better than none
-            reason = "is lost" if isinstance(error, NotFound) else f"cannot be read ({type(error).__name__})"
+            reason = "is lost" if isinstance(error, NotFound) else f"cannot be read ({_name_of(error)})"
             logger.error("the file of attachment %s %s: it is not shown to the model", attachment.pk, reason)
     return found
+
+
+def _name_of(error: Exception) -> str:
+    """Return what kind of error it is, or that which it came of."""
+    return type(error.__cause__ or error).__name__
 
 
 def prepared(

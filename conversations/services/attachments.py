@@ -94,7 +94,7 @@ def get_attachment(*, caller: Caller, attachment_id: uuid.UUID, action: Action =
 def content_of(attachment: Attachment) -> bytes:
     """Return the image's bytes, in the format of ``content_type``; raises ``NotFound`` where the file is lost.
 
-    It waits for the storage: for a database thread.
+    Where the storage fails it raises ``ServerBusy``. It waits for the storage: for a database thread.
     """
     return storage.read(attachment)
 

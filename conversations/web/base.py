@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
+from rest_framework.metadata import SimpleMetadata
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -35,6 +36,8 @@ class ApiView(APIView):
     parser_classes = [StrictJSONParser]
     renderer_classes = [Renderer]
     content_negotiation_class = JSONOnlyNegotiation
+    versioning_class = None
+    metadata_class = SimpleMetadata
     schema = ApiSchema()
     # Whether unsafe calls that come at the same time may share a transaction (`db.write_together`).
     joins = False

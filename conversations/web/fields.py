@@ -114,6 +114,13 @@ class TimeField(serializers.DateTimeField):
     format = ISO_8601
 
 
+class DayField(serializers.DateField):
+    """A day in ISO 8601, whatever the project's ``DATE_FORMAT`` and ``DATE_INPUT_FORMATS``."""
+
+    format = ISO_8601
+    input_formats = (ISO_8601,)
+
+
 # For ``serializer_field_mapping`` of model serializers: the times of a model in UTC.
 TIMES_IN_UTC = {**serializers.ModelSerializer.serializer_field_mapping, models.DateTimeField: TimeField}
 

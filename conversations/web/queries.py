@@ -16,6 +16,7 @@ from ..limits.budgets import today
 from ..models import TITLE_LENGTH, USAGE_GROUPS
 from .fields import (
     LINE_PATTERN,
+    DayField,
     DigitsField,
     LineField,
     StrictSerializer,
@@ -162,8 +163,8 @@ class UsageQuerySerializer(UserQuerySerializer):
 
     def get_fields(self) -> dict[str, Any]:
         fields = super().get_fields()
-        fields["from"] = serializers.DateField(required=False, help_text="A day (UTC); left out: 30 days ago.")
-        fields["to"] = serializers.DateField(required=False, help_text="A day (UTC), which counts; left out: today.")
+        fields["from"] = DayField(required=False, help_text="A day (UTC); left out: 30 days ago.")
+        fields["to"] = DayField(required=False, help_text="A day (UTC), which counts; left out: today.")
         return fields
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

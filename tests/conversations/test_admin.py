@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.db import connection
+from django.db.models import Max
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -356,6 +358,23 @@ def test_an_account_can_be_deleted_with_all_it_owns(admin_client: Client) -> Non
     assert admin_client.post(url, {"post": "yes"}).status_code == 302
     assert not Conversation.objects.exists()
     assert not UserConfig.objects.exists()
+
+
+def test_an_account_with_a_long_conversation_can_be_deleted(admin_client: Client) -> None:
+    """Django shows what goes as a tree, and calls itself for each level."""
+    owner = User.objects.create_user("talker")
+    conversation = Conversation.objects.create(owner=owner, user_identifier=f"user:{owner.pk}")
+    first = (Message.objects.aggregate(highest=Max("pk"))["highest"] or 0) + 1
+    Message.objects.bulk_create(
+        Message(pk=pk, conversation=conversation, parent_id=pk - 1 if pk > first else None, role=Message.Role.USER)
+        for pk in range(first, first + sys.getrecursionlimit())
+    )
+    url = reverse("admin:auth_user_delete", args=[owner.pk])
+    page = admin_client.get(url)
+    assert page.status_code == 200
+    assert page.content.count(b"<ul") < 20
+    assert admin_client.post(url, {"post": "yes"}).status_code == 302
+    assert not Message.objects.exists()
 
 
 async def test_deleting_a_conversation_ends_its_running_answer_as_stopped(

@@ -207,6 +207,22 @@ def test_a_storage_that_takes_nothing_is_told_and_may_be_asked_again(
     assert Attachment.objects.count() == len(file_names() - before) == 1
 
 
+def test_a_storage_that_gives_nothing_is_told_and_may_be_asked_again(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_args: Any, **_more: Any) -> None:
+        raise PermissionError("Permission denied")
+
+    url = send(client, pictures.picture()).json()["url"]
+    with monkeypatch.context() as patched:
+        patched.setattr(type(storages["attachments"]), "open", fail)
+        refused = client.get(url)
+    assert (refused.status_code, refused.json()["code"]) == (503, "server_busy")
+    assert refused.headers["Retry-After"]
+    assert "Permission denied" in caplog.text
+    assert client.get(url).status_code == 200
+
+
 def test_a_storage_that_fails_is_asked_again_later(
     kim: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

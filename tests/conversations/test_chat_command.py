@@ -132,6 +132,13 @@ def terminal(environ: dict[str, str], *arguments: str) -> Iterator[Terminal]:
 # One message ------------------------------------------------------------------------------------------------------
 
 
+def test_what_a_terminal_has_no_character_for_is_a_question_mark(environ: dict[str, str]) -> None:
+    """As one in GBK has none for what models like to write."""
+    ended = chat({**environ, "PYTHONIOENCODING": "gbk"}, "Hi 👋!")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "You said: Hi ?! (0 earlier messages)\n"
+
+
 def test_one_message_is_answered_on_standard_output_alone(environ: dict[str, str]) -> None:
     done = chat(environ, "hello 你好")
     assert done.stdout == "You said: hello 你好 (0 earlier messages)\n"

@@ -168,6 +168,17 @@ def test_the_database_settings_are_looked_at(engine: str, values: Mapping[str, A
     assert check_database(engine, **values) == expected
 
 
+@pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")
+def test_another_database_whose_requests_are_atomic_is_an_error_too() -> None:
+    """Django refuses async views for whichever it is."""
+    databases = {name: {"ENGINE": "django.db.backends.postgresql"} for name in ("default", "other")}
+    databases["other"]["ATOMIC_REQUESTS"] = True
+    with override_settings(DATABASES=databases):
+        [message] = checks.check_database_settings(None)
+    assert message.id == "conversations.E007"
+    assert "'other'" in message.msg
+
+
 @pytest.mark.parametrize(("layers", "expected"), [({}, 1), (None, 1), ({"default": {}}, 0)])
 def test_a_missing_channel_layer_is_a_warning(layers: Any, expected: int) -> None:
     with override_settings(CHANNEL_LAYERS=layers):

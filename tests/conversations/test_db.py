@@ -7,6 +7,7 @@ import contextvars
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import pytest_asyncio
@@ -15,7 +16,7 @@ from django.db import InterfaceError, OperationalError, connection, connections,
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import translation
 
-from conversations.database import db, kept
+from conversations.database import db, kept, sessions
 from conversations.models import Conversation
 
 POOLS = [db.read, db.write, db.write_together, db.log]
@@ -79,6 +80,27 @@ async def test_each_thread_keeps_its_connection(pools: None) -> None:
     second = await asyncio.gather(*(db.read(meeting) for meeting in [Meeting(3)] * 3))
     assert dict(first) == dict(second)
     assert len({one for _thread, one in first}) == 3
+
+
+async def test_beside_a_pool_of_the_project_each_thread_has_its_own_connection(
+    pools: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They keep it, so a pool would soon have none left: not for them, and not for the project's pages."""
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", {"max_size": 1})
+    met = await asyncio.gather(*(db.read(meeting) for meeting in [Meeting(3)] * 3))
+    assert len({name for name, _connection in met}) == len({connection for _name, connection in met}) == 3
+
+
+def test_a_driver_that_tells_no_socket_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as PyMySQL, which projects put in the place of MySQL's own."""
+    wrapper = MagicMock(alias="default", vendor="mysql")
+    del wrapper.connection.fileno
+    cursor = wrapper.cursor.return_value.__enter__.return_value
+    cursor.fetchall.return_value = []
+    monkeypatch.setattr(sessions, "_is_everywhere", True)
+    sessions.prepare(wrapper)
+    assert cursor.execute.call_args_list[0].args[0] == sessions.MYSQL
+    sessions.cut(wrapper)
 
 
 async def test_sqlite_has_one_thread_that_writes_for_the_log_too(pools: None) -> None:

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from limits import parse
@@ -261,6 +262,26 @@ def test_an_allowance_says_otherwise_field_by_field(kim: User, settings: Any) ->
     own.delete()
     Allowance.objects.filter(group=groups[0]).update(requests_per_minute=0)
     assert allowances.look_up(kim).rate == ""
+
+
+@pytest.mark.parametrize("groups", ["a property", "another model's"])
+def test_groups_of_a_project_that_are_not_djangos_have_no_allowance(
+    monkeypatch: pytest.MonkeyPatch, groups: str
+) -> None:
+    """Their ids are others: a number of theirs would mean a group of Django's, and a UUID be an error."""
+    memberships = User.user_permissions.through
+    teams = SimpleNamespace(
+        name="groups",
+        related_model=Permission,
+        remote_field=SimpleNamespace(through=memberships),
+        m2m_field_name=lambda: "user",
+        m2m_reverse_field_name=lambda: "permission",
+    )
+    fields = {} if groups == "a property" else {"groups": teams}
+    meta = SimpleNamespace(many_to_many=list(fields.values()), get_field=fields.__getitem__)
+    assert "auth_user_groups" in str(allowances._of_an_account().query)
+    monkeypatch.setattr(allowances, "get_user_model", lambda: SimpleNamespace(groups=(), _meta=meta))
+    assert memberships._meta.db_table not in str(allowances._of_an_account().query)
 
 
 def test_an_allowance_is_looked_up_with_one_query_and_kept(

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import httpx
 import pytest
+from django.contrib import admin
 from django.db import IntegrityError, transaction
+from django.db.models import DateTimeField
+from django.test import Client
+from django.urls import reverse
 from rest_framework.test import APIClient
 
-from conversations.models import ApiKey, Conversation, Generation, Message, TokenBudget, UserConfig
+from conversations.models import (
+    ApiKey,
+    Attachment,
+    Conversation,
+    Feedback,
+    Generation,
+    Message,
+    TokenBudget,
+    UserConfig,
+)
 from llmproviders.models import Preset
 from tests.upstream import ScriptedUpstream, answer
 
+from .accounts import make_user
 from .helpers import chat
 
 # The same to MySQL's default collation: by case, by accent, by a blank at the end.
@@ -41,6 +56,16 @@ def test_the_very_same_name_is_there_once() -> None:
     UserConfig.objects.create(user_identifier="kim")
     with pytest.raises(IntegrityError), transaction.atomic():
         UserConfig.objects.create(user_identifier="kim")
+
+
+@pytest.mark.django_db
+def test_a_budgets_subject_may_be_as_long_as_an_owners_name() -> None:
+    """A project's accounts may have addresses for their keys. MariaDB would cut it, and no budget be found again."""
+    subject = "user:" + "a" * 250
+    budget = TokenBudget(subject=subject, day=datetime.now(UTC).date())
+    budget.full_clean()  # SQLite takes any length
+    TokenBudget.objects.bulk_create([budget], ignore_conflicts=True)
+    assert TokenBudget.objects.get().subject == subject
 
 
 def test_one_persons_list_is_not_anothers_with_a_similar_name(api: APIClient) -> None:
@@ -93,3 +118,21 @@ def test_a_moment_is_the_same_whatever_zone_it_was_said_in(api: APIClient) -> No
     [shown] = api.get("/conversations").json()["conversations"]
     assert datetime.fromisoformat(shown["created_at"]) == moment
     assert shown["created_at"] == "2024-03-01T09:29:59.123456Z"
+
+
+# Pages ----------------------------------------------------------------------------------------------------------
+@pytest.mark.django_db
+def test_lists_in_admin_show_whatever_the_time_zone(settings: Any) -> None:
+    """MySQL reckons in no other than UTC unless its tables of time zones were loaded."""
+    settings.TIME_ZONE = "Asia/Shanghai"
+    message = Message.objects.create(conversation=Conversation.objects.create(), role="assistant")
+    Feedback.objects.create(message=message, rating=1)
+    Attachment.objects.create(file="a", content_type="image/png", width=1, height=1, size=1)
+    staff = Client()
+    staff.force_login(make_user("root", is_staff=True, is_superuser=True))
+    for model, options in admin.site._registry.items():
+        if model._meta.app_label == "conversations":
+            name = f"admin:conversations_{model._meta.model_name}_changelist"
+            assert staff.get(reverse(name)).status_code == 200
+            day = options.date_hierarchy
+            assert not (day and isinstance(model._meta.get_field(day), DateTimeField)), "as this database may reckon"

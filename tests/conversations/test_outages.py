@@ -28,6 +28,19 @@ def of_postgresql(kind: type[DatabaseError], sqlstate: str | None) -> Exception:
     return error
 
 
+class Postgres2Error(Exception):
+    """As psycopg 2 has them."""
+
+    def __init__(self, pgcode: str) -> None:
+        self.pgcode = pgcode
+
+
+def of_psycopg2(kind: type[DatabaseError], pgcode: str) -> Exception:
+    error = kind("whatever language it speaks")
+    error.__cause__ = Postgres2Error(pgcode)
+    return error
+
+
 def of_mysql(number: int, kind: type[Exception] = OperationalError) -> Exception:
     return kind(number, "whatever language it speaks")
 
@@ -49,6 +62,8 @@ AWAY = {
     "PostgreSQL shuts down": of_postgresql(OperationalError, "57P01"),
     "PostgreSQL starts or recovers": of_postgresql(OperationalError, "57P03"),
     "PostgreSQL waited for a lock": of_postgresql(OperationalError, "55P03"),
+    "PostgreSQL is set to read only, by psycopg 2": of_psycopg2(InternalError, "25006"),
+    "PostgreSQL waited for a lock, by psycopg 2": of_psycopg2(OperationalError, "55P03"),
     "the driver lost its connection": InterfaceError("connection already closed"),
     "MariaDB cannot be reached": of_mysql(2002),
     "MariaDB has gone away": of_mysql(2006),
@@ -105,7 +120,17 @@ def test_a_fault_of_ours_is_neither(name: str) -> None:
 
 def test_only_a_lock_leaves_the_connection_as_good_as_it_was() -> None:
     locked = {name for name, error in AWAY.items() if outages.is_lock(error)}
-    assert locked == {"PostgreSQL waited for a lock", "MariaDB waited for a lock"}
+    assert locked == {
+        "PostgreSQL waited for a lock",
+        "PostgreSQL waited for a lock, by psycopg 2",
+        "MariaDB waited for a lock",
+    }
+
+
+@pytest.mark.parametrize("told", [of_postgresql, of_psycopg2])
+def test_a_deadlock_asks_to_repeat(told: Callable[..., Exception]) -> None:
+    assert outages.asks_to_repeat(told(OperationalError, "40P01"))
+    assert not outages.asks_to_repeat(told(OperationalError, "53300"))
 
 
 def test_sqlite_that_is_locked(tmp_path: Path) -> None:

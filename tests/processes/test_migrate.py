@@ -10,7 +10,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from django.core.management.base import CommandError
+from django.db import ConnectionHandler
 
+from conversations.management.commands import migrate
 from tests import databases
 from tests.ports import free_port
 
@@ -124,6 +127,20 @@ def test_a_database_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, url_
         assert "the database cannot be used (" in line
         assert "DATABASE_URL" in line
         assert "hunter2" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.django_db
+def test_what_a_projects_other_databases_can_hold_is_its_own_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as an old one in latin1, which has none of our tables."""
+    monkeypatch.setattr(migrate, "unfit", lambda _connection: "its encoding is LATIN1")
+    memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    handler = ConnectionHandler({"default": memory, "legacy": memory})
+    try:
+        migrate.Command()._look(handler["legacy"])
+        with pytest.raises(CommandError, match="LATIN1"):
+            migrate.Command()._look(handler["default"])
+    finally:
+        handler.close_all()
 
 
 @pytest.mark.parametrize("url", ["nonsense", "oracle://a@b/c", "postgres://", "sqlite://x.db", "sqlite:////no/such/x"])

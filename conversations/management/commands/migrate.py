@@ -47,7 +47,12 @@ class Command(_next()):  # type: ignore[misc]
             connection.settings_dict["OPTIONS"] = given
 
     def _look(self, connection: BaseDatabaseWrapper) -> None:
-        """Raise ``CommandError`` unless the database answers, and can hold every character."""
+        """Raise ``CommandError`` unless the database answers, and can hold every character.
+
+        Only of ours: what a project keeps in its others is its own matter.
+        """
+        if connection.alias != DEFAULT_DB_ALIAS:
+            return
         try:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")

@@ -58,6 +58,9 @@ class Screen:
 
     @staticmethod
     def _safe(stream: TextIO, text: str) -> str:
+        """Return what can be written there: a terminal may have fewer characters than models write."""
+        encoding = stream.encoding or "utf-8"
+        text = text.encode(encoding, "replace").decode(encoding)
         return STEERING.sub("", text) if stream.isatty() else text
 
     def _write(self, stream: TextIO, text: str, *, ends: str | None = None) -> None:

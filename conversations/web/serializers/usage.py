@@ -8,6 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from ...models import BILLION
+from ..fields import DayField
 
 
 class CountsSerializer(serializers.Serializer[Any]):
@@ -25,7 +26,7 @@ class SumsSerializer(CountsSerializer):
 
 
 class UsageRowSerializer(SumsSerializer):
-    day = serializers.DateField(required=False)
+    day = DayField(required=False)
     model_type = serializers.CharField(required=False)
 
 
