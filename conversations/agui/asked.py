@@ -51,6 +51,8 @@ class RunAsked:
     has: Has
     # URLs, to be kept before.
     images: Sequence[str] = ()
+    # Whether the client names no version of the protocol, as those before 1.0.
+    is_old: bool = False
 
 
 def asked_of(data: Mapping[str, Any]) -> RunAsked:
@@ -85,7 +87,7 @@ def asked_of(data: Mapping[str, Any]) -> RunAsked:
     )
     has = {message.id: message.text for message in after if message.id}
     has |= {call[0]: call[2] for message in after for call in message.calls}
-    return RunAsked(run_id, chat, _options(data), has, images)
+    return RunAsked(run_id, chat, _options(data), has, images, is_old=data.get("protocolVersion") is None)
 
 
 def _key(thread_id: str, run_id: str) -> str:
