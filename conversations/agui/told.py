@@ -37,8 +37,8 @@ COUNTS = {
 class Telling:
     """One run while it is told. ``has`` is what the client has of the answer, by the ids of its messages and calls.
 
-    What it has is not told again, if the answer begins so: a client adds what comes to what it has. Clients from before
-    1.0, which name no version (``is_old``), refuse an event whose ``outcome`` says what came with it.
+    What it has is not told again, if the answer begins so: a client adds what comes to what it has. Clients before 1.0
+    (``is_old``: they name no version) refuse an end whose ``outcome`` says more than theirs can.
     """
 
     def __init__(
