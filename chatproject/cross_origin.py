@@ -22,6 +22,8 @@ ALLOWED = [
     "content-type",
     "idempotency-key",
     "last-event-id",
+    # Of OpenAI's client and the AI SDK, which set it in browsers too: Firefox and Safari ask for it then.
+    "user-agent",
     "x-csrftoken",
     "x-request-id",
     # What OpenAI's clients say of themselves in a browser.

@@ -27,6 +27,7 @@ from .images import MEDIA, sent_in
 RUN_ID = re.compile(r"[\x21-\x7e]{1,200}")
 ROLES = ("developer", "system", "user", "assistant", "tool", "activity", "reasoning")
 INSTRUCTIONS = ("developer", "system")
+NO_PARTS = _("Parts are texts, and images of the user's.")
 # What is not said again to a model.
 BESIDE = ("activity", "reasoning")
 # How an answer is to be made; AG-UI has no fields for that.
@@ -51,6 +52,8 @@ class RunAsked:
     has: Has
     # URLs, to be kept before.
     images: Sequence[str] = ()
+    # Whether the client names no version of the protocol, as those before 1.0.
+    is_old: bool = False
 
 
 def asked_of(data: Mapping[str, Any]) -> RunAsked:
@@ -85,7 +88,7 @@ def asked_of(data: Mapping[str, Any]) -> RunAsked:
     )
     has = {message.id: message.text for message in after if message.id}
     has |= {call[0]: call[2] for message in after for call in message.calls}
-    return RunAsked(run_id, chat, _options(data), has, images)
+    return RunAsked(run_id, chat, _options(data), has, images, is_old=data.get("protocolVersion") is None)
 
 
 def _key(thread_id: str, run_id: str) -> str:
@@ -121,11 +124,11 @@ class _Message:
         texts = []
         for place, part in enumerate(parts):
             kind = part.get("type") if isinstance(part, dict) else None
-            if kind in MEDIA and self.role == "user":
+            if kind in MEDIA and self.role in ("user", "tool"):
                 self.media.append((f"{where}[{place}]", part))
                 continue
             if kind != "text":
-                raise refused(where, _("Parts are texts, and images of the user's."))
+                raise refused(where, NO_PARTS)
             texts.append(checked(_text, part.get("text"), where))
         return "\n".join(texts)
 
@@ -148,6 +151,8 @@ def _around_what_is_asked(
     after = messages[last + 1 :]
     results = []
     while before and before[-1].result is not None:
+        if before[-1].media:
+            raise refused(f"{before[-1].where}.content", NO_PARTS)
         results.append(before.pop().result)
     if not results:
         return before, [], after

@@ -15,6 +15,7 @@ from ..engine.events import (
     AnswerIds,
     Call,
     DoneEvent,
+    Ending,
     ErrorEvent,
     Event,
     IdleEvent,
@@ -36,10 +37,13 @@ COUNTS = {
 class Telling:
     """One run while it is told. ``has`` is what the client has of the answer, by the ids of its messages and calls.
 
-    What it has is not told again, if the answer begins so: a client adds what comes to what it has.
+    What it has is not told again, if the answer begins so: a client adds what comes to what it has. Clients before 1.0
+    (``is_old``: they name no version) refuse an end whose ``outcome`` says more than theirs can.
     """
 
-    def __init__(self, thread_id: str, run_id: str, ids: AnswerIds, has: Mapping[str, str]) -> None:
+    def __init__(
+        self, thread_id: str, run_id: str, ids: AnswerIds, has: Mapping[str, str], *, is_old: bool = False
+    ) -> None:
         self._run = {"threadId": thread_id, "runId": run_id}
         self._ids: dict[str, Any] = {
             "session_id": str(ids.session_id),
@@ -48,6 +52,7 @@ class Telling:
         }
         self._message = str(ids.message_id)
         self._has = has
+        self._is_old = is_old
         # By what they are: a kind of text, or the number of a call.
         self._spans: dict[str | int, _Span] = {}
         self._calls: list[str] = []
@@ -110,7 +115,7 @@ class Telling:
             code = ending.error_code or INTERRUPTED
             return self._failed(code, str(describe(code, ending.error_message)))
         told: dict[str, Any] = {
-            "outcome": {"type": "cancelled"} if ending.status == STOPPED else self._success(),
+            **self._outcome(ending),
             "metadata": {
                 **self._ids,
                 "status": ending.status,
@@ -122,9 +127,13 @@ class Telling:
             told["usage"] = [{name: int(ending.usage[ours]) for name, ours in COUNTS.items() if ours in ending.usage}]
         return self._close() + _event("RUN_FINISHED", **self._run, **told)
 
-    def _success(self) -> dict[str, Any]:
-        """Return the outcome of a whole answer; its calls are the front end's to run."""
-        return {"type": "success", **({"pendingToolCallIds": self._calls} if self._calls else {})}
+    def _outcome(self, ending: Ending) -> dict[str, Any]:
+        """Return what is said of the end; the calls of a whole answer are the front end's to run."""
+        if self._is_old:
+            return {}
+        if ending.status == STOPPED:
+            return {"outcome": {"type": "cancelled"}}
+        return {"outcome": {"type": "success", **({"pendingToolCallIds": self._calls} if self._calls else {})}}
 
 
 class _Span:

@@ -102,6 +102,6 @@ async def _kept(asked: RunAsked, caller: Caller) -> HttpResponseBase:
 
 
 async def _told(asked: RunAsked, ids: AnswerIds, caller: Caller) -> HttpResponseBase:
-    telling = Telling(asked.chat.chat_id, asked.run_id, ids, asked.has)
+    telling = Telling(asked.chat.chat_id, asked.run_id, ids, asked.has, is_old=asked.is_old)
     reader = await open_reader(ids.generation_id)
     return EventStreamResponse(reader, caller, EventEncoding(telling.opening, telling.encode))

@@ -17,15 +17,17 @@ AVAILABLE, FAILED = "output-available", "output-error"
 # What each state has of a call's end.
 OUTPUTS = {AVAILABLE: "output", FAILED: "errorText"}
 PREFIX, DYNAMIC = "tool-", "dynamic-tool"
-TOOL = ("name", "description", "inputSchema")
 
 
 def offered(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a body says of tools, as calls of ours have it; raises ``ValidationError``.
 
-    ``tools`` is a list of ``{"name", "description", "inputSchema"}``, the last a JSON schema.
+    ``tools`` is a list of ``{"name", "description", "inputSchema"}``, the last a JSON schema; or an object of
+    ``{"description", "parameters"}`` by name, as assistant-ui sends them with each call.
     """
     tools = data.get("tools")
+    if isinstance(tools, dict):
+        tools = [{**tool, "name": name} if isinstance(tool, dict) else tool for name, tool in tools.items()]
     if tools is not None and not isinstance(tools, list):
         raise ValidationError({"tools": [_("A list of tools: name, description and inputSchema.")]})
     said = {name: data[name] for name in ("tool_choice", "parallel_tool_calls") if data.get(name) is not None}
@@ -35,8 +37,8 @@ def offered(data: Mapping[str, Any]) -> dict[str, Any]:
 def _function(tool: Any) -> Any:
     if not isinstance(tool, dict) or "name" not in tool:
         return tool  # it may be in the form of OpenAI's API
-    name, description, schema = (tool.get(key) for key in TOOL)
-    function = {"name": name, "description": description, "parameters": schema}
+    schema = tool.get("inputSchema", tool.get("parameters"))
+    function = {"name": tool["name"], "description": tool.get("description"), "parameters": schema}
     return {"type": "function", "function": function}
 
 

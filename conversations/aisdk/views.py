@@ -62,7 +62,7 @@ BODY: dict[str, Any] = {
         "max_tokens": {"type": ["integer", "null"], "minimum": 1},
         "tools": {
             "type": ["array", "null"],
-            "description": "What the model may call; the page runs it.",
+            "description": "What the model may call; the page runs it. Or an object of them, by name.",
             "items": {
                 "type": "object",
                 "properties": {

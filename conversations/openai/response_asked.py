@@ -27,7 +27,7 @@ NAMES = {
     "response_format": "text",
     "reasoning_effort": "reasoning",
 }
-AS_THEY_ARE = ("temperature", "top_p", "stream", "store", "parallel_tool_calls", "user")
+AS_THEY_ARE = ("temperature", "top_p", "stream", "store", "user")
 PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 
 
@@ -108,8 +108,7 @@ def _completion(data: Mapping[str, Any], instructions: str | None, known: Mappin
         "model": value_of(data, "model", TEXT) or DEFAULT,
         "messages": messages,
         "max_completion_tokens": data.get("max_output_tokens"),
-        "tools": _tools(data.get("tools")),
-        "tool_choice": _tool_choice(data.get("tool_choice")),
+        **_of_tools(data),
         "response_format": _format(value_of(data, "text", OBJECT) or {}),
         "reasoning_effort": reasoning.get("effort"),
     }
@@ -204,6 +203,17 @@ def _part(where: str, part: Any) -> dict[str, Any]:
     return {"type": PARTS[kind], PARTS[kind]: part.get("refusal" if kind == "refusal" else "text")}
 
 
+def _of_tools(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of tools. Where there are none a completion has no choice of them, not even theirs."""
+    said = {"tools": _tools(data.get("tools")), "tool_choice": _tool_choice(data.get("tool_choice"))}
+    parallel = data.get("parallel_tool_calls")
+    if said["tools"] or not isinstance(parallel, bool):
+        said["parallel_tool_calls"] = parallel
+    if not said["tools"] and said["tool_choice"] in NO_CHOICES:
+        del said["tool_choice"]
+    return said
+
+
 def _tools(tools: Any) -> Any:
     if not isinstance(tools, list):
         return tools
@@ -216,11 +226,19 @@ def _tools(tools: Any) -> Any:
 
 
 FUNCTION = ("name", "description", "parameters", "strict")
+# What means nothing without tools.
+NO_CHOICES = ("auto", "none")
+ALLOWED = "allowed_tools"
 
 
 def _tool_choice(choice: Any) -> Any:
-    if isinstance(choice, dict) and choice.get("type") == "function":
+    if not isinstance(choice, dict):
+        return choice
+    if choice.get("type") == "function":
         return {"type": "function", "function": {"name": choice.get("name")}}
+    if choice.get("type") == ALLOWED and isinstance(choice.get("tools"), list):
+        allowed = {"mode": choice.get("mode"), "tools": [_tool_choice(tool) for tool in choice["tools"]]}
+        return {"type": ALLOWED, ALLOWED: allowed}
     return choice
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..engine.completions import CompletionFinished, ContentDelta, Delta, ReasoningDelta, ThoughtSoFar, ToolCallDelta
 from ..web.sse import encode_json, line_of
+from .told import FILTERED, LENGTH, finish_reason_of
 
 EVENTS_A_POSITION = 16
 MESSAGE, REASONING, CALL = "message", "reasoning", "function_call"
@@ -20,6 +21,8 @@ PREFIXES = {MESSAGE: "msg", REASONING: "rs", CALL: "fc"}
 NAMES = {MESSAGE: "output_text", REASONING: "reasoning_text", CALL: "function_call_arguments"}
 IN_PROGRESS, COMPLETED, INCOMPLETE = "in_progress", "completed", "incomplete"
 FAILED, CANCELLED = "failed", "cancelled"
+# Why a response is not whole, by how a completion tells its end.
+REASONS = {LENGTH: "max_output_tokens", FILTERED: "content_filter"}
 # How a stream tells each end; there is no event of its own for one that was stopped.
 LAST_EVENTS = {CANCELLED: INCOMPLETE}
 
@@ -148,8 +151,7 @@ class Telling:
                 self.items.append(replace(kept, said=[item.text[len(thought) :]]) if thought else kept)
 
     def _reason(self) -> str:
-        reason = self.finished.finish_reason if self.finished else ""
-        return {"length": "max_output_tokens", "content_filter": "content_filter"}.get(reason, "")
+        return REASONS.get(finish_reason_of(self.finished, calls=bool(self._calls)), "")
 
     def _told(self, delta: Delta) -> Iterator[bytes]:
         if isinstance(delta, ContentDelta | ReasoningDelta):

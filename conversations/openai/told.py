@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,8 +21,22 @@ from ..engine.completions import (
 from ..web.sse import data_of, encode_json, line_of
 
 CHUNK = "chat.completion.chunk"
+STOP, LENGTH, CALLS, FILTERED = "stop", "length", "tool_calls", "content_filter"
+# How an answer ends in OpenAI's API, and the words of other servers for that.
+FINISH_REASONS: Mapping[str, str] = {
+    **{reason: reason for reason in (STOP, LENGTH, CALLS, FILTERED)},
+    **dict.fromkeys(("max_tokens", "model_length", "model_context_window_exceeded"), LENGTH),
+    **dict.fromkeys(("sensitive", "safety", "refusal"), FILTERED),
+    **dict.fromkeys(("tool_use", "tool_call", "function_call"), CALLS),
+}
 # The end of a chunk that is not the last.
 NOT_ENDED = ', "finish_reason": null}]}'
+
+
+def finish_reason_of(finished: CompletionFinished | None, *, calls: bool) -> str:
+    """Return how an answer ended, in a word that typed clients take: they know no others."""
+    word = finished.finish_reason.lower() if finished else STOP
+    return FINISH_REASONS.get(word, CALLS if calls else STOP)
 
 
 @dataclass(slots=True)
@@ -129,7 +144,7 @@ class Told:
     @property
     def finish_reason(self) -> str:
         """How it ended."""
-        return self.finished.finish_reason if self.finished else "stop"
+        return finish_reason_of(self.finished, calls=bool(self.calls))
 
     @property
     def usage(self) -> dict[str, Any] | None:

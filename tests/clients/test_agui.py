@@ -123,9 +123,24 @@ said.messages = shown(agent);
 """
 
 
-def said_by(script: str, *arguments: str) -> dict[str, Any]:
+STOPPED = """
+const agent = new HttpAgent({ url });
+ask(agent, "one");
+let begun;
+await agent.runAgent({}, {
+  onRunStartedEvent({ event }) { begun = event.metadata.generation_id; },
+  onTextMessageContentEvent() { fetch(process.argv[2] + `/generations/${begun}/stop`, { method: "POST" }); },
+  onRunFinishedEvent({ event }) { said.status = event.metadata.status; },
+});
+said.messages = shown(agent);
+"""
+# The client of front ends that do not speak 1.0 yet, CopilotKit's among them.
+OLD = "agui0"
+
+
+def said_by(script: str, *arguments: str, client: str = "@ag-ui/client") -> dict[str, Any]:
     """Run a script with the client; whatever came, it knew."""
-    said: dict[str, Any] = json.loads(run_node(BEGIN + script + END, *arguments))
+    said: dict[str, Any] = json.loads(run_node(BEGIN.replace("@ag-ui/client", client) + script + END, *arguments))
     assert said.pop("warnings") == []
     return said
 
@@ -164,6 +179,16 @@ def test_tools_are_run_and_answers_made_again(server: ServerProcess, upstream: S
     ]
     assert said["again"] == [["user", "Weather?"], ["assistant", "Look outside."]]
     assert asked(upstream) == ["Weather?"]
+
+
+def test_a_client_before_1_0_runs_tools_and_is_stopped(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.script = [events(json.dumps(CALLED), "[DONE]"), answer("Take an umbrella."), answer("Look outside.")]
+    said = said_by(TOOLS, server.url, client=OLD)
+    assert said["call"] == ["weather", "北京"]
+    assert [text for _role, text in said["messages"]] == ["Weather?", None, "rain", "Take an umbrella."]
+    upstream.script = [answer("begun, ", "never", gate="stays", gate_at=1)]
+    said = said_by(STOPPED, server.url, client=OLD)
+    assert said == {"status": "stopped", "messages": [["user", "one"], ["assistant", "begun, "]]}
 
 
 def test_a_late_thought_stands_in_its_place(server: ServerProcess, upstream: ScriptedUpstream) -> None:

@@ -270,6 +270,27 @@ def test_what_was_interrupted_is_a_run_error() -> None:
     assert (events[-1]["code"], bool(events[-1]["message"])) == ("interrupted", True)
 
 
+def test_clients_before_1_0_are_told_no_outcome_that_they_refuse(
+    client: httpx.Client, model: ScriptedUpstream
+) -> None:
+    """They name no version, and throw away a run whose end has `pendingToolCallIds`, or is `cancelled`."""
+    model.script = [asks("one"), answer("begun, ", "never", gate="stays", gate_at=1)]
+    old = run(user("Weather?", "1"), tools=[WEATHER])
+    del old["protocolVersion"]
+    called = told(client, old)
+    assert list(calls_of(called)) == ["one"]
+    assert "outcome" not in called[-1]
+    assert called[-1]["metadata"]["finish_reason"] == "tool_calls"
+    with client.stream("POST", PATH, json={**old, "threadId": "another"}) as response:
+        lines = (line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: "))
+        generation_id = json.loads(next(lines))["metadata"]["generation_id"]
+        next(line for line in lines if "TEXT_MESSAGE_CONTENT" in line)
+        client.post(f"/generations/{generation_id}/stop")
+        stopped = [json.loads(line) for line in lines][-1]
+    assert (stopped["type"], stopped["metadata"]["status"]) == ("RUN_FINISHED", "stopped")
+    assert "outcome" not in stopped
+
+
 def test_a_new_run_ends_the_one_that_its_client_left(client: httpx.Client, model: ScriptedUpstream) -> None:
     """`abortRun()` of a client says nothing to a server."""
     model.script = [answer("begun, ", "never", gate="stays", gate_at=1), answer("two")]

@@ -167,6 +167,22 @@ BAD: dict[str, tuple[Event, str]] = {
 }
 
 
+def test_what_tools_showed_before_is_no_hindrance(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """A client sends its whole thread each time: results with images cannot be answered, and end no thread."""
+    called = [{"id": "c1", "type": "function", "function": {"name": "camera", "arguments": "{}"}}]
+    shown: list[Event] = [{"type": "text", "text": "taken"}, {"type": "image", "source": source()}]
+    thread = [
+        {"id": "1", "role": "user", "content": "Look!"},
+        {"id": "2", "role": "assistant", "toolCalls": called},
+        {"id": "3", "role": "tool", "toolCallId": "c1", "content": shown},
+    ]
+    refusal = client.post(PATH, json=run(*thread))
+    assert list(refusal.json()["errors"]) == ["messages[2].content"]
+    model.script = [answer("It was taken.")]
+    told(client, run(*thread, {"id": "4", "role": "user", "content": "Was it taken?"}))
+    assert [message["content"] for message in model.requests[-1].body["messages"]][2:] == ["taken", "Was it taken?"]
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_image_is_refused_by_its_place(client: httpx.Client, model: ScriptedUpstream, name: str) -> None:
     body, field = BAD[name]

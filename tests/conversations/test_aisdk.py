@@ -551,6 +551,20 @@ def test_a_page_that_is_loaded_again_has_what_was_said(client: httpx.Client, mod
 
 
 # Tools ---------------------------------------------------------------------------------------------------------------
+def test_tools_come_by_name_as_assistant_ui_sends_them(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """Its transport sends them with each call, also where there are none."""
+    model.script = [answer("Hello."), asks("one")]
+    beside = {"callSettings": {"temperature": 0.1}, "system": "Be brief.", "config": {}, "metadata": None}
+    assert text_of(ask(client, said("hi", "u1"), tools={}, **beside)) == "Hello."
+    assert "tools" not in model.requests[-1].body
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tools = {"weather": {"description": "Tell it", "parameters": schema}, "time": {"parameters": {"type": "object"}}}
+    assert "tool-input-available" in kinds(ask(client, said("weather?", "u2"), tools=tools, chat="chat-2", **beside))
+    weather, time = (tool["function"] for tool in model.requests[-1].body["tools"])
+    assert (weather, time["name"]) == ({"name": "weather", **tools["weather"]}, "time")
+    assert refusal(client, said("hi", "u3"), tools={"weather": "it"}).status_code == 400
+
+
 def test_calls_are_told_and_what_came_of_them_goes_on_in_the_same_message(
     client: httpx.Client, model: ScriptedUpstream
 ) -> None:
@@ -819,7 +833,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown model": (body_of(said("hi"), model_type="none"), "model_type: "),
     "a temperature that is none": (body_of(said("hi"), temperature=3), "temperature: "),
     "no count of tokens": (body_of(said("hi"), max_tokens=0), "max_tokens: "),
-    "tools that are no list": (body_of(said("hi"), tools={"weather": {}}), "tools: "),
+    "tools that are a word": (body_of(said("hi"), tools="weather"), "tools: "),
+    "tools by name that are none": (body_of(said("hi"), tools={"weather": 5}), "tools: "),
     "tools that are lists": (body_of(said("hi"), tools=[[None, None]]), "tools: "),
     "tools that are numbers": (body_of(said("hi"), tools=[0]), "tools: "),
     "a tool without a name": (body_of(said("hi"), tools=[{"description": "x"}]), "tools: "),

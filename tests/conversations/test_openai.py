@@ -128,6 +128,32 @@ def test_tools_go_there_and_back(client: httpx.Client, model: ScriptedUpstream) 
     assert model.requests[-1].body["tools"] == tools
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("eos", "stop"),
+        ("COMPLETE", "stop"),
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("sensitive", "content_filter"),
+        ("content_filter", "content_filter"),
+    ],
+)
+def test_other_words_for_an_end_are_told_as_theirs(
+    client: httpx.Client, model: ScriptedUpstream, word: str, told: str
+) -> None:
+    """Typed clients (.NET, Java, Rust) fail at a finish reason that their API does not have."""
+    deltas = [{"delta": {"content": "Hi"}}, {"delta": {}, "finish_reason": word}]
+    model.script = [events(*[json.dumps({"choices": [choice]}) for choice in deltas], "[DONE]")] * 3
+    assert ask(client).json()["choices"][0]["finish_reason"] == told
+    assert streamed(client, stream=True)[-1]["choices"][0]["finish_reason"] == told
+    response = client.post("/v1/responses", json={"model": "default", "input": "hi"}).json()
+    reasons = {"stop": None, "length": {"reason": "max_output_tokens"}, "content_filter": {"reason": "content_filter"}}
+    assert response["incomplete_details"] == reasons[told]
+    assert response["status"] == ("completed" if told == "stop" else "incomplete")
+
+
 def test_parts_and_images(client: httpx.Client, model: ScriptedUpstream) -> None:
     model.script = [answer("a cat"), answer("ok"), answer("ok")]
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}}

@@ -328,6 +328,22 @@ def test_tools_go_there_and_back(client: httpx.Client, model: ScriptedUpstream) 
     assert [message["role"] for message in model.requests[-1].body["messages"]] == ["user", "assistant", "tool"]
 
 
+def test_a_choice_of_tools_is_told_as_a_completion_has_it(client: httpx.Client, model: ScriptedUpstream) -> None:
+    """Without tools theirs is said of each response, and model servers refuse it."""
+    names = {"tool_choice", "parallel_tool_calls"}
+    for choice in ("auto", "none", None):
+        assert ask(client, tools=[], tool_choice=choice, parallel_tool_calls=True).status_code == 200
+        assert not names & model.requests[-1].body.keys()
+    named = {"type": "function", "name": "weather"}
+    allowed = {"type": "allowed_tools", "mode": "auto", "tools": [named]}
+    assert ask(client, tools=[TOOL], tool_choice=allowed, parallel_tool_calls=False).status_code == 200
+    theirs = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "weather"}}]}
+    assert model.requests[-1].body["tool_choice"] == {"type": "allowed_tools", "allowed_tools": theirs}
+    assert model.requests[-1].body["parallel_tool_calls"] is False
+    for field, value in {"tool_choice": "all", "parallel_tool_calls": 1}.items():
+        assert ask(client, **{field: value}).json()["error"]["param"] == field
+
+
 def test_what_came_of_calls_goes_on_from_a_stored_response(client: httpx.Client, model: ScriptedUpstream) -> None:
     script = answer("I look.", reasoning=["hm"], deltas=call(0, '{"city":', ' "Bonn"}', id="c1", name="weather"))
     model.script = [script, answer("rain"), answer("still")]
