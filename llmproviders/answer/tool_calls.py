@@ -149,7 +149,7 @@ class ToolCalls:
     def flush(self) -> Iterator[ToolCallDelta]:
         """Give what was held; a call without a name is none."""
         for index, call in enumerate(self._calls):
-            if call.has_news or call.is_vague:
+            if call.has_news or (call.name and call.is_vague):
                 yield self._given(index, call, at_end=True)
 
     def _take(self, piece: _Piece, beside: Collection[int]) -> _Call:
