@@ -127,8 +127,6 @@ class Protocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 if self._should_upgrade():
                     raise
-                if not self._wants_another_protocol():
-                    return  # CONNECT, which is refused
                 line = (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
                 fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
                 data = b"%b %b HTTP/%b\r\n%b\r\n%b" % (*line, b"".join(fields), data[upgrade.args[0] :])
@@ -157,8 +155,10 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_method() == b"CONNECT":
+            raise _RefusedError  # the parser would take what follows for what is to go through
         if self._wants_another_protocol():
-            return
+            return  # the head comes again
         self._in_head = False
         self._settle()
         self._take_origin_form()
@@ -187,8 +187,7 @@ class Protocol(HttpToolsProtocol):
 
     def _wants_another_protocol(self) -> bool:
         """Whether the parser ends with this head, and it is no WebSocket that is asked for."""
-        asks = self.parser.should_upgrade() and not self._should_upgrade()
-        return asks and any(name == b"upgrade" for name, _value in self.headers)
+        return bool(self.parser.should_upgrade() and not self._should_upgrade())
 
     def _take_origin_form(self) -> None:
         """Turn ``http://host/path``, as proxies are asked, into path and Host (RFC 9112, 3.2.2)."""

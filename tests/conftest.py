@@ -38,6 +38,10 @@ from tests.upstream import ScriptedUpstream
 
 pytest_plugins = ["tests.upstream.fixtures"]
 
+# A shell that begins the tests in the background ignores Ctrl-C for them, and they would for what they start.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A machine that stands still for a moment is no failure; and what chance finds is for the full size, so that a run of
 # what has passed passes.
 hypothesis_settings.register_profile(

@@ -61,8 +61,8 @@ BODY: dict[str, Any] = {
         "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
         "max_tokens": {"type": ["integer", "null"], "minimum": 1},
         "tools": {
-            "type": ["array", "null"],
-            "description": "What the model may call; the page runs it. Or an object of them, by name.",
+            "type": ["array", "object", "null"],
+            "description": "What the model may call; the page runs it. A list, or an object of them by name.",
             "items": {
                 "type": "object",
                 "properties": {
@@ -73,6 +73,7 @@ BODY: dict[str, Any] = {
                 "required": ["name"],
                 "additionalProperties": True,
             },
+            "additionalProperties": True,
         },
         "temporary": {"type": "boolean", "description": "Of a new chat: never listed, found or named."},
     },

@@ -53,9 +53,8 @@ def in_this_thread() -> None:
 
 def beside_a_pool(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
     """Return a new connection to the same database that no pool lends (``OPTIONS["pool"]``)."""
-    own = connection.copy()
-    own.settings_dict["OPTIONS"].pop("pool", None)
-    return own
+    options = {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"}
+    return type(connection)({**connection.settings_dict, "OPTIONS": options}, connection.alias)
 
 
 def prepare(connection: BaseDatabaseWrapper, **_signal: Any) -> None:

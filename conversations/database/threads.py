@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+logger = logging.getLogger("conversations.database")
 
 
 class Threads(Executor):
@@ -67,7 +70,10 @@ class Threads(Executor):
         return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
-        self._begin()
+        try:
+            self._begin()
+        except Exception:  # what waits for this thread would wait for ever
+            logger.exception("a thread goes on without its preparation")
         while (job := self._queue.get()) is not None:
             job()
             # A reference that stays would keep the job's result until the next one comes.

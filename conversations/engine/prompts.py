@@ -47,8 +47,10 @@ def estimate_prompt(messages: Iterable[ChatMessage]) -> int:
 
 
 def estimate_message(message: ChatMessage) -> int:
-    """Estimate what a message takes: its text, its calls of tools, its images."""
+    """Estimate what a message takes: its text, its calls of tools, its images; what was thought may be sent, too."""
     tokens = estimate(message.content) + MESSAGE_OVERHEAD
+    if message.reasoning:
+        tokens += estimate(message.reasoning)
     if message.tool_calls:
         tokens += sum(estimate(call.name) + estimate(call.arguments) for call in message.tool_calls)
     if message.parts:
@@ -84,8 +86,11 @@ def correction(endpoint: Endpoint) -> float:
 def learn(
     endpoint: Endpoint, messages: Sequence[ChatMessage], prompt_tokens: int, *, tools: Iterable[Tool] = ()
 ) -> None:
-    """Correct later estimates by what the upstream counted; how it counts images says nothing of texts."""
-    if any(message.parts for message in messages):
+    """Correct later estimates by what the upstream counted; how it counts images says nothing of texts.
+
+    Nor do prompts with thoughts say anything: few servers get them.
+    """
+    if any(message.parts or message.reasoning for message in messages):
         return
     estimated = estimate_prompt(messages) + estimate_tools(tools)
     if estimated < MIN_LESSON or prompt_tokens <= 0:
@@ -133,19 +138,28 @@ def fit(
     turns = _turns(history, called(newest))
     if newest[0].role == "tool":
         newest = paired([*next(turns, []), *newest])
-    used = (estimate_prompt([*system, *newest]) + estimate_tools(tools)) * factor
+    beside = estimate_prompt(system) + estimate_tools(tools)
+    used = (beside + sum(map(estimate_message, newest))) * factor
+    if used + MIN_ANSWER > window:
+        newest = _without_thoughts(newest)
+        used = (beside + sum(map(estimate_message, newest))) * factor
     if used + MIN_ANSWER > window:
         raise PromptTooLong()
     # An answer that may be as long as the window must not cost the whole history.
     budget = window - min(max_tokens, window // 2)
     kept: list[ChatMessage] = []
-    for turn in (understood(endpoint, turn) for turn in turns):
+    for turn in (_without_thoughts(understood(endpoint, turn)) for turn in turns):
         used_with_turn = used + sum(map(estimate_message, turn)) * factor
         if used_with_turn > budget:
             break
         used = used_with_turn
         kept = [*turn, *kept]
     return _merged(few_images([*system, *kept, *newest])), min(max_tokens, int(window - used))
+
+
+def _without_thoughts(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
+    """Leave out what was thought: before the newest question it says nothing any more, and it may have no room."""
+    return [replace(message, reasoning="") if message.reasoning else message for message in messages]
 
 
 def _turns(history: Iterator[Message], answered: frozenset[str]) -> Iterator[list[ChatMessage]]:

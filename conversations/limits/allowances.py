@@ -72,7 +72,7 @@ def _of_an_account() -> QuerySet[Allowance]:
 def _groups() -> Any:
     """Return the user model's field for groups; a project's own may have none, or others than Django's."""
     fields = get_user_model()._meta.many_to_many
-    return next((field for field in fields if field.name == "groups" and field.related_model is Group), None)
+    return next((field for field in fields if field.name == "groups" and issubclass(field.related_model, Group)), None)
 
 
 _rows = Select(_of_an_account)

@@ -1,4 +1,7 @@
-"""A project's accounts may have longer keys than a number's: a budget's subject is as long as an owner's name."""
+"""A project's accounts may have longer keys than a number's: a budget's subject is as long as an owner's name.
+
+On the way back, budgets with a longer one have to be deleted first.
+"""
 
 import llmproviders.fields
 from django.db import migrations

@@ -25,8 +25,10 @@ STOP, LENGTH, CALLS, FILTERED = "stop", "length", "tool_calls", "content_filter"
 # How an answer ends in OpenAI's API, and the words of other servers for that.
 FINISH_REASONS: Mapping[str, str] = {
     **{reason: reason for reason in (STOP, LENGTH, CALLS, FILTERED)},
-    **dict.fromkeys(("max_tokens", "model_length", "model_context_window_exceeded"), LENGTH),
+    **dict.fromkeys(("max_tokens", "max_output_tokens", "max_length"), LENGTH),
+    **dict.fromkeys(("model_length", "model_context_window_exceeded"), LENGTH),
     **dict.fromkeys(("sensitive", "safety", "refusal"), FILTERED),
+    **dict.fromkeys(("content_filtered", "recitation", "prohibited_content"), FILTERED),
     **dict.fromkeys(("tool_use", "tool_call", "function_call"), CALLS),
 }
 # The end of a chunk that is not the last.

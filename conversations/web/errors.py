@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import PermissionDenied, TooManyFieldsSent
 from django.http import Http404, HttpResponse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -63,7 +63,7 @@ def as_chat_error(error: Exception) -> ChatError | None:
         return NotFound()
     if isinstance(error, PermissionDenied | drf.PermissionDenied):
         return PermissionRefused()
-    if isinstance(error, SuspiciousOperation):  # what no client means, such as 1,001 parameters in a query
+    if isinstance(error, TooManyFieldsSent):  # what no client means, such as 1,001 parameters in a query
         return InvalidRequest()
     return None
 

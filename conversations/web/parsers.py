@@ -24,7 +24,6 @@ from . import bodies
 MAX_DEPTH = 20
 MAX_LIST = 1000
 # That of JSON: bytes have two more.
-WHITE_SPACE = b" \t\r\n"
 # The key in a request's `META` under which its body is kept: a job may run twice (`db.write_together`).
 BODY = "conversations.body"
 TOO_DEEP = _("The JSON is nested too deeply.")
@@ -87,7 +86,7 @@ class StrictJSONParser(BaseParser):
             parsed: dict[str, Any] = stream.parsed.result()
             return parsed
         body = stream.read()
-        if not body.strip(WHITE_SPACE):
+        if not body:
             return {}
         return loads(body, max_depth=self.max_depth, max_list=self.max_list, parse_float=self.parse_float)
 

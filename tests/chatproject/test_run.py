@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 import sqlite3
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,7 @@ def test_a_signal_ends_a_start_cleanly(tmp_path: Path, database_url: str, number
     with started("-m", "chatproject", log=tmp_path / "log", **given) as process:
         while not is_taken(port):
             assert process.process.poll() is None, process.output()
+            time.sleep(0.02)
         assert process.end(number) == 0
         assert "Traceback" not in process.output()
 

@@ -12,11 +12,12 @@ from unittest.mock import MagicMock
 import pytest
 import pytest_asyncio
 from asgiref.sync import async_to_sync
-from django.db import InterfaceError, OperationalError, connection, connections, transaction
+from django.db import ConnectionHandler, InterfaceError, OperationalError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import translation
 
 from conversations.database import db, kept, sessions
+from conversations.database.threads import Threads
 from conversations.models import Conversation
 
 POOLS = [db.read, db.write, db.write_together, db.log]
@@ -86,9 +87,30 @@ async def test_beside_a_pool_of_the_project_each_thread_has_its_own_connection(
     pools: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They keep it, so a pool would soon have none left: not for them, and not for the project's pages."""
-    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", {"max_size": 1})
-    met = await asyncio.gather(*(db.read(meeting) for meeting in [Meeting(3)] * 3))
+    with monkeypatch.context() as patched:
+        patched.setitem(connections.settings["default"]["OPTIONS"], "pool", {"max_size": 1})
+        met = await asyncio.gather(*(db.read(meeting) for meeting in [Meeting(3)] * 3))
     assert len({name for name, _connection in met}) == len({connection for _name, connection in met}) == 3
+
+
+def test_what_a_pool_is_given_need_not_be_copied() -> None:
+    """Such as a callback with a lock of its own."""
+    options = {"timeout": 5, "pool": {"reconnect_failed": threading.Lock()}}
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": options}
+    given = ConnectionHandler({"default": database})["default"]
+    own = sessions.beside_a_pool(given)
+    assert own.settings_dict == {**given.settings_dict, "OPTIONS": {"timeout": 5}}
+    assert "pool" in given.settings_dict["OPTIONS"]
+
+
+def test_a_thread_that_cannot_be_prepared_does_its_jobs(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise TypeError("cannot pickle that")
+
+    threads = Threads("unprepared", 1, begin=fail)
+    assert threads.submit(lambda: 1).result(timeout=30) == 1
+    threads.shutdown()
+    assert "cannot pickle that" in caplog.text
 
 
 def test_a_driver_that_tells_no_socket_will_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,6 +282,9 @@ def test_groups_of_a_project_that_are_not_djangos_have_no_allowance(
     assert "auth_user_groups" in str(allowances._of_an_account().query)
     monkeypatch.setattr(allowances, "get_user_model", lambda: SimpleNamespace(groups=(), _meta=meta))
     assert memberships._meta.db_table not in str(allowances._of_an_account().query)
+    # A model that inherits of Django's has its groups, and their ids.
+    monkeypatch.setattr(allowances, "Group", Permission.__base__)
+    assert (memberships._meta.db_table in str(allowances._of_an_account().query)) == (groups != "a property")
 
 
 def test_an_allowance_is_looked_up_with_one_query_and_kept(

@@ -136,7 +136,9 @@ def test_tools_go_there_and_back(client: httpx.Client, model: ScriptedUpstream) 
         ("max_tokens", "length"),
         ("MAX_TOKENS", "length"),
         ("model_length", "length"),
+        ("max_output_tokens", "length"),
         ("sensitive", "content_filter"),
+        ("PROHIBITED_CONTENT", "content_filter"),
         ("content_filter", "content_filter"),
     ],
 )

@@ -99,13 +99,12 @@ def test_any_bytes_are_an_object_or_refused(body: bytes | str) -> None:
         assert isinstance(loads(body), dict)
 
 
-@pytest.mark.parametrize("body", [b"", b" \r\n\t "])
-def test_an_empty_body_is_an_empty_object(body: bytes) -> None:
-    assert StrictJSONParser().parse(BytesIO(body)) == {}
+def test_an_empty_body_is_an_empty_object() -> None:
+    assert StrictJSONParser().parse(BytesIO(b"")) == {}
 
 
-@pytest.mark.parametrize("body", [b"\x0b", b"\x0c", b" \x0b ", b"\xc2\xa0"])
-def test_a_body_of_what_is_no_white_space_of_json_is_malformed(body: bytes) -> None:
+@pytest.mark.parametrize("body", [b" ", b" \r\n\t ", b"\x0b", b"\x0c", b" \x0b ", b"\xc2\xa0"])
+def test_a_body_of_white_space_is_malformed(body: bytes) -> None:
     with pytest.raises(ParseError):
         StrictJSONParser().parse(BytesIO(body))
 

@@ -282,6 +282,26 @@ def test_results_of_what_nobody_asked_for_stand_after_their_calls() -> None:
     assert [message.role for message in prompt] == ["assistant", "tool"]
 
 
+@pytest.mark.parametrize(("window", "kept"), [(8192, True), (1000, False)])
+def test_what_was_thought_in_this_turn_is_reckoned_in_where_it_has_room(window: int, kept: bool) -> None:
+    """Few servers get it at all; before the newest question it says nothing any more."""
+    thinking = [asks("a"), asks("b")]
+    for message in thinking:
+        message.reasoning = "hm " * 2000
+    history = [*said("look"), thinking[0], told("a"), *said("And there?"), thinking[1]]
+    prompt, _max_tokens = prompts.fit(
+        endpoint=endpoint(window), system_prompt="", message=told("b"), history=reversed(history), max_tokens=100
+    )
+    thoughts = [message.reasoning for message in prompt if message.tool_calls]
+    assert thoughts == ["", "hm " * 2000] if kept else not any(thoughts)
+    assert (prompts.estimate_prompt(prompt) > 1000) == kept
+
+
+def test_thoughts_teach_nothing() -> None:
+    prompts.learn(endpoint(), [*LONG, ChatMessage("assistant", reasoning="hm " * 5000)], COUNTED)
+    assert prompts.correction(endpoint()) == 1.0
+
+
 def test_of_many_images_the_newest_are_shown() -> None:
     shown = [services.by_user(str(number), [uuid.UUID(int=number)]) for number in range(MOST_IMAGES + 3)]
     prompt, _max_tokens = fit(window=100_000, history=[Message(**each._asdict()) for each in shown])

@@ -189,11 +189,16 @@ def test_a_long_media_type_holds_nobody_up(server: Server, name: str, pieces: in
 ESCAPED = '"' + "\\1" * 30_000 + '"'
 
 
+# In one field, or in many that Django makes one of.
+COOKIES = {"one": [f"a={ESCAPED}"], "many": [f"a{number}=" + ESCAPED[:400] + '"' for number in range(110)]}
+
+
+@pytest.mark.parametrize("given", COOKIES)
 @pytest.mark.parametrize("path", ["/api/health", "/conversations", "/accounts/login", "/static/chatproject/icon.svg"])
-def test_cookies_of_many_escapes_hold_nobody_up(client: httpx.Client, path: str) -> None:
+def test_cookies_of_many_escapes_hold_nobody_up(client: httpx.Client, path: str, given: str) -> None:
     begun = time.process_time()
-    assert client.get(path, headers={"Cookie": f"a={ESCAPED}"}).status_code == 200
-    assert time.process_time() - begun < 5
+    assert client.get(path, headers=[("Cookie", cookie) for cookie in COOKIES[given]]).status_code == 200
+    assert time.process_time() - begun < 2
 
 
 def test_other_cookies_beside_those_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,5 +206,7 @@ def test_other_cookies_beside_those_still_count(monkeypatch: pytest.MonkeyPatch)
     given = {"headers": [(b"host", b"a"), (b"cookie", f"sessionid=abc; a={ESCAPED}; csrftoken=def".encode())]}
     read = cookies.with_readable(given)
     assert read["headers"] == [(b"host", b"a"), (b"cookie", b"sessionid=abc; csrftoken=def")]
+    many = {"headers": [*[(b"cookie", cookie.encode()) for cookie in COOKIES["many"]], (b"cookie", b"csrftoken=def")]}
+    assert [value for _name, value in cookies.with_readable(many)["headers"] if value] == [b"csrftoken=def"]
     few = {"headers": [(b"cookie", rb'a="{\"b\": 1\054 \"c\": 2}"; d=e')]}
     assert cookies.with_readable(few) is few
