@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 
 from conversations.web.lifespan import HANG_UP
 
+from . import early_signals
 from .environment import misspelled
 from .greeting import greet
 from .workers import work
@@ -70,9 +71,7 @@ def descriptors(value: str) -> list[int]:
 def main() -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C."""
     # Until the server handles signals, and once it is done with the one that ended it.
-    for number in (signal.SIGTERM, signal.SIGINT, *HANG_UP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: sys.exit(0))
+    early_signals.end_at((signal.SIGTERM, signal.SIGINT, *HANG_UP))
     arguments = parser().parse_args()
     given = {"HOST": arguments.host, "PORT": arguments.port, "WORKERS": arguments.workers}
     os.environ.update({name: value for name, value in given.items() if value})

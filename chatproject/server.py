@@ -19,6 +19,7 @@ from django.conf import settings
 
 from conversations.database import db
 
+from . import early_signals
 from .protocol import Protocol
 from .sockets import SocketProtocol
 from .workers import READY
@@ -106,6 +107,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve, and tell who looks after this process, if somebody does; end in order when they are gone."""
         await super().startup(sockets)
+        if early_signals.has_come():
+            asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
         if self.manager is not None and self.started:
             self.manager.setblocking(False)
             with suppress(OSError):  # who is gone already: that is noticed right below

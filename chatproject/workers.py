@@ -16,6 +16,8 @@ from collections.abc import Coroutine, Mapping, Sequence
 
 from conversations.web.lifespan import HANG_UP
 
+from . import early_signals
+
 logger = logging.getLogger(__name__)
 
 READY = b"1"
@@ -86,6 +88,8 @@ class Workers:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 loop.add_signal_handler(number, self._reload)
         try:
+            if early_signals.has_come():
+                return 0
             await asyncio.gather(*(self._add() for _worker in range(self._count)))
             await self._none_is_left.wait()
         finally:

@@ -202,6 +202,30 @@ def test_a_signal_ends_a_start_cleanly(tmp_path: Path, database_url: str, number
         assert "Traceback" not in process.output()
 
 
+IN_A_CALLBACK = """
+import signal, weakref
+from chatproject import __main__ as program
+
+def signalled():
+    thing = set()
+    reference = weakref.ref(thing, lambda _reference: signal.raise_signal(signal.SIGTERM))
+    del thing
+
+program.check_settings = signalled
+program.main()
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_that_came_where_python_drops_what_is_raised_counts(
+    tmp_path: Path, database_url: str, workers: str
+) -> None:
+    given = {"PORT": str(free_port()), "DATABASE_URL": database_url, "WORKERS": workers}
+    with started("-c", IN_A_CALLBACK, log=tmp_path / "log", **given) as process:
+        assert process.process.wait(30) == 0
+        assert "Exception ignored" in process.output()
+
+
 def is_taken(port: int) -> bool:
     with suppress(OSError):
         socket.create_connection(("127.0.0.1", port)).close()

@@ -1,0 +1,32 @@
+"""Signals that end the process while nothing serves yet.
+
+They raise ``SystemExit`` wherever the process is at that moment. Within a callback of the interpreter's (of a weak
+reference, a finalizer) Python prints that and goes on: so it is noted too, and whoever handles signals next looks.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterable
+from types import FrameType
+
+_has_come = False
+
+
+def end_at(numbers: Iterable[int]) -> None:
+    """Let these signals end the process from now on, but for those that it was started to ignore."""
+    for number in numbers:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def has_come() -> bool:
+    """Whether one has come: the process is to end, and has not if this can be asked."""
+    return _has_come
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    global _has_come
+    _has_come = True
+    sys.exit(0)
