@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -235,6 +237,46 @@ def more(index: int, part: str) -> dict[str, Any]:
 def test_calls_that_are_said_at_once_keep_their_own_arguments(events: list[dict[str, Any]]) -> None:
     deltas = read(wire([START, *events, end("tool_use"), STOP]), [1000])
     assert told(deltas)[2] == [["a", "weather", '{"c": 1}'], ["b", "weather", '{"c": 2}']]
+
+
+def in_order(deltas: list[Delta]) -> list[str]:
+    """What was said and called, one after the other, pieces of one kind joined."""
+    found: list[tuple[object, str]] = []
+    for delta in deltas:
+        if isinstance(delta, ToolCallDelta):
+            found.append((delta.index, delta.name + delta.arguments))
+        elif isinstance(delta, ContentDelta | ReasoningDelta):
+            found.append((type(delta), delta.text))
+    return ["".join(text for _kind, text in group) for _kind, group in groupby(found, itemgetter(0))]
+
+
+@pytest.mark.parametrize(
+    ("events", "order"),
+    [
+        (A, ["weather{}"]),
+        ([A[0], more(0, ""), A[-1]], ["weather{}"]),
+        ([A[0], more(0, "{}"), A[-1]], ["weather{}"]),
+        ([A[0], more(0, "{}")], ["weather{}"]),
+        ([A[0], more(0, '{"c": '), A[-1], B[0], more(1, '{"c": 2}'), B[-1]], ['weather{"c": ', 'weather{"c": 2}']),
+    ],
+    ids=["none", "an empty piece", "a placeholder", "no end", "cut"],
+)
+@pytest.mark.parametrize("kind", ["text", "thinking"])
+def test_what_is_said_after_calls_stays_after_them(events: list[dict[str, Any]], order: list[str], kind: str) -> None:
+    after = block(2, {"type": kind, kind: ""}, {"type": f"{kind}_delta", kind: "Looking."})
+    reader = MessagesReader(max_bytes=1_000_000, takes_tools=True)
+    deltas = list(reader.read(AnswerFraming(max_line_bytes=1000, max_bytes=100_000).feed(wire([*events, *after]))))
+    assert in_order(deltas) == [*order, "Looking."]
+    assert not [delta for delta in reader.flush() if isinstance(delta, ToolCallDelta)]
+
+
+@pytest.mark.parametrize("part", ["", "{}"])
+def test_the_end_of_a_call_without_arguments_is_told_at_once(part: str) -> None:
+    """What breaks off after it has the call."""
+    reader = MessagesReader(max_bytes=1_000_000, takes_tools=True)
+    body = wire([START, A[0], more(0, part), A[-1]])
+    deltas = list(reader.read(AnswerFraming(max_line_bytes=1000, max_bytes=100_000).feed(body)))
+    assert told(deltas)[2] == [["a", "weather", "{}"]]
 
 
 def test_arguments_that_are_a_text_of_json_stay_so() -> None:
