@@ -206,6 +206,8 @@ class MessagesReader:
             self._text(ReasoningDelta, delta.get("thinking"))
         elif kind == "input_json_delta":
             call, text = self._call_of(index), delta.get("partial_json")
+            if call is None or call.is_ended:
+                call = self._newest  # some number all of them alike
             if call is not None and not call.is_given and isinstance(text, str):
                 call.is_said, call.is_argued = True, call.is_argued or bool(text)
                 self._say_call(call, text)

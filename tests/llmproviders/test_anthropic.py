@@ -279,6 +279,20 @@ def test_the_end_of_a_call_without_arguments_is_told_at_once(part: str) -> None:
     assert told(deltas)[2] == [["a", "weather", "{}"]]
 
 
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*block(0, {"type": "text", "text": "hi"}), B[0], more(0, '{"c": 2}'), B[-1]],
+        [*block(0, CALLS[0], said('{"c": 1}')), B[0], more(0, '{"c"'), more(0, ": 2}"), B[-1]],
+        [*block(0, CALLS[0], said("")), B[0], more(0, '{"c": 2}'), B[-1]],
+    ],
+    ids=["a text's", "another call's", "that of a call without arguments"],
+)
+def test_arguments_at_a_place_where_nothing_is_to_come_are_of_the_newest_call(events: list[dict[str, Any]]) -> None:
+    deltas = read(wire([START, *events, end("tool_use"), STOP]), [1000])
+    assert told(deltas)[2][-1] == ["b", "weather", '{"c": 2}']
+
+
 def test_arguments_that_are_a_text_of_json_stay_so() -> None:
     call = {"type": "tool_use", "id": "a", "name": "weather", "input": '{"city": 1}'}
     assert told(read(wire([START, *block(0, call), end("tool_use"), STOP]), [50]))[2] == [
