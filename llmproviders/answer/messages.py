@@ -67,7 +67,7 @@ class MessagesReader:
         self.unknown_parts: set[str] = set()
         self.whole = False
         self._key = key
-        self._tools = ToolCalls() if takes_tools else None
+        self._tools = ToolCalls(by_index=True) if takes_tools else None
         self._gathered = Gathered(max_bytes=max_bytes, finds_thoughts=False)
         self._reasoning = TextCleaner()
         self._content = TextCleaner()

@@ -137,9 +137,13 @@ class _Call:
 
 
 class ToolCalls:
-    """Feed what deltas say under ``tool_calls``, and get the deltas that are to be given; at the end ``flush``."""
+    """Feed what deltas say under ``tool_calls``, and get the deltas that are to be given; at the end ``flush``.
 
-    def __init__(self) -> None:
+    ``by_index``: what has one index is one call, whatever is said of it.
+    """
+
+    def __init__(self, *, by_index: bool = False) -> None:
+        self._is_by_index = by_index
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         # The one that is given now.
@@ -182,7 +186,7 @@ class ToolCalls:
     def _take(self, piece: _Piece, beside: Collection[int]) -> _Call:
         """Take a piece; return the call that it belongs to. ``beside``: the calls (by ``id``) of the same delta."""
         call = self._at(piece)
-        if call is None or call.is_followed_by(piece, beside=id(call) in beside):
+        if call is None or (not self._is_by_index and call.is_followed_by(piece, beside=id(call) in beside)):
             before, call = call, self._new(piece.place)
             # Of one that has arguments alone, the tool is the same.
             call.name = piece.name or (before.name if before else "")

@@ -293,6 +293,15 @@ def test_arguments_at_a_place_where_nothing_is_to_come_are_of_the_newest_call(ev
     assert told(deltas)[2][-1] == ["b", "weather", '{"c": 2}']
 
 
+@pytest.mark.parametrize(
+    "parts", [['{"c": 1}', '{"c":1}'], ['{"c"', ": 1}", '{"c":1}'], ["{}", '{"c": 1}', '{"c":1}']]
+)
+def test_a_block_is_one_call(parts: list[str]) -> None:
+    events = [A[0], *(more(0, part) for part in parts), A[-1], B[0], more(1, '{"c": 2}'), B[-1]]
+    deltas = read(wire([START, *events, end("tool_use"), STOP]), [1000])
+    assert told(deltas)[2] == [["a", "weather", '{"c": 1}'], ["b", "weather", '{"c": 2}']]
+
+
 def test_arguments_that_are_a_text_of_json_stay_so() -> None:
     call = {"type": "tool_use", "id": "a", "name": "weather", "input": '{"city": 1}'}
     assert told(read(wire([START, *block(0, call), end("tool_use"), STOP]), [50]))[2] == [
