@@ -173,6 +173,9 @@ class MessagesReader:
         content = document.get("content")
         for block in content if isinstance(content, list) else []:
             self._block(_mapping(block))
+            if self._newest is not None:
+                self._newest.is_said = True
+                self._end_call(self._newest)
         self._end(document.get("stop_reason"))
         self.whole = self.finish_reason is not None
 

@@ -169,6 +169,12 @@ def test_a_whole_answer_in_one_document() -> None:
     assert deltas[-1] == CompletionFinished("tool_calls", Usage(1, 2, 3), "m")
 
 
+def test_a_call_without_arguments_in_a_whole_answer_stands_before_what_follows() -> None:
+    content = [{"type": "tool_use", "id": "t", "name": "f", "input": {}}, {"type": "text", "text": "Looking."}]
+    message = {"type": "message", "model": "m", "content": content, "stop_reason": "tool_use"}
+    assert in_order(read(json.dumps(message).encode(), [1000])) == ["f{}", "Looking."]
+
+
 def test_what_the_model_says_of_tags_stays_text() -> None:
     words = "It ends with\n</think>\nalone."
     assert told(read(wire([START, *block(0, {"type": "text", "text": words}), end(), STOP]), [9]))[1] == words
