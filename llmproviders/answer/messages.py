@@ -193,9 +193,10 @@ class MessagesReader:
         elif kind == "tool_use" and self._tools is not None and self._word(block.get("name")):
             self._end_text()
             given = block.get("input") or ""
-            self._newest = _Call(len(self._calls), bool(given), bool(given), bool(given))
-            self._calls.append(self._newest)
-            self._say_call(self._newest, given, id=self._word(block.get("id")), name=self._word(block.get("name")))
+            call = _Call(len(self._calls), is_given=bool(given), is_said=bool(given), is_argued=bool(given))
+            self._say_call(call, given, id=self._word(block.get("id")), name=self._word(block.get("name")))
+            self._calls.append(call)
+            self._newest = call
         elif kind not in _NO_BLOCKS and kind != "tool_use" and len(self.unknown_parts) < MAX_UNKNOWN_PARTS:
             self.unknown_parts.add(self._word(kind) or "?")
         if isinstance(index, int):

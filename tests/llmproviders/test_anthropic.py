@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproviders.answer import AnswerFraming, MessagesReader
+from llmproviders.answer.tool_calls import MAX_CALLS
 from llmproviders.backends.anthropic import Anthropic, messages_url, request_body
 from llmproviders.exceptions import (
     AnswerCut,
@@ -306,6 +307,13 @@ def test_a_block_is_one_call(parts: list[str]) -> None:
     events = [A[0], *(more(0, part) for part in parts), A[-1], B[0], more(1, '{"c": 2}'), B[-1]]
     deltas = read(wire([START, *events, end("tool_use"), STOP]), [1000])
     assert told(deltas)[2] == [["a", "weather", '{"c": 1}'], ["b", "weather", '{"c": 2}']]
+
+
+def test_too_many_calls_after_the_end_change_nothing() -> None:
+    calls = [{"type": "tool_use", "id": f"{n}", "name": "f", "input": {"c": n}} for n in range(MAX_CALLS + 2)]
+    blocks = [block(n, call) for n, call in enumerate(calls)]
+    events = [START, *blocks[0], end("tool_use"), *(event for parts in blocks[1:] for event in parts), STOP]
+    assert len(told(read(wire(events), [10_000]))[2]) == MAX_CALLS
 
 
 def test_arguments_that_are_a_text_of_json_stay_so() -> None:
