@@ -6,6 +6,7 @@ https://docs.anthropic.com/en/api/messages-streaming has the events.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext_noop
@@ -15,7 +16,7 @@ from ..exceptions import AnswerCut, ProviderError, UpstreamProtocolError
 from ..reasons import clean_reason, without_key
 from ..sse import Event
 from ..text import TextCleaner
-from ..types import CompletionFinished, ContentDelta, Delta, ReasoningDelta, Usage
+from ..types import CompletionFinished, ContentDelta, Delta, ReasoningDelta, ToolCallDelta, Usage
 from .chunk import count
 from .documents import objects, parsed
 from .ending import broken_off, judged
@@ -39,6 +40,21 @@ _PROMPT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_toke
 _NO_BLOCKS = frozenset({"redacted_thinking"})
 
 
+@dataclass(slots=True)
+class _Call:
+    """A block that calls a tool: the number of the call, and how far its arguments have come."""
+
+    number: int
+    # Whether all of them came with its begin.
+    is_given: bool = False
+    # Whether a piece of them came, be it an empty one.
+    is_said: bool = False
+    # Whether any came.
+    is_argued: bool = False
+    # Whether the block's end came after a piece.
+    is_ended: bool = False
+
+
 class MessagesReader:
     """The counterpart of ``AnswerReader``; the attributes mean the same. Thoughts are always told apart here."""
 
@@ -51,19 +67,16 @@ class MessagesReader:
         self.unknown_parts: set[str] = set()
         self.whole = False
         self._key = key
-        self._tools = ToolCalls() if takes_tools else None
+        self._tools = ToolCalls(by_index=True) if takes_tools else None
         self._gathered = Gathered(max_bytes=max_bytes, finds_thoughts=False)
         self._reasoning = TextCleaner()
         self._content = TextCleaner()
         self._prompt_tokens: int | None = None
         self._completion_tokens: int | None = None
-        # Which call of a tool each block is, None where it is none; that of the newest block; those without arguments
-        # so far, and those that had all of them with their begin.
-        self._call_at: dict[object, int | None] = {}
-        self._newest: int | None = None
-        self._calls = 0
-        self._empty: set[int] = set()
-        self._given: set[int] = set()
+        self._calls: list[_Call] = []
+        # The calls by the indexes of their blocks, None for a block that is none; that of the newest block.
+        self._call_at: dict[int, _Call | None] = {}
+        self._newest: _Call | None = None
 
     @property
     def begun(self) -> bool:
@@ -81,13 +94,12 @@ class MessagesReader:
 
     def flush(self) -> list[Delta]:
         """Return the deltas that were held back because more might have belonged to them."""
-        for call in sorted(self._empty):
+        for call in self._calls:
             self._end_call(call)
         self._end_text()
         self._gathered.flush()
         if self._tools is not None:
-            for delta in self._tools.flush():
-                self._gathered.call(delta)
+            self._told(self._tools.flush())
         return self._gathered.take()
 
     def finished(self) -> CompletionFinished:
@@ -161,6 +173,9 @@ class MessagesReader:
         content = document.get("content")
         for block in content if isinstance(content, list) else []:
             self._block(_mapping(block))
+            if self._newest is not None:
+                self._newest.is_said = True
+                self._end_call(self._newest)
         self._end(document.get("stop_reason"))
         self.whole = self.finish_reason is not None
 
@@ -177,10 +192,11 @@ class MessagesReader:
             self._text(ReasoningDelta, block.get("thinking"))
         elif kind == "tool_use" and self._tools is not None and self._word(block.get("name")):
             self._end_text()
-            self._newest, self._calls = self._calls, self._calls + 1
             given = block.get("input") or ""
-            (self._given if given else self._empty).add(self._newest)
-            self._call(self._newest, given, id=self._word(block.get("id")), name=self._word(block.get("name")))
+            call = _Call(len(self._calls), is_given=bool(given), is_said=bool(given), is_argued=bool(given))
+            self._say_call(call, given, id=self._word(block.get("id")), name=self._word(block.get("name")))
+            self._calls.append(call)
+            self._newest = call
         elif kind not in _NO_BLOCKS and kind != "tool_use" and len(self.unknown_parts) < MAX_UNKNOWN_PARTS:
             self.unknown_parts.add(self._word(kind) or "?")
         if isinstance(index, int):
@@ -194,28 +210,42 @@ class MessagesReader:
             self._text(ReasoningDelta, delta.get("thinking"))
         elif kind == "input_json_delta":
             call, text = self._call_of(index), delta.get("partial_json")
-            if call is not None and call not in self._given and isinstance(text, str) and text:
-                self._empty.discard(call)
-                self._call(call, text)
+            if call is None or call.is_ended:
+                call = self._newest  # some number all of them alike
+            if call is not None and not call.is_given and isinstance(text, str):
+                call.is_said, call.is_argued = True, call.is_argued or bool(text)
+                self._say_call(call, text)
 
-    def _call_of(self, index: object) -> int | None:
+    def _call_of(self, index: object) -> _Call | None:
         """Return the call of a block, without an index the newest: some go on with one when another has begun."""
         return self._call_at.get(index, self._newest) if isinstance(index, int) else self._newest
 
-    def _call(self, call: int, arguments: object, **fields: str) -> None:
+    def _say_call(self, call: _Call, arguments: object, **fields: str) -> None:
         assert self._tools is not None
-        said = {"index": call, "arguments": arguments, **fields}
-        for delta in self._tools.feed(said):
-            self._gathered.call(delta)
+        self._told(self._tools.feed({"index": call.number, "arguments": arguments, **fields}))
 
-    def _end_call(self, call: int | None) -> None:
-        """Arguments that did not come are none; they still may, where several calls are said at once."""
-        if call in self._empty and call is not None:
-            self._empty.discard(call)
-            self._call(call, "{}")
+    def _end_call(self, call: _Call | None) -> None:
+        """Arguments that did not come are none; where nothing was said of them they still may.
+
+        Some end a block as the next one begins, and say the arguments of both then.
+        """
+        if call is None or call.is_ended:
+            return
+        if not call.is_argued:
+            call.is_argued = True
+            self._say_call(call, "{}")
+        if call.is_said and self._tools is not None:
+            call.is_ended = True
+            self._told(self._tools.end(call.number))
+
+    def _told(self, deltas: Iterable[ToolCallDelta]) -> None:
+        for delta in deltas:
+            self._gathered.call(delta)
 
     def _text(self, kind: type[ContentDelta] | type[ReasoningDelta], text: object) -> None:
         if isinstance(text, str) and text:
+            if self._tools is not None and self._tools.waits and text.strip():
+                self._told(self._tools.settle())
             cleaner = self._content if kind is ContentDelta else self._reasoning
             self._gathered.add(kind, cleaner.feed(text))
 

@@ -209,7 +209,8 @@ class AnswerReader:
         self._may_skip = self._pattern_pays
 
     def _text_waits(self) -> bool:
-        return self._splitter is not None or self._content.waits or self._reasoning.waits
+        held = self._content.waits or self._reasoning.waits or (self._tools is not None and self._tools.waits)
+        return held or self._splitter is not None
 
     # What they say ------------------------------------------------------------------------------------------
     def _read(self, document: dict[str, Any]) -> None:
@@ -246,6 +247,9 @@ class AnswerReader:
             elif kind not in but:
                 said = True
                 self._came.add(kind)
+                if self._tools is not None and self._tools.waits and text.strip():
+                    for delta in self._tools.settle():
+                        self._gathered.call(delta)
                 if kind == "reasoning":
                     self._think(text)
                 else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproviders.answer import AnswerFraming, MessagesReader
+from llmproviders.answer.tool_calls import MAX_CALLS
 from llmproviders.backends.anthropic import Anthropic, messages_url, request_body
 from llmproviders.exceptions import (
     AnswerCut,
@@ -167,6 +170,12 @@ def test_a_whole_answer_in_one_document() -> None:
     assert deltas[-1] == CompletionFinished("tool_calls", Usage(1, 2, 3), "m")
 
 
+def test_a_call_without_arguments_in_a_whole_answer_stands_before_what_follows() -> None:
+    content = [{"type": "tool_use", "id": "t", "name": "f", "input": {}}, {"type": "text", "text": "Looking."}]
+    message = {"type": "message", "model": "m", "content": content, "stop_reason": "tool_use"}
+    assert in_order(read(json.dumps(message).encode(), [1000])) == ["f{}", "Looking."]
+
+
 def test_what_the_model_says_of_tags_stays_text() -> None:
     words = "It ends with\n</think>\nalone."
     assert told(read(wire([START, *block(0, {"type": "text", "text": words}), end(), STOP]), [9]))[1] == words
@@ -235,6 +244,76 @@ def more(index: int, part: str) -> dict[str, Any]:
 def test_calls_that_are_said_at_once_keep_their_own_arguments(events: list[dict[str, Any]]) -> None:
     deltas = read(wire([START, *events, end("tool_use"), STOP]), [1000])
     assert told(deltas)[2] == [["a", "weather", '{"c": 1}'], ["b", "weather", '{"c": 2}']]
+
+
+def in_order(deltas: list[Delta]) -> list[str]:
+    """What was said and called, one after the other, pieces of one kind joined."""
+    found: list[tuple[object, str]] = []
+    for delta in deltas:
+        if isinstance(delta, ToolCallDelta):
+            found.append((delta.index, delta.name + delta.arguments))
+        elif isinstance(delta, ContentDelta | ReasoningDelta):
+            found.append((type(delta), delta.text))
+    return ["".join(text for _kind, text in group) for _kind, group in groupby(found, itemgetter(0))]
+
+
+@pytest.mark.parametrize(
+    ("events", "order"),
+    [
+        (A, ["weather{}"]),
+        ([A[0], more(0, ""), A[-1]], ["weather{}"]),
+        ([A[0], more(0, "{}"), A[-1]], ["weather{}"]),
+        ([A[0], more(0, "{}")], ["weather{}"]),
+        ([A[0], more(0, '{"c": '), A[-1], B[0], more(1, '{"c": 2}'), B[-1]], ['weather{"c": ', 'weather{"c": 2}']),
+    ],
+    ids=["none", "an empty piece", "a placeholder", "no end", "cut"],
+)
+@pytest.mark.parametrize("kind", ["text", "thinking"])
+def test_what_is_said_after_calls_stays_after_them(events: list[dict[str, Any]], order: list[str], kind: str) -> None:
+    after = block(2, {"type": kind, kind: ""}, {"type": f"{kind}_delta", kind: "Looking."})
+    reader = MessagesReader(max_bytes=1_000_000, takes_tools=True)
+    deltas = list(reader.read(AnswerFraming(max_line_bytes=1000, max_bytes=100_000).feed(wire([*events, *after]))))
+    assert in_order(deltas) == [*order, "Looking."]
+    assert not [delta for delta in reader.flush() if isinstance(delta, ToolCallDelta)]
+
+
+@pytest.mark.parametrize("part", ["", "{}"])
+def test_the_end_of_a_call_without_arguments_is_told_at_once(part: str) -> None:
+    """What breaks off after it has the call."""
+    reader = MessagesReader(max_bytes=1_000_000, takes_tools=True)
+    body = wire([START, A[0], more(0, part), A[-1]])
+    deltas = list(reader.read(AnswerFraming(max_line_bytes=1000, max_bytes=100_000).feed(body)))
+    assert told(deltas)[2] == [["a", "weather", "{}"]]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*block(0, {"type": "text", "text": "hi"}), B[0], more(0, '{"c": 2}'), B[-1]],
+        [*block(0, CALLS[0], said('{"c": 1}')), B[0], more(0, '{"c"'), more(0, ": 2}"), B[-1]],
+        [*block(0, CALLS[0], said("")), B[0], more(0, '{"c": 2}'), B[-1]],
+    ],
+    ids=["a text's", "another call's", "that of a call without arguments"],
+)
+def test_arguments_at_a_place_where_nothing_is_to_come_are_of_the_newest_call(events: list[dict[str, Any]]) -> None:
+    deltas = read(wire([START, *events, end("tool_use"), STOP]), [1000])
+    assert told(deltas)[2][-1] == ["b", "weather", '{"c": 2}']
+
+
+@pytest.mark.parametrize(
+    "parts", [['{"c": 1}', '{"c":1}'], ['{"c"', ": 1}", '{"c":1}'], ["{}", '{"c": 1}', '{"c":1}']]
+)
+def test_a_block_is_one_call(parts: list[str]) -> None:
+    events = [A[0], *(more(0, part) for part in parts), A[-1], B[0], more(1, '{"c": 2}'), B[-1]]
+    deltas = read(wire([START, *events, end("tool_use"), STOP]), [1000])
+    assert told(deltas)[2] == [["a", "weather", '{"c": 1}'], ["b", "weather", '{"c": 2}']]
+
+
+def test_too_many_calls_after_the_end_change_nothing() -> None:
+    calls = [{"type": "tool_use", "id": f"{n}", "name": "f", "input": {"c": n}} for n in range(MAX_CALLS + 2)]
+    blocks = [block(n, call) for n, call in enumerate(calls)]
+    events = [START, *blocks[0], end("tool_use"), *(event for parts in blocks[1:] for event in parts), STOP]
+    assert len(told(read(wire(events), [10_000]))[2]) == MAX_CALLS
 
 
 def test_arguments_that_are_a_text_of_json_stay_so() -> None:

@@ -15,6 +15,7 @@ from llmproviders.answer.tool_calls import MAX_CALLS, ToolCalls
 from llmproviders.backends.openai_compatible import OpenAICompatible, request_body
 from llmproviders.dialect import Dialect
 from llmproviders.exceptions import AnswerTooLarge, EmptyAnswer, ProviderError
+from llmproviders.sse import Event
 from llmproviders.types import (
     ChatMessage,
     CompletionFinished,
@@ -194,6 +195,14 @@ SHAPES: dict[str, tuple[list[Any], list[tuple[str, str, str]]]] = {
           arguments="{}")], [piece(index=0, arguments='{"c": 1}')], [piece(index=1, arguments='{"c": 2}')]],
         [("a", "weather", '{"c": 1}'), ("b", "weather", '{"c": 2}')],
     ),
+    "no arguments, then another with some": (
+        [[piece(index=0, id="a", name="time", arguments="null")], [piece(index=1, id="b", **WEATHER)]],
+        [("a", "time", "null"), ("b", "weather", WEATHER["arguments"])],
+    ),
+    "in another spelling with its id": (
+        [[piece(index=0, id="a", **WEATHER)], [piece(index=0, id="a", name="weather", arguments='{"city":"Köln"}')]],
+        [("a", "weather", WEATHER["arguments"])],
+    ),
     "no arguments, then another": (
         [[piece(index=0, id="a", **TIME)], [piece(index=0, id="b", name="time", arguments='{"zone": "')],
          [piece(index=0, arguments='CET"}')]],
@@ -251,6 +260,28 @@ def test_what_a_call_costs_does_not_grow_with_what_came_before() -> None:
     given = [delta for _piece in range(5_000) for delta in tools.feed([piece(index=0, arguments="K" * 20)])]
     assert time.process_time() - before < 1
     assert sum(len(delta.arguments) for delta in given) == 100_000
+
+
+def test_what_keeps_a_place_is_looked_at_once() -> None:
+    """The second waits behind the first: whether it keeps a place was asked of its begin with each piece of it."""
+    tools = ToolCalls()
+    list(tools.feed([piece(index=0, id="a", name="weather", arguments='{"city": "')]))
+    list(tools.feed([piece(index=1, id="b", name="weather", arguments=" " + '{"city": "' + "K" * 900_000)]))
+    before = time.process_time()
+    for _piece in range(4_000):
+        list(tools.feed([piece(index=1, arguments="")]))
+    assert time.process_time() - before < 0.5
+
+
+def test_what_calls_cost_that_keep_a_place_does_not_grow_with_their_number() -> None:
+    tools = ToolCalls()
+    for number in range(MAX_CALLS):
+        list(tools.feed([piece(index=number, id=f"{number}", **TIME)]))
+    said = [[piece(index=MAX_CALLS - 1, arguments="")]] * 60_000
+    before = time.process_time()
+    for value in said:
+        list(tools.feed(value))
+    assert time.process_time() - before < 1.5
 
 
 def body_of(said: list[Any], *, finish: str = "tool_calls", text: str = "") -> bytes:
@@ -313,6 +344,38 @@ def test_a_thought_before_a_call_stays_one() -> None:
     deltas = read(body, [7])
     assert "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta)) == "hm"
     assert not [delta for delta in deltas if isinstance(delta, ContentDelta)]
+
+
+@pytest.mark.parametrize("kept", ["{}", "null"])
+@pytest.mark.parametrize("kind", ["content", "reasoning"])
+def test_what_is_said_after_a_call_without_arguments_stays_after_it(kind: str, kept: str) -> None:
+    """Nothing more comes of it then: nothing is lost where the answer breaks off."""
+    deltas = [{"content": "Let "}, {"content": "me "}, {"content": "see."}] * 4
+    deltas += [{"tool_calls": [piece(index=0, id="a", name="time", arguments=kept)]}, {"content": "\n"}]
+    deltas += [{kind: "Look"}, {kind: "ing."}]
+    chunks = [json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}) for delta in deltas]
+    reader = AnswerReader(max_bytes=1_000_000, takes_tools=True)
+    found = [delta for chunk in chunks for delta in reader.read([Event("message", chunk, "")])]
+    assert calls([delta for delta in found if isinstance(delta, ToolCallDelta)]) == [("a", "time", kept)]
+    last = max(n for n, delta in enumerate(found) if isinstance(delta, ToolCallDelta))
+    said = ContentDelta if kind == "content" else ReasoningDelta
+    assert "".join(delta.text for delta in found[last:] if isinstance(delta, said)) == "Looking."
+    assert not [delta for delta in reader.flush() if isinstance(delta, ToolCallDelta)]
+
+
+def test_blanks_between_say_nothing_of_the_arguments() -> None:
+    body = b"".join(
+        b"data: " + json.dumps({"choices": [{"delta": delta}]}).encode() + b"\n\n"
+        for delta in (
+            {"tool_calls": [piece(index=0, id="a", name="weather", arguments="{}")]},
+            {"content": "\n"},
+            {"tool_calls": [piece(index=0, arguments=WEATHER["arguments"])]},
+        )
+    )
+    deltas = read(body + body_of([]), [1000])
+    assert calls([delta for delta in deltas if isinstance(delta, ToolCallDelta)]) == [
+        ("a", "weather", WEATHER["arguments"])
+    ]
 
 
 def test_a_whole_answer_has_calls_too() -> None:
