@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from .overlong import answer_limit, asks_for_a_shorter_answer
 from .reasons import Said, said_by
-from .roles import Message, in_turns, with_signatures, with_thoughts, without_system, without_thoughts
+from .roles import Message, are_in_turns, in_turns, with_signatures, with_thoughts, without_system, without_thoughts
 
 logger = logging.getLogger("llmproviders")
 
@@ -236,7 +236,7 @@ def _renamed(text: str, body: Body, dialect: Dialect) -> Change | None:
 def _roles(text: str, messages: list[Message], dialect: Dialect) -> Change | None:
     """A template that wants turns may mean the system prompt, too: its first turn is the user's."""
     wants_turns = _TURNS.search(text) is not None
-    if wants_turns and in_turns(messages) != messages:
+    if wants_turns and not are_in_turns(messages):
         return Change("turns", replace(dialect, in_turns=True))
     if (wants_turns or _NO_SYSTEM.search(text)) and any(message["role"] == "system" for message in messages):
         return Change("system", replace(dialect, no_system=True))
