@@ -101,6 +101,8 @@ def _one_of(neighbours: list[Message]) -> Message:
     one["content"] = _joined(message["content"] for message in neighbours)
     if calls := [call for message in neighbours for call in message.get("tool_calls", ())]:
         one["tool_calls"] = calls
+    if REASONING in one:
+        one[REASONING] = _joined(message.get(REASONING) for message in neighbours)
     if len({message.get("name") for message in neighbours}) > 1:
         one.pop("name", None)
     return one

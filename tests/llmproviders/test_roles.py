@@ -39,3 +39,14 @@ def test_neighbours_of_one_role_are_one_message() -> None:
         {"role": "assistant", "content": "c", "tool_calls": [{"id": "1"}, {"id": "2"}]},
         {"role": "user", "content": [{"type": "text", "text": "d"}, picture, {"type": "text", "text": "e"}]},
     ]
+
+
+def test_what_was_thought_of_neighbours_stays_in_order() -> None:
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "reasoning_content": "first"},
+        {"role": "assistant", "content": "c"},
+        {"role": "assistant", "content": "d", "reasoning_content": "second"},
+    ]
+    joined = {"role": "assistant", "content": "b\n\nc\n\nd", "reasoning_content": "first\n\nsecond"}
+    assert in_turns(messages) == [messages[0], joined]
