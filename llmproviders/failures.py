@@ -71,7 +71,11 @@ _UNPAID = re.compile(
     r"|欠费|余额|充值|资源包|额度.{0,6}(用尽|不足|耗尽|用完)|套餐.{0,6}(到期|过期)",
     re.IGNORECASE,
 )
-# Some answer 400 (Gemini, xAI).
+# Some answer 400 (Gemini, xAI). That may as well be about a value that it quotes, and then anybody chose the words:
+# of the reason only its beginning counts, which is the server's own.
+_WRONG_KEY_CODE = re.compile(
+    r"(?<!\S)((incorrect|invalid|wrong)_?api_?key|api_?key_?(not_?valid|invalid|incorrect))(?!\S)", re.IGNORECASE
+)
 _WRONG_KEY = re.compile(
     r"(incorrect|invalid|wrong) api[ _-]?key|api[ _-]?key (is )?(not valid|invalid|incorrect)", re.IGNORECASE
 )
@@ -191,7 +195,7 @@ def _kind(status: int, said: Said) -> type[ProviderError]:
         return UpstreamUnpaid
     if status == 403 and _FLAGGED.search(said.all):
         return UpstreamBadRequest
-    if status in (401, 403) or (status == 400 and _WRONG_KEY.search(said.all)):
+    if status in (401, 403) or (status == 400 and _is_wrong_key(said)):
         return UpstreamAuthenticationFailed
     if status == 429:
         return UpstreamRateLimited
@@ -206,6 +210,10 @@ def _kind(status: int, said: Said) -> type[ProviderError]:
     if status < 400:
         return UpstreamProtocolError
     return UpstreamRateLimited if _RATE.search(said.words) else UpstreamBadRequest
+
+
+def _is_wrong_key(said: Said) -> bool:
+    return bool(_WRONG_KEY_CODE.search(said.words) or _WRONG_KEY.match(said.reason))
 
 
 def _is_unpaid(status: int, said: Said) -> bool:

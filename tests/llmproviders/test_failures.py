@@ -27,6 +27,11 @@ from llmproviders.reasons import clean_reason
          "API key not valid."),
         (400, {"code": "x", "error": "Incorrect API key provided"}, e.UpstreamAuthenticationFailed,
          "Incorrect API key provided"),
+        (400, [{"error": {"message": "API key not valid. Please pass one.", "status": "INVALID_ARGUMENT"}}],
+         e.UpstreamAuthenticationFailed, "API key not valid. Please pass one."),
+        (400, {"error": {"message": "No", "code": "invalid_api_key"}}, e.UpstreamAuthenticationFailed, "No"),
+        (400, {"error": {"message": "No", "status": "API_KEY_INVALID"}}, e.UpstreamAuthenticationFailed, "No"),
+        (400, {"code": "InvalidApiKey", "message": "No"}, e.UpstreamAuthenticationFailed, "No"),
         (403, {"error": {"message": "m requires moderation. Your input was flagged"}}, e.UpstreamBadRequest,
          "m requires moderation. Your input was flagged"),
         (429, {"error": "slow down"}, e.UpstreamRateLimited, "slow down"),
@@ -56,6 +61,20 @@ def test_a_failure_is_classed_by_status_first(
     error = from_response(status, {}, content.encode())
     assert type(error) is kind
     assert (str(error), error.status) == (message, status)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Invalid value: 'invalid api key'. Supported values are: 'low', 'medium' and 'high'.",
+        "'invalid api key' is not one of ['text', 'json_object']",
+        '"API key not valid" is no format',
+        "1 validation error: Input should be 'auto' [type=enum, input_value='wrong api key', input_type=str]",
+    ],
+)
+def test_what_a_refusal_quotes_is_no_wrong_key(reason: str) -> None:
+    body = json.dumps({"error": {"message": reason, "type": "invalid_request_error", "code": "invalid_value"}})
+    assert type(from_response(400, {}, body.encode())) is e.UpstreamBadRequest
 
 
 @pytest.mark.parametrize(
