@@ -64,20 +64,6 @@ def test_a_failure_is_classed_by_status_first(
 
 
 @pytest.mark.parametrize(
-    "reason",
-    [
-        "Invalid value: 'invalid api key'. Supported values are: 'low', 'medium' and 'high'.",
-        "'invalid api key' is not one of ['text', 'json_object']",
-        '"API key not valid" is no format',
-        "1 validation error: Input should be 'auto' [type=enum, input_value='wrong api key', input_type=str]",
-    ],
-)
-def test_what_a_refusal_quotes_is_no_wrong_key(reason: str) -> None:
-    body = json.dumps({"error": {"message": reason, "type": "invalid_request_error", "code": "invalid_value"}})
-    assert type(from_response(400, {}, body.encode())) is e.UpstreamBadRequest
-
-
-@pytest.mark.parametrize(
     ("document", "kind"),
     [
         ({"error": {"message": "m", "code": 400}}, e.UpstreamBadRequest),
