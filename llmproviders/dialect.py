@@ -207,7 +207,7 @@ def change_for(status: int, said: Said, body: Body, dialect: Dialect, *, fixed: 
         _shorter(said, body, dialect)
         or _renamed(text, body, dialect)
         or _roles(text, body["messages"], dialect)
-        or _calls(text, body["messages"], dialect)
+        or _thoughts(text, body["messages"], dialect)
         or _bounded_or_left_out(status, said, {name: body[name] for name in body if name not in fixed}, dialect)
     )
 
@@ -238,16 +238,17 @@ def _roles(text: str, messages: list[Message], dialect: Dialect) -> Change | Non
     wants_turns = _TURNS.search(text) is not None
     if wants_turns and not are_in_turns(messages):
         return Change("turns", replace(dialect, in_turns=True))
-    if (wants_turns or _NO_SYSTEM.search(text)) and any(message["role"] == "system" for message in messages):
+    has_system = any(message["role"] == "system" for message in messages)
+    if (wants_turns or _NO_SYSTEM.search(text)) and has_system and not dialect.no_system:
         return Change("system", replace(dialect, no_system=True))
     return None
 
 
-def _calls(text: str, messages: list[Message], dialect: Dialect) -> Change | None:
-    """What models that think before calls want to have again, beside these."""
-    if _THOUGHTS.search(text) and any(message["role"] == "assistant" for message in messages):
+def _thoughts(text: str, messages: list[Message], dialect: Dialect) -> Change | None:
+    """What models that think before they call tools want to have again: what they thought, or its signature."""
+    if _THOUGHTS.search(text) and not dialect.with_thoughts and any(said["role"] == "assistant" for said in messages):
         return Change("messages without thoughts", replace(dialect, with_thoughts=True))
-    if _SIGNATURES.search(text) and any(message.get("tool_calls") for message in messages):
+    if _SIGNATURES.search(text) and not dialect.with_signatures and any(said.get("tool_calls") for said in messages):
         return Change("calls without signatures", replace(dialect, with_signatures=True))
     return None
 
