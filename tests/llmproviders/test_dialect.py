@@ -12,7 +12,7 @@ import pytest
 from llmproviders import ChatMessage, CompletionRequest, ContentDelta
 from llmproviders import exceptions as e
 from llmproviders.backends.openai_compatible import OpenAICompatible
-from llmproviders.dialect import Dialect, Memory, memory
+from llmproviders.dialect import Dialect, memory
 from llmproviders.types import ToolCall
 from tests.llmproviders.conftest import Ask, endpoint
 from tests.upstream import ScriptedUpstream, answer, status
@@ -245,13 +245,3 @@ async def test_other_refusals_are_final(ask: Ask, upstream: ScriptedUpstream, re
     upstream.script = [refusal]
     assert (await ask()).error is not None
     assert upstream.calls == 1
-
-
-def test_the_memory_is_bounded_and_forgets() -> None:
-    now = 0.0
-    known = Memory(size=2, seconds=10, clock=lambda: now)
-    for name in "abc":
-        known.keep((name, "m", ""), Dialect(whole=True))
-    assert [known.recall((name, "m", "")).whole for name in "abc"] == [False, True, True]
-    now = 10.0
-    assert not known.recall(("b", "m", "")).whole
