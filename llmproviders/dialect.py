@@ -123,7 +123,7 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to change: at most once a call under each ``name``; ``lasts`` if it holds for other prompts too."""
+    """One thing to change: once a call under each ``name``, as logs say it; ``lasts`` if for other prompts, too."""
 
     name: str
     wanted: Dialect
@@ -200,7 +200,7 @@ class Wish:
         self._heard = (said.names, said.reason)
         self._dialect = self._dialect.also(change.wanted)
         self.body = self._dialect.spoken(self._asked)
-        logger.info("model=%s takes no %s; asked once more", self._asked["model"], change.name)
+        logger.info("model=%s refused; asked once more %s", self._asked["model"], change.name)
         return True
 
     def accepted(self) -> None:
@@ -220,7 +220,7 @@ def change_for(status: int, said: Said, body: Body, dialect: Dialect, *, fixed: 
     """Return what to change so that a refusal of ``body`` does not apply any more; None if it names nothing."""
     text = f"{said.names} {said.reason}"
     if status in (400, 403, 404, 405, 422, 501) and body["stream"] and _streams_not(said, text):
-        return Change("stream", Dialect(whole=True))
+        return Change("without a stream", Dialect(whole=True))
     if status not in (400, 422, 500):
         return None
     return (
@@ -241,14 +241,14 @@ def _shorter(said: Said, body: Body) -> Change | None:
     if sent is None or not asks_for_a_shorter_answer(said) or (found := answer_limit(said, sent)) is None:
         return None
     most, lasts = found
-    return Change("shorter", Dialect(bounds=dict.fromkeys(ANSWER_BOUNDS, (1, most))), lasts)
+    return Change("for a shorter answer", Dialect(bounds=dict.fromkeys(ANSWER_BOUNDS, (1, most))), lasts)
 
 
 def _renamed(text: str, body: Body) -> Change | None:
     if "max_tokens" in body and _LONGER in text and _REFUSES.search(text) and _names("max_tokens", text):
-        return Change(_LONGER, Dialect(longer_name=True))
+        return Change(f"with {_LONGER}", Dialect(longer_name=True))
     if _LONGER in body and _names(_LONGER, text) and _REFUSES.search(text):
-        return Change("max_tokens", Dialect(longer_name=False))
+        return Change("with max_tokens", Dialect(longer_name=False))
     return None
 
 
@@ -256,19 +256,19 @@ def _roles(text: str, messages: list[Message], dialect: Dialect) -> Change | Non
     """A template that wants turns may mean the system prompt, too: its first turn is the user's."""
     wants_turns = _TURNS.search(text) is not None
     if wants_turns and not are_in_turns(messages):
-        return Change("turns", Dialect(in_turns=True))
+        return Change("with roles in turn", Dialect(in_turns=True))
     has_system = any(message["role"] == "system" for message in messages)
     if (wants_turns or _NO_SYSTEM.search(text)) and has_system and not dialect.no_system:
-        return Change("system", Dialect(no_system=True))
+        return Change("without the system role", Dialect(no_system=True))
     return None
 
 
 def _thoughts(text: str, messages: list[Message], dialect: Dialect) -> Change | None:
     """What models that think before they call tools want to have again: what they thought, or its signature."""
     if _THOUGHTS.search(text) and not dialect.with_thoughts and any(said["role"] == "assistant" for said in messages):
-        return Change("messages without thoughts", Dialect(with_thoughts=True))
+        return Change("with thoughts", Dialect(with_thoughts=True))
     if _SIGNATURES.search(text) and not dialect.with_signatures and any(said.get("tool_calls") for said in messages):
-        return Change("calls without signatures", Dialect(with_signatures=True))
+        return Change("with signatures", Dialect(with_signatures=True))
     return None
 
 
@@ -278,8 +278,8 @@ def _bounded_or_left_out(status: int, said: Said, body: Body, dialect: Dialect) 
     if not named or (status == 500 and not _REFUSES.search(text)):
         return None
     if len(named) == 1 and (bounds := _range(said.reason, body[named[0]])) and named[0] not in dialect.bounds:
-        return Change(f"{named[0]} bounded", Dialect(bounds={named[0]: bounds}))
-    return Change(" ".join(named), Dialect(without=frozenset(named)))
+        return Change(f"with other {named[0]}", Dialect(bounds={named[0]: bounds}))
+    return Change(f"without {', '.join(named)}", Dialect(without=frozenset(named)))
 
 
 def _range(reason: str, value: Any) -> tuple[float, float] | None:

@@ -56,6 +56,28 @@ def test_one_reason_for_two_parameters_is_not_the_same() -> None:
     assert memory.recall(KEY) == Dialect(without=frozenset({"seed", "temperature"}))
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("streaming is not supported", "without a stream"),
+        ("max_tokens is too large: 5000. At most 100 tokens.", "for a shorter answer"),
+        ("Unsupported parameter: max_tokens. Use max_completion_tokens.", "with max_completion_tokens"),
+        ("Conversation roles must alternate", "with roles in turn"),
+        ("System role not supported", "without the system role"),
+        ("reasoning_content is missing", "with thoughts"),
+        ("missing a thought_signature", "with signatures"),
+        ("seed must be at most 0", "with other seed"),
+        ("Unknown parameters: seed, top_p", "without seed, top_p"),
+    ],
+)
+def test_how_it_is_asked_once_more_is_logged(caplog: pytest.LogCaptureFixture, reason: str, told: str) -> None:
+    caplog.set_level("INFO", "llmproviders")
+    called = {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}
+    wish = Wish(KEY, {**PLAIN, "top_p": 1, "max_tokens": 5000, "messages": [SYSTEM, USER, USER, called]})
+    assert wish.refused(400, refusal_of(reason))
+    assert caplog.messages == [f"model=m refused; asked once more {told}"]
+
+
 def test_two_changes_for_one_reason_are_known_after_two_calls() -> None:
     body = {**PLAIN, "messages": [SYSTEM, USER, USER]}
     for refusals in (2, 1, 0):
