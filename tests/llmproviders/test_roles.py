@@ -25,7 +25,7 @@ def test_what_is_in_turns_is_told_without_putting_it_so(roles: list[str]) -> Non
 
 def test_neighbours_of_one_role_are_one_message() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:,"}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "a", "name": "ann"},
         {"role": "user", "content": "b", "name": "ann"},
         {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
