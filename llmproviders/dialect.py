@@ -11,12 +11,12 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from .overlong import answer_limit, asks_for_a_shorter_answer
 from .reasons import Said, said_by
-from .roles import Message, in_turns, with_signatures, with_thoughts, without_system, without_thoughts
+from .roles import Message, are_in_turns, in_turns, with_signatures, with_thoughts, without_system, without_thoughts
 
 logger = logging.getLogger("llmproviders")
 
@@ -55,6 +55,8 @@ _THOUGHTS = re.compile(
     r"reasoning_content[^.]{0,60}(must|missing|required)|(missing|requires?)[^.]{0,20}reasoning_content", re.IGNORECASE
 )
 _SIGNATURES = re.compile(r"(missing|without|requires?)[^.]{0,20}thought[_ ]?signature", re.IGNORECASE)
+# What pydantic repeats of a request, where it is more than a number: words of anybody's, and no reason.
+_ECHO = re.compile(r"(['\"]input['\"]: ?|input_value=)['\"\[{].*", re.DOTALL)
 _RANGES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -78,10 +80,22 @@ class Dialect:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     whole: bool = False
     no_system: bool = False
-    # User and assistant in turn; what was thought before calls; something for the signature of such thoughts.
-    in_turns: bool = False
-    with_thoughts: bool = False
-    with_signatures: bool = False
+    in_turns: bool = False  # user and assistant in turn, the user first
+    with_thoughts: bool = False  # what the assistant thought goes back with each of its messages
+    with_signatures: bool = False  # calls of tools have something in place of the signature of a thought
+
+    def also(self, other: Dialect) -> Dialect:
+        """Return the dialect that differs in both ways, ``other``'s where they are about the same."""
+        return Dialect(
+            longer_name=self.longer_name if other.longer_name is None else other.longer_name,
+            without=self.without | other.without,
+            bounds={**self.bounds, **other.bounds},
+            whole=self.whole or other.whole,
+            no_system=self.no_system or other.no_system,
+            in_turns=self.in_turns or other.in_turns,
+            with_thoughts=self.with_thoughts or other.with_thoughts,
+            with_signatures=self.with_signatures or other.with_signatures,
+        )
 
     def spoken(self, body: Body) -> Body:
         """Return the body as this endpoint takes it."""
@@ -109,10 +123,10 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing to change: at most once a call under each ``name``; ``lasts`` if it holds for other prompts too."""
+    """One thing to change: once a call under each ``name``, as logs say it; ``lasts`` if for other prompts, too."""
 
     name: str
-    dialect: Dialect
+    wanted: Dialect
     lasts: bool = True
 
 
@@ -166,48 +180,54 @@ class Wish:
         self._told = told
         self._asked = body
         self._fixed = fixed
-        self._dialect = memory.recall(key)
+        self._known = self._dialect = memory.recall(key)
         self._changes: dict[str, Change] = {}
-        self._kept = 0
+        # What was said before the newest change, and the changes after which the same was said again.
+        self._heard = ("", "")
+        self._of_no_use: set[str] = set()
         self.body = self._dialect.spoken(body)
 
     def refused(self, status: int, error_body: bytes) -> bool:
         """Change what the refusal names; whether there is something new to ask for."""
-        change = change_for(status, said_by(error_body), self.body, self._dialect, fixed=self._fixed)
+        said = said_by(error_body)
+        said.reason = _ECHO.sub("", said.reason)
+        if self._changes and self._heard == (said.names, said.reason):
+            self._of_no_use.add(next(reversed(self._changes)))
+        change = change_for(status, said, self.body, self._dialect, fixed=self._fixed)
         if change is None or change.name in self._changes or len(self._changes) >= MAX_CHANGES:
             return False
         self._changes[change.name] = change
-        self._dialect = change.dialect
+        self._heard = (said.names, said.reason)
+        self._dialect = self._dialect.also(change.wanted)
         self.body = self._dialect.spoken(self._asked)
-        logger.info("model=%s takes no %s; asked once more", self._asked["model"], change.name)
+        logger.info("model=%s refused; asked once more %s", self._asked["model"], change.name)
         return True
 
     def accepted(self) -> None:
         """Remember for later calls what made this one acceptable."""
         if self._told:
             self._told(self._dialect)
-        if len(self._changes) == self._kept:
-            return
-        self._kept = len(self._changes)
-        dialect = self._dialect
-        if not all(change.lasts for change in self._changes.values()):
-            bounds = {name: bound for name, bound in dialect.bounds.items() if name not in ANSWER_BOUNDS}
-            dialect = replace(dialect, bounds=bounds)
-        memory.keep(self._key, dialect)
+        dialect = self._known
+        # A refusal may quote anybody. If one was of use, but only beside a later one, the next call is told so again.
+        for change in self._changes.values():
+            if change.lasts and change.name not in self._of_no_use:
+                dialect = dialect.also(change.wanted)
+        if dialect != self._known:
+            memory.keep(self._key, dialect)
 
 
 def change_for(status: int, said: Said, body: Body, dialect: Dialect, *, fixed: Collection[str] = ()) -> Change | None:
     """Return what to change so that a refusal of ``body`` does not apply any more; None if it names nothing."""
     text = f"{said.names} {said.reason}"
     if status in (400, 403, 404, 405, 422, 501) and body["stream"] and _streams_not(said, text):
-        return Change("stream", replace(dialect, whole=True))
+        return Change("without a stream", Dialect(whole=True))
     if status not in (400, 422, 500):
         return None
     return (
-        _shorter(said, body, dialect)
-        or _renamed(text, body, dialect)
+        _shorter(said, body)
+        or _renamed(text, body)
         or _roles(text, body["messages"], dialect)
-        or _calls(text, body["messages"], dialect)
+        or _thoughts(text, body["messages"], dialect)
         or _bounded_or_left_out(status, said, {name: body[name] for name in body if name not in fixed}, dialect)
     )
 
@@ -216,39 +236,39 @@ def _streams_not(said: Said, text: str) -> bool:
     return bool(_NO_STREAM.search(text)) and not _names("stream_options", text)
 
 
-def _shorter(said: Said, body: Body, dialect: Dialect) -> Change | None:
+def _shorter(said: Said, body: Body) -> Change | None:
     sent = next((body[name] for name in ANSWER_BOUNDS if name in body), None)
     if sent is None or not asks_for_a_shorter_answer(said) or (found := answer_limit(said, sent)) is None:
         return None
     most, lasts = found
-    bounds = dict.fromkeys(ANSWER_BOUNDS, (1, most))
-    return Change("shorter", replace(dialect, bounds={**dialect.bounds, **bounds}), lasts)
+    return Change("for a shorter answer", Dialect(bounds=dict.fromkeys(ANSWER_BOUNDS, (1, most))), lasts)
 
 
-def _renamed(text: str, body: Body, dialect: Dialect) -> Change | None:
+def _renamed(text: str, body: Body) -> Change | None:
     if "max_tokens" in body and _LONGER in text and _REFUSES.search(text) and _names("max_tokens", text):
-        return Change(_LONGER, replace(dialect, longer_name=True))
+        return Change(f"with {_LONGER}", Dialect(longer_name=True))
     if _LONGER in body and _names(_LONGER, text) and _REFUSES.search(text):
-        return Change("max_tokens", replace(dialect, longer_name=False))
+        return Change("with max_tokens", Dialect(longer_name=False))
     return None
 
 
 def _roles(text: str, messages: list[Message], dialect: Dialect) -> Change | None:
     """A template that wants turns may mean the system prompt, too: its first turn is the user's."""
     wants_turns = _TURNS.search(text) is not None
-    if wants_turns and in_turns(messages) != messages:
-        return Change("turns", replace(dialect, in_turns=True))
-    if (wants_turns or _NO_SYSTEM.search(text)) and any(message["role"] == "system" for message in messages):
-        return Change("system", replace(dialect, no_system=True))
+    if wants_turns and not are_in_turns(messages):
+        return Change("with roles in turn", Dialect(in_turns=True))
+    has_system = any(message["role"] == "system" for message in messages)
+    if (wants_turns or _NO_SYSTEM.search(text)) and has_system and not dialect.no_system:
+        return Change("without the system role", Dialect(no_system=True))
     return None
 
 
-def _calls(text: str, messages: list[Message], dialect: Dialect) -> Change | None:
-    """What models that think before calls want to have again, beside these."""
-    if _THOUGHTS.search(text) and any(message["role"] == "assistant" for message in messages):
-        return Change("messages without thoughts", replace(dialect, with_thoughts=True))
-    if _SIGNATURES.search(text) and any(message.get("tool_calls") for message in messages):
-        return Change("calls without signatures", replace(dialect, with_signatures=True))
+def _thoughts(text: str, messages: list[Message], dialect: Dialect) -> Change | None:
+    """What models that think before they call tools want to have again: what they thought, or its signature."""
+    if _THOUGHTS.search(text) and not dialect.with_thoughts and any(said["role"] == "assistant" for said in messages):
+        return Change("with thoughts", Dialect(with_thoughts=True))
+    if _SIGNATURES.search(text) and not dialect.with_signatures and any(said.get("tool_calls") for said in messages):
+        return Change("with signatures", Dialect(with_signatures=True))
     return None
 
 
@@ -258,8 +278,8 @@ def _bounded_or_left_out(status: int, said: Said, body: Body, dialect: Dialect) 
     if not named or (status == 500 and not _REFUSES.search(text)):
         return None
     if len(named) == 1 and (bounds := _range(said.reason, body[named[0]])) and named[0] not in dialect.bounds:
-        return Change(f"{named[0]} bounded", replace(dialect, bounds={**dialect.bounds, named[0]: bounds}))
-    return Change(" ".join(named), replace(dialect, without=dialect.without | set(named)))
+        return Change(f"with other {named[0]}", Dialect(bounds={named[0]: bounds}))
+    return Change(f"without {', '.join(named)}", Dialect(without=frozenset(named)))
 
 
 def _range(reason: str, value: Any) -> tuple[float, float] | None:

@@ -71,12 +71,22 @@ _UNPAID = re.compile(
     r"|欠费|余额|充值|资源包|额度.{0,6}(用尽|不足|耗尽|用完)|套餐.{0,6}(到期|过期)",
     re.IGNORECASE,
 )
-# Some answer 400 (Gemini, xAI).
+# Some answer 400 (Gemini, xAI). That may as well be about a value that it quotes, and then anybody chose the words:
+# of the reason only its beginning counts, which is the server's own.
+_WRONG_KEY_CODE = re.compile(
+    r"(?<!\S)((incorrect|invalid|wrong)_?api_?key|api_?key_?(not_?valid|invalid|incorrect))(?!\S)", re.IGNORECASE
+)
 _WRONG_KEY = re.compile(
     r"(incorrect|invalid|wrong) api[ _-]?key|api[ _-]?key (is )?(not valid|invalid|incorrect)", re.IGNORECASE
 )
-# What was said, rather than who said it (OpenRouter answers 403).
-_FLAGGED = re.compile(r"moderation|flagged|data_?inspection|content[ _]?(policy|filter)", re.IGNORECASE)
+# What was said, rather than who said it (OpenRouter answers 403): by its code, or in words that speak of no right.
+_FLAGGED_CODE = re.compile(r"moderation|flagged|data_?inspection|content_?(policy|filter)", re.IGNORECASE)
+_FLAGGED = re.compile(
+    r"\b(input|prompt|content|message|text|image)s?\b[^.]{0,40}\bflagged"
+    r"|\bflagged[^.]{0,40}\b(input|prompt|content|message|text|image)|content (policy|filter)",
+    re.IGNORECASE,
+)
+_RIGHTS = re.compile(r"(?<![a-z])keys?\b|\baccounts?\b|\baccess|\bpermission", re.IGNORECASE)
 # What is said where `Retry-After` is not (Gemini, OpenAI, Groq, Azure).
 _AGAIN = re.compile(
     r"(?:try again|retry)(?: \w{1,20}){0,3}? (?:in|after) (?=\d)"
@@ -189,9 +199,9 @@ def _error(status: int, said: Said, *, key: str, retry_after: float | None = Non
 def _kind(status: int, said: Said) -> type[ProviderError]:
     if status >= 400 and _is_unpaid(status, said):
         return UpstreamUnpaid
-    if status == 403 and _FLAGGED.search(said.all):
+    if status == 403 and _is_flagged(said):
         return UpstreamBadRequest
-    if status in (401, 403) or (status == 400 and _WRONG_KEY.search(said.all)):
+    if status in (401, 403) or (status == 400 and _is_wrong_key(said)):
         return UpstreamAuthenticationFailed
     if status == 429:
         return UpstreamRateLimited
@@ -206,6 +216,16 @@ def _kind(status: int, said: Said) -> type[ProviderError]:
     if status < 400:
         return UpstreamProtocolError
     return UpstreamRateLimited if _RATE.search(said.words) else UpstreamBadRequest
+
+
+def _is_wrong_key(said: Said) -> bool:
+    return bool(_WRONG_KEY_CODE.search(said.words) or _WRONG_KEY.match(said.reason))
+
+
+def _is_flagged(said: Said) -> bool:
+    if _FLAGGED_CODE.search(said.words):
+        return True
+    return bool(_FLAGGED.search(said.reason)) and not _RIGHTS.search(said.reason)
 
 
 def _is_unpaid(status: int, said: Said) -> bool:

@@ -74,8 +74,9 @@ _ANSWER_LIMITS = tuple(
     )
 )
 _LEFT = re.compile(rf"{_NUMBER} > {_NUMBER} - {_NUMBER}")
-# Of what an answer was to have, or of half the window: with less, it is the prompt that is too long.
-_LEAST_SHARE = 4
+# With room for fewer tokens, it is the prompt that is too long. With more, a shorter answer is asked for, as not
+# everyone who asks can shorten a prompt.
+_LEAST_ROOM = 64
 
 # The window, then what the prompt alone takes, then prompt and answer together: the first that is found counts.
 _LIMITS = tuple(
@@ -137,10 +138,8 @@ def asks_for_a_shorter_answer(said: Said) -> bool:
 
 
 def _leaves_too_little(said: Said) -> bool:
-    if (left := _LEFT.search(said.reason)) is None:
-        return False
-    sent, limit, prompt = map(_int, left.groups())
-    return _LEAST_SHARE * (limit - prompt) < min(sent, limit // 2)
+    left = _LEFT.search(said.reason)
+    return left is not None and _int(left[2]) - _int(left[3]) < _LEAST_ROOM
 
 
 def answer_limit(said: Said, sent: int) -> tuple[int, bool] | None:

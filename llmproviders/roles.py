@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
@@ -35,19 +37,27 @@ def in_turns(messages: list[Message]) -> list[Message]:
     assistant says something before the user goes on.
     """
     system = [message["content"] for message in messages if message["role"] == "system"]
+    others = (message for message in messages if message["role"] != "system")
     turns: list[Message] = []
-    for message in messages:
-        if message["role"] == "system":
-            continue
-        if turns and message["role"] in _TURNS and message["role"] == turns[-1]["role"]:
-            turns[-1] = _one_of(turns[-1], message)
-            continue
-        if turns and turns[-1]["role"] == "tool" and message["role"] == "user":
+    for role, group in groupby(others, itemgetter("role")):
+        if turns and turns[-1]["role"] == "tool" and role == "user":
             turns.append({"role": "assistant", "content": OPENING})
-        turns.append(message)
+        neighbours = list(group)
+        turns += [_one_of(neighbours)] if role in _TURNS else neighbours
     if turns and turns[0]["role"] == "assistant":
         turns.insert(0, {"role": "user", "content": OPENING})
     return [{"role": "system", "content": _joined(system)}, *turns] if system else turns
+
+
+def are_in_turns(messages: list[Message]) -> bool:
+    """Whether ``in_turns`` would change nothing."""
+    roles = [message["role"] for message in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    if "system" in turns or turns[:1] == ["assistant"]:
+        return False
+    return not any(
+        (role in _TURNS and role == before) or (before, role) == ("tool", "user") for before, role in pairwise(turns)
+    )
 
 
 def without_thoughts(messages: list[Message]) -> list[Message]:
@@ -81,13 +91,21 @@ def _signed(message: Message) -> Message:
     return {**message, "tool_calls": [{**first, "extra_content": _NO_SIGNATURE}, *others]}
 
 
-def _one_of(first: Message, second: Message) -> Message:
-    both = {**first, **second, "content": _joined([first["content"], second["content"]])}
-    if calls := [*first.get("tool_calls", ()), *second.get("tool_calls", ())]:
-        both["tool_calls"] = calls
-    if first.get("name") != second.get("name"):
-        both.pop("name", None)
-    return both
+def _one_of(neighbours: list[Message]) -> Message:
+    """Join messages of one role: all at once, as there may be thousands."""
+    if len(neighbours) == 1:
+        return neighbours[0]
+    one: Message = {}
+    for message in neighbours:
+        one |= message
+    one["content"] = _joined(message["content"] for message in neighbours)
+    if calls := [call for message in neighbours for call in message.get("tool_calls", ())]:
+        one["tool_calls"] = calls
+    if REASONING in one:
+        one[REASONING] = _joined(message.get(REASONING) for message in neighbours)
+    if len({message.get("name") for message in neighbours}) > 1:
+        one.pop("name", None)
+    return one
 
 
 def _joined(contents: Iterable[Any]) -> Any:

@@ -1,7 +1,8 @@
 """OpenAI's chat completions, as its many imitators speak it: vLLM, SGLang, llama.cpp, GLM, DeepSeek, …
 
 How they differ in what they answer is known in ``llmproviders.answer``. A server that refuses a parameter, the system
-role or to stream is asked once more as it wants (``llmproviders.dialect``).
+role, roles that do not alternate, calls of tools without what was thought before them, or to stream is asked once more
+as it wants (``llmproviders.dialect``).
 """
 
 from __future__ import annotations

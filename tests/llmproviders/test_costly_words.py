@@ -13,7 +13,7 @@ import pytest
 from llmproviders.answer import AnswerFraming, AnswerReader
 from llmproviders.answer.documents import MAX_DOCUMENTS, sequence
 from llmproviders.answer.unopened import UnopenedThought
-from llmproviders.dialect import Dialect, change_for
+from llmproviders.dialect import Dialect, Wish, change_for
 from llmproviders.exceptions import AnswerTooLarge
 from llmproviders.failures import MAX_RETRY_AFTER, from_document, from_response
 from llmproviders.reasons import said_by
@@ -58,6 +58,15 @@ def test_a_refusal_is_read_at_once(name: str, status: int) -> None:
         from_document(json.loads(body))
 
     assert processor_seconds(judge) < 0.5
+
+
+def test_many_neighbours_of_one_role_are_joined_in_one_pass() -> None:
+    """A refusal decides whether they are joined; how many there are is decided by whoever asks."""
+    said = {"role": "user", "content": "x" * 1_900}
+    wish = Wish(("url", "m", ""), {**BODY, "messages": [said] * 10_000})
+    refusal = b'{"error": {"message": "Conversation roles must alternate"}}'
+    assert processor_seconds(lambda: wish.refused(400, refusal)) < 1.0
+    assert [len(message["content"]) for message in wish.body["messages"]] == [10_000 * 1_902 - 2]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from llmproviders import ChatMessage, CompletionRequest, ContentDelta
 from llmproviders import exceptions as e
 from llmproviders.backends.openai_compatible import OpenAICompatible
-from llmproviders.dialect import Dialect, Memory, memory
+from llmproviders.dialect import Dialect, memory
 from llmproviders.types import ToolCall
 from tests.llmproviders.conftest import Ask, endpoint
 from tests.upstream import ScriptedUpstream, answer, status
@@ -145,6 +145,31 @@ async def test_calls_without_a_signature_get_what_stands_for_one(upstream: Scrip
 
 
 @pytest.mark.parametrize(
+    ("known", "reason", "messages"),
+    [
+        (Dialect(with_thoughts=True), "reasoning_content is missing", (ASKED, CALLED, FOUND)),
+        (Dialect(with_signatures=True), "Function call is missing a thought_signature", (ASKED, CALLED, FOUND)),
+        (Dialect(in_turns=True), "Conversation roles must alternate", (ASKED, ASKED)),
+        (Dialect(no_system=True), "System role not supported", (ChatMessage("system", "Be brief."),)),
+    ],
+)
+@pytest.mark.parametrize(("also", "asked"), [("", [True]), ("; also unsupported: temperature", [True, False])])
+async def test_what_is_done_already_is_not_asked_for_again(
+    upstream: ScriptedUpstream,
+    known: Dialect,
+    reason: str,
+    messages: tuple[ChatMessage, ...],
+    also: str,
+    asked: list[bool],
+) -> None:
+    memory.keep((upstream.url, "test-model", "sk-test-0123456789"), known)
+    upstream.script = [refuse(reason + also), refuse("No")]
+    with pytest.raises(e.UpstreamBadRequest):
+        await anext(OpenAICompatible(endpoint(upstream.url)).stream(CompletionRequest(messages)))
+    assert ["temperature" in call.body for call in upstream.completions] == asked
+
+
+@pytest.mark.parametrize(
     "refusal",
     [
         refuse("Unexpected role 'user' after role 'tool'", code="3230"),
@@ -220,13 +245,3 @@ async def test_other_refusals_are_final(ask: Ask, upstream: ScriptedUpstream, re
     upstream.script = [refusal]
     assert (await ask()).error is not None
     assert upstream.calls == 1
-
-
-def test_the_memory_is_bounded_and_forgets() -> None:
-    now = 0.0
-    known = Memory(size=2, seconds=10, clock=lambda: now)
-    for name in "abc":
-        known.keep((name, "m", ""), Dialect(whole=True))
-    assert [known.recall((name, "m", "")).whole for name in "abc"] == [False, True, True]
-    now = 10.0
-    assert not known.recall(("b", "m", "")).whole
