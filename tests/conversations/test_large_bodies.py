@@ -143,7 +143,7 @@ def test_a_history_that_is_parsed_holds_up_nobody_elses_call(
         ("application/json", b"[" * 100, (400, "malformed_json")),
         ("application/json", b"{" * 3, (400, "malformed_json")),
         ("application/json", b"[]", (400, "invalid")),
-        ("application/json", b"", (400, "invalid")),
+        ("application/json", b"", (400, "malformed_json")),
         ("text/plain", b"{}", (415, "unsupported_media_type")),
     ],
 )
