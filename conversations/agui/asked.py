@@ -149,27 +149,22 @@ def _around_what_is_asked(
         raise refused("messages", _("Send at least one message of the user."))
     before = [message for message in messages[: last + 1] if message.role not in BESIDE]
     after = messages[last + 1 :]
-    found = []
+    results = []
     while before and before[-1].result is not None:
-        found.append(before.pop())
-    if not found:
+        if before[-1].media:
+            raise refused(f"{before[-1].where}.content", NO_PARTS)
+        results.append(before.pop().result)
+    if not results:
         return before, [], after
     if not before or before[-1].role != "assistant":
         raise refused("messages", _("Results of tools follow the message of the assistant that called them."))
-    return before, _results(found), after
+    return before, [result for result in reversed(results) if result is not None], after
 
 
 def _brought(before: list[_Message]) -> list[services.ToolResult]:
     """Return the results of tools that stand right before the last message."""
-    found = list(takewhile(lambda message: message.result, reversed(before[:-1])))
-    return _results(found)
-
-
-def _results(messages: list[_Message]) -> list[services.ToolResult]:
-    """Return what tools say that somebody waits for, newest first, as it was said."""
-    if showing := next((message for message in messages if message.media), None):
-        raise refused(f"{showing.where}.content", NO_PARTS)
-    return [message.result for message in reversed(messages) if message.result is not None]
+    found = [message.result for message in takewhile(lambda message: message.result, reversed(before[:-1]))]
+    return [result for result in reversed(found) if result is not None]
 
 
 def _calls(where: str, calls: Any) -> list[tuple[str, str, str]]:
