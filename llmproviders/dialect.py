@@ -55,8 +55,8 @@ _THOUGHTS = re.compile(
     r"reasoning_content[^.]{0,60}(must|missing|required)|(missing|requires?)[^.]{0,20}reasoning_content", re.IGNORECASE
 )
 _SIGNATURES = re.compile(r"(missing|without|requires?)[^.]{0,20}thought[_ ]?signature", re.IGNORECASE)
-# What pydantic repeats of a request, where it is more than a number: words of anybody's, and no reason.
-_ECHO = re.compile(r"(['\"]input['\"]: ?|input_value=)['\"\[{].*", re.DOTALL)
+# What pydantic repeats of a request: words of anybody's, and no reason. It ends where the next field is refused.
+_ECHO = re.compile(r"(['\"]input['\"]: ?|input_value=)['\"\[{].*?(?=['\"](?:loc|type)['\"]: |$)", re.DOTALL)
 _RANGES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (

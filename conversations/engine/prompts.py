@@ -47,10 +47,8 @@ def estimate_prompt(messages: Iterable[ChatMessage]) -> int:
 
 
 def estimate_message(message: ChatMessage) -> int:
-    """Estimate what a message takes: its text, its calls of tools, its images; what was thought may be sent, too."""
+    """Estimate what a message takes: its text, its calls of tools, its images; not what was thought, see ``fit``."""
     tokens = estimate(message.content) + MESSAGE_OVERHEAD
-    if message.reasoning:
-        tokens += estimate(message.reasoning)
     if message.tool_calls:
         tokens += sum(estimate(call.name) + estimate(call.arguments) for call in message.tool_calls)
     if message.parts:
@@ -71,8 +69,11 @@ def prompt_tokens(endpoint: Endpoint, messages: Iterable[ChatMessage]) -> int:
 
 
 def request_tokens(endpoint: Endpoint, request: CompletionRequest) -> int:
-    """Estimate all that a request has the model read: messages, calls of tools, images, descriptions of tools."""
-    beside = estimate_tools(request.tools)
+    """Estimate all that a request has the model read: messages, calls of tools, images, descriptions of tools.
+
+    With what was thought since the newest question, though few servers get it: they would count it.
+    """
+    beside = estimate_tools(request.tools) + _thought_tokens(request.messages[_last_question(request.messages) :])
     if request.params:
         beside += estimate(json.dumps(dict(request.params)))
     return prompt_tokens(endpoint, request.messages) + round(beside * correction(endpoint))
@@ -138,11 +139,7 @@ def fit(
     turns = _turns(history, called(newest))
     if newest[0].role == "tool":
         newest = paired([*next(turns, []), *newest])
-    beside = estimate_prompt(system) + estimate_tools(tools)
-    used = (beside + sum(map(estimate_message, newest))) * factor
-    if used + MIN_ANSWER > window:
-        newest = _without_thoughts(newest)
-        used = (beside + sum(map(estimate_message, newest))) * factor
+    used = (estimate_prompt([*system, *newest]) + estimate_tools(tools)) * factor
     if used + MIN_ANSWER > window:
         raise PromptTooLong()
     # An answer that may be as long as the window must not cost the whole history.
@@ -154,7 +151,15 @@ def fit(
             break
         used = used_with_turn
         kept = [*turn, *kept]
-    return _merged(few_images([*system, *kept, *newest])), min(max_tokens, int(window - used))
+    max_tokens = min(max_tokens, int(window - used))
+    # They take no room of the answer's, nor of what was said: few servers get them.
+    if used + _thought_tokens(newest) * factor > window - max_tokens:
+        newest = _without_thoughts(newest)
+    return _merged(few_images([*system, *kept, *newest])), max_tokens
+
+
+def _thought_tokens(messages: Iterable[ChatMessage]) -> int:
+    return sum(estimate(message.reasoning) for message in messages if message.reasoning)
 
 
 def _without_thoughts(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
@@ -197,7 +202,15 @@ def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
 
 
 def refit(endpoint: Endpoint, request: CompletionRequest, refusal: ContextLengthExceeded) -> CompletionRequest | None:
-    """Return what to ask after a refusal: trimmed as far as its numbers say, else by half; None if nothing is left."""
+    """Return what to ask after a refusal: trimmed as far as its numbers say, else by half; None if nothing is left.
+
+    What was thought goes first.
+    """
+    plain = replace(request, messages=tuple(_without_thoughts(request.messages)))
+    return _refit(endpoint, plain, refusal) or (None if plain == request else plain)
+
+
+def _refit(endpoint: Endpoint, request: CompletionRequest, refusal: ContextLengthExceeded) -> CompletionRequest | None:
     limit, counted = refusal.limit, refusal.prompt_tokens
     beside = estimate_tools(request.tools)
     if counted:

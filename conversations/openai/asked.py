@@ -161,7 +161,7 @@ def _message(where: str, message: Any) -> ChatMessage:
         tool_calls=calls,
         tool_call_id=message["tool_call_id"] if role == "tool" else "",
         name="" if name is None else _name(f"{where}.name", name),
-        reasoning=text_of(f"{where}.reasoning_content", thought) if calls and thought is not None else "",
+        reasoning=thought if calls and isinstance(thought, str) else "",
     )
 
 

@@ -23,7 +23,6 @@ from . import bodies
 # No call of ours needs more; checks, errors and logs of a document need time and memory for all of it.
 MAX_DEPTH = 20
 MAX_LIST = 1000
-# That of JSON: bytes have two more.
 # The key in a request's `META` under which its body is kept: a job may run twice (`db.write_together`).
 BODY = "conversations.body"
 TOO_DEEP = _("The JSON is nested too deeply.")

@@ -289,12 +289,23 @@ def test_what_was_thought_in_this_turn_is_reckoned_in_where_it_has_room(window: 
     for message in thinking:
         message.reasoning = "hm " * 2000
     history = [*said("look"), thinking[0], told("a"), *said("And there?"), thinking[1]]
-    prompt, _max_tokens = prompts.fit(
+    prompt, max_tokens = prompts.fit(
         endpoint=endpoint(window), system_prompt="", message=told("b"), history=reversed(history), max_tokens=100
     )
     thoughts = [message.reasoning for message in prompt if message.tool_calls]
     assert thoughts == ["", "hm " * 2000] if kept else not any(thoughts)
-    assert (prompts.estimate_prompt(prompt) > 1000) == kept
+    # They cost neither what was said before nor the answer's length.
+    assert (len(prompt), max_tokens) == (6, 100)
+    thought = prompts.request_tokens(endpoint(), CompletionRequest(prompt)) - prompts.estimate_prompt(prompt)
+    assert (thought > 1000) == kept
+
+
+def test_what_was_thought_goes_first_where_a_server_finds_it_too_long() -> None:
+    thinking = ChatMessage("assistant", "so", reasoning="hm " * 5000)
+    asked = CompletionRequest((ChatMessage("user", "word " * 500), thinking, ChatMessage("user", "go on")))
+    shorter = prompts.refit(endpoint(128_000), asked, ContextLengthExceeded("too long", limit=4096))
+    assert shorter is not None
+    assert not any(message.reasoning for message in shorter.messages)
 
 
 def test_thoughts_teach_nothing() -> None:

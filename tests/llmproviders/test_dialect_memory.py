@@ -39,6 +39,17 @@ def test_what_a_refusal_repeats_of_the_request_is_no_reason(echo: str) -> None:
     assert wish.body == {name: value for name, value in PLAIN.items() if name != "seed"}
 
 
+def test_several_fields_that_are_refused_at_once_are_left_out_at_once() -> None:
+    names = ("stop", "user", "seed")
+    wish = Wish(KEY, {**PLAIN, "stop": ["x"], "user": "kim"})
+    said = [
+        {"type": "extra_forbidden", "loc": ("body", name), "msg": "Extra inputs are not permitted", "input": ["x"]}
+        for name in names
+    ]
+    assert wish.refused(400, refusal_of(str(said)))
+    assert wish.body == {name: value for name, value in PLAIN.items() if name != "seed"}
+
+
 def test_a_change_after_which_the_refusal_is_the_same_is_not_remembered() -> None:
     wish = Wish(KEY, PLAIN)
     for _time in range(2):
