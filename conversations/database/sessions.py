@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import load_backend
 
 from .. import conf
 
@@ -54,7 +55,9 @@ def in_this_thread() -> None:
 def beside_a_pool(connection: BaseDatabaseWrapper) -> BaseDatabaseWrapper:
     """Return a new connection to the same database that no pool lends (``OPTIONS["pool"]``)."""
     options = {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"}
-    return type(connection)({**connection.settings_dict, "OPTIONS": options}, connection.alias)
+    given = {**connection.settings_dict, "OPTIONS": options}
+    own: BaseDatabaseWrapper = load_backend(given["ENGINE"]).DatabaseWrapper(given, connection.alias)
+    return own
 
 
 def prepare(connection: BaseDatabaseWrapper, **_signal: Any) -> None:
