@@ -86,7 +86,7 @@ def main() -> None:
     except (ImproperlyConfigured, OSError) as error:
         fail(BAD_SETTINGS, str(error))
     if settings.WORKERS > 1:
-        be_ended_by_no_hang_up()
+        early_signals.pass_over(HANG_UP)  # with several workers it replaces them; until there are any it means nothing
     check_settings()
     if arguments.migrate:
         migrate()
@@ -98,13 +98,6 @@ def main() -> None:
     from .server import serve  # it imports what needs the settings
 
     serve(listeners)
-
-
-def be_ended_by_no_hang_up() -> None:
-    """With several workers SIGHUP replaces them; until there are any it means nothing."""
-    for number in HANG_UP:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
 
 
 def serve_on(descriptors: list[int]) -> NoReturn:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType
 
 _has_come = False
@@ -16,14 +16,23 @@ _has_come = False
 
 def end_at(numbers: Iterable[int]) -> None:
     """Let these signals end the process from now on, but for those that it was started to ignore."""
-    for number in numbers:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _end)
+    _handle(numbers, _end)
+
+
+def pass_over(numbers: Iterable[int]) -> None:
+    """Let these signals mean nothing from now on."""
+    _handle(numbers, lambda *_: None)
 
 
 def has_come() -> bool:
     """Whether one has come: the process is to end, and has not if this can be asked."""
     return _has_come
+
+
+def _handle(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in numbers:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, handler)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

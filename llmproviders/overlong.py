@@ -138,14 +138,20 @@ def asks_for_a_shorter_answer(said: Said) -> bool:
 
 
 def _leaves_too_little(said: Said) -> bool:
-    left = _LEFT.search(said.reason)
-    return left is not None and _int(left[2]) - _int(left[3]) < _LEAST_ROOM
+    left = _left(said)
+    return left is not None and left[0] - left[1] < _LEAST_ROOM
+
+
+def _left(said: Said) -> tuple[int, int] | None:
+    """Return the window, and what the prompt takes of it, where a refusal reckons with both."""
+    found = _LEFT.search(said.reason)
+    return found and (_int(found[2]), _int(found[3]))
 
 
 def answer_limit(said: Said, sent: int) -> tuple[int, bool] | None:
     """The largest ``max_tokens`` that a refusal allows, and whether for any prompt; None if it does not say."""
-    if left := _LEFT.search(said.reason):
-        room = _int(left[2]) - _int(left[3])
+    if left := _left(said):
+        room = left[0] - left[1]
         return (room, False) if 0 < room < sent else None
     for pattern in _ANSWER_LIMITS:
         for found in pattern.finditer(said.reason):
@@ -159,8 +165,8 @@ def numbers(said: Said) -> Overlong:
     """The window and the prompt's size, as far as the refusal gives them."""
     if _CHARACTERS.search(said.all):
         return Overlong()
-    if left := _LEFT.search(said.reason):
-        return Overlong(_int(left[2]), _int(left[3]))
+    if left := _left(said):
+        return Overlong(*left)
     limit = _count(said, "n_ctx") or _first(_LIMITS, said.reason)
     prompt = _count(said, "n_prompt_tokens") or _first(_PROMPTS, said.reason, other_than=limit)
     return Overlong(limit, prompt)

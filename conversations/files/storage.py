@@ -46,7 +46,7 @@ def write(picture: Picture) -> FileToDelete:
     except Exception as error:  # each storage has its own
         forget(note)
         logger.exception("a file of an attachment cannot be stored")
-        raise ServerBusy(retry_after=round(PAUSE.total_seconds())) from error
+        raise _busy() from error
     except BaseException:
         forget(note)
         raise
@@ -77,8 +77,13 @@ def read(attachment: Attachment) -> bytes:
         raise NotFound() from None
     except Exception as error:  # each storage has its own
         logger.exception("the file of attachment %s cannot be read", attachment.pk)
-        raise ServerBusy(retry_after=round(PAUSE.total_seconds())) from error
+        raise _busy() from error
     return content
+
+
+def _busy() -> ServerBusy:
+    """Return the refusal of what the storage does not do now."""
+    return ServerBusy(retry_after=round(PAUSE.total_seconds()))
 
 
 @receiver(post_delete, sender=Attachment, dispatch_uid="conversations.files.storage.note")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.utils.translation import gettext_noop
 
 from ..exceptions import AnswerTooLarge
@@ -38,14 +40,15 @@ class Gathered:
             self._kind = kind
         self._pieces.append(text)
 
-    def call(self, delta: ToolCallDelta) -> None:
-        """Take a piece of a tool's call, after all text so far. Raises ``AnswerTooLarge``."""
-        self.begun = self.answered = True
-        self._room -= len(delta.arguments.encode())
-        if self._room < 0:
-            raise AnswerTooLarge(gettext_noop("The model's answer is larger than it may be."))
-        self.flush()
-        self._deltas.append(delta)
+    def calls(self, deltas: Iterable[ToolCallDelta]) -> None:
+        """Take pieces of tools' calls, after all text so far. Raises ``AnswerTooLarge``."""
+        for delta in deltas:
+            self.begun = self.answered = True
+            self._room -= len(delta.arguments.encode())
+            if self._room < 0:
+                raise AnswerTooLarge(gettext_noop("The model's answer is larger than it may be."))
+            self.flush()
+            self._deltas.append(delta)
 
     def take(self) -> list[Delta]:
         """Return what was gathered, as deltas."""

@@ -16,7 +16,7 @@ from ..exceptions import AnswerCut, ProviderError, UpstreamProtocolError
 from ..reasons import clean_reason, without_key
 from ..sse import Event
 from ..text import TextCleaner
-from ..types import CompletionFinished, ContentDelta, Delta, ReasoningDelta, ToolCallDelta, Usage
+from ..types import CompletionFinished, ContentDelta, Delta, ReasoningDelta, Usage
 from .chunk import count
 from .documents import objects, parsed
 from .ending import broken_off, judged
@@ -99,7 +99,7 @@ class MessagesReader:
         self._end_text()
         self._gathered.flush()
         if self._tools is not None:
-            self._told(self._tools.flush())
+            self._gathered.calls(self._tools.flush())
         return self._gathered.take()
 
     def finished(self) -> CompletionFinished:
@@ -222,7 +222,7 @@ class MessagesReader:
 
     def _say_call(self, call: _Call, arguments: object, **fields: str) -> None:
         assert self._tools is not None
-        self._told(self._tools.feed({"index": call.number, "arguments": arguments, **fields}))
+        self._gathered.calls(self._tools.feed({"index": call.number, "arguments": arguments, **fields}))
 
     def _end_call(self, call: _Call | None) -> None:
         """Arguments that did not come are none; where nothing was said of them they still may.
@@ -236,16 +236,12 @@ class MessagesReader:
             self._say_call(call, "{}")
         if call.is_said and self._tools is not None:
             call.is_ended = True
-            self._told(self._tools.end(call.number))
-
-    def _told(self, deltas: Iterable[ToolCallDelta]) -> None:
-        for delta in deltas:
-            self._gathered.call(delta)
+            self._gathered.calls(self._tools.end(call.number))
 
     def _text(self, kind: type[ContentDelta] | type[ReasoningDelta], text: object) -> None:
         if isinstance(text, str) and text:
             if self._tools is not None and self._tools.waits and text.strip():
-                self._told(self._tools.settle())
+                self._gathered.calls(self._tools.settle())
             cleaner = self._content if kind is ContentDelta else self._reasoning
             self._gathered.add(kind, cleaner.feed(text))
 

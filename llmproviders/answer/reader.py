@@ -102,8 +102,7 @@ class AnswerReader:
         self._end_text()
         self._gathered.flush()
         if self._tools is not None:
-            for delta in self._tools.flush():
-                self._gathered.call(delta)
+            self._gathered.calls(self._tools.flush())
         return self._gathered.take()
 
     def _end_text(self) -> None:
@@ -248,8 +247,7 @@ class AnswerReader:
                 said = True
                 self._came.add(kind)
                 if self._tools is not None and self._tools.waits and text.strip():
-                    for delta in self._tools.settle():
-                        self._gathered.call(delta)
+                    self._gathered.calls(self._tools.settle())
                 if kind == "reasoning":
                     self._think(text)
                 else:
@@ -266,8 +264,7 @@ class AnswerReader:
             return False
         self._came.add("tools")
         self._end_text()
-        for delta in self._tools.feed(calls):
-            self._gathered.call(delta)
+        self._gathered.calls(self._tools.feed(calls))
         return True
 
     def _think(self, text: str) -> None:
