@@ -75,16 +75,20 @@ class Stream(Answer):
             return
         self.body = data[end:]
         events = data[:end]
-        chunks = events.count(b"@")
-        if chunks:
-            moment = now()
-            if not self.first_at:
-                self.first_at = moment
-                self.begun.set()
-            self.chunks += chunks
-            self.events += sum(b"@" in event for event in events.split(b"\n\n")) if chunks > 1 else 1
-            if self._delays is not None:
-                self._delays += [moment - int(stamp) for stamp in STAMP.findall(events)]
+        if chunks := events.count(b"@"):
+            number = sum(b"@" in event for event in events.split(b"\n\n")) if chunks > 1 else 1
+            self.count(events, chunks, events=number)
+
+    def count(self, data: bytes, chunks: int, *, events: int) -> None:
+        """Note that ``data`` came now, in which there are so many chunks and events."""
+        moment = now()
+        if not self.first_at:
+            self.first_at = moment
+            self.begun.set()
+        self.chunks += chunks
+        self.events += events
+        if self._delays is not None:
+            self._delays += [moment - int(stamp) for stamp in STAMP.findall(data)]
 
 
 class Connection(asyncio.Protocol):
@@ -98,11 +102,20 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes, answer: Answer) -> None:
         """Send a request; return when ``answer`` is complete. Raises ``ConnectionError`` where it is cut."""
-        loop = asyncio.get_running_loop()
         if self._transport is None:
-            self._transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self._port)
+            await self.open()
+        await self._exchange(request, answer)
+
+    async def open(self) -> None:
+        """Connect."""
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self._port)
+
+    async def _exchange(self, request: bytes, answer: Answer) -> None:
+        if self._transport is None:
+            raise ConnectionResetError("the server closed the connection before it was asked")
         self._answer = answer
-        self._done = loop.create_future()
+        self._done = asyncio.get_running_loop().create_future()
         answer.sent_at = now()
         self._transport.write(request)
         await self._done

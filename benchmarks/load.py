@@ -15,9 +15,8 @@ from .sides import Side
 from .upstream import Upstream, script
 
 CHUNKS = 100
-PACE = 10
 HELD_INTERVAL = 50
-MAX_DELAY = 150_000
+MAX_DELAY = 150
 ENDLESS = 1_000_000
 # What the opening of streams, and their ends, may take at most.
 OPENING = 120.0
@@ -28,22 +27,17 @@ GRACE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Streams a second, counted by their chunks; events that brought the text of a stream; streams that failed.
+    """Streams a second by the clock, counted by their chunks; the events that brought a stream; how many failed.
 
-    ``server`` and ``load`` are the shares of their cores that the two took.
+    ``took`` is the processor time of the server's processes for a stream, in ms. ``load`` is the share of its core
+    that the load took.
     """
 
     streams: float
+    took: float
     events: float
     failed: int
-    server: float
     load: float
-    at_once: int
-
-    @property
-    def of_a_core(self) -> float:
-        """Streams for each second that the server had of its core: what others take of it is not counted."""
-        return self.streams / max(self.server, 0.001)
 
 
 class Crowd:
@@ -82,7 +76,7 @@ class Crowd:
     async def _ask(self, index: int, pause: float) -> None:
         await asyncio.sleep(pause)
         request = self._side.chat(index, self._question)
-        connection = Connection(self._port)
+        connection = self._side.connection(self._port, index)
         try:
             while not self._ends:
                 await self._one(connection, request)
@@ -90,7 +84,7 @@ class Crowd:
             connection.close()
 
     async def _one(self, connection: Connection, request: bytes) -> None:
-        stream = Stream()
+        stream = self._side.stream()
         self._open.add(stream)
         try:
             await connection.ask(request, stream)
@@ -108,7 +102,7 @@ class Crowd:
 async def rate(
     side: Side, server: Server | Nobody, *, interval: int, at_once: int, warm: float, seconds: float
 ) -> Rate:
-    """Return how many streams of 100 chunks a second the server relays, with ``at_once`` open at any time."""
+    """Measure streams of 100 chunks, ``interval`` ms apart, with ``at_once`` open at any time."""
     gc.collect()
     crowd = Crowd(side, server.port, script(CHUNKS, interval), CHUNKS)
     async with crowd.asking(at_once, spread=CHUNKS * interval / 1000):
@@ -120,55 +114,44 @@ async def rate(
         chunks, events = crowd.chunks() - chunks, crowd.events() - events
         load, busy = time.process_time() - load, server.seconds() - busy
     await quiet()
+    chunks = max(chunks, 1)
     return Rate(
         streams=chunks / CHUNKS / took,
-        events=CHUNKS * events / max(chunks, 1),
+        took=1000 * busy / (chunks / CHUNKS),
+        events=CHUNKS * events / chunks,
         failed=crowd.failed,
-        server=busy / took,
         load=load / took,
-        at_once=at_once,
     )
 
 
-async def paced_rates(
-    side: Side, server: Server | Nobody, *, numbers: list[int], warm: float, seconds: float
-) -> tuple[Rate, Rate]:
-    """Return the paced rates with the first of ``numbers`` streams at once, and with the best of them.
-
-    More are tried until they bring nothing. A rate at which streams failed is no better.
-    """
-    first = best = await rate(side, server, interval=PACE, at_once=numbers[0], warm=warm, seconds=seconds)
-    for number in numbers[1:]:
-        found = await rate(side, server, interval=PACE, at_once=number, warm=warm, seconds=seconds)
-        if found.streams < best.streams * 1.05 or found.failed:
-            break
-        best = found
-    return first, best
-
-
 async def first_chunks(side: Side, port: int, *, number: int) -> list[int]:
-    """Return the times to the first chunk (microseconds, sorted), one stream at a time."""
-    connection = Connection(port)
+    """Return the times to the first chunk (microseconds), one stream at a time."""
+    connection = side.connection(port, 0)
     times = []
     for index in range(number):
-        stream = Stream()
+        stream = side.stream()
         await connection.ask(side.chat(index, script(3, 3)), stream)
         if stream.status != 200 or not stream.first_at:
             raise RuntimeError(f"{side.title} answered with {stream.status}: {stream.head!r}")
         times.append(stream.first_at - stream.sent_at)
     connection.close()
-    return sorted(times)
+    return times
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """``number`` streams at 20 chunks/s each: the delay that 99 of 100 chunks stayed below, in ms; and whether
-    that, and that all came, is good enough. ``server`` and ``load`` are shares of their cores."""
+    """``number`` streams at 20 chunks/s each: the delays that half of the chunks, and 99 of 100, stayed below, in ms;
+    and whether that, and that all came, is good enough.
+
+    ``took`` is the processor time of the server's processes for a chunk, in µs. ``load`` is the share of its core that
+    the load took.
+    """
 
     number: int
+    p50: float
     p99: float
     good: bool
-    server: float
+    took: float
     load: float
 
 
@@ -188,8 +171,8 @@ async def open_streams(
         with suppress(TimeoutError):
             async with asyncio.timeout(OPENING):
                 for index in range(number):
-                    streams.append(Stream(delays))
-                    connections.append(Connection(server.port))
+                    streams.append(side.stream(delays))
+                    connections.append(side.connection(server.port, index))
                     asked = side.chat(index, script(ENDLESS, interval))
                     tasks.append(asyncio.create_task(connections[-1].ask(asked, streams[-1])))
                     await streams[-1].begun.wait()
@@ -214,19 +197,20 @@ async def held(side: Side, server: Server | Nobody, number: int, *, seconds: flo
         delays.clear()
         load, busy = time.process_time(), server.seconds()
         await asyncio.sleep(seconds)
-        load, busy = (time.process_time() - load) / seconds, (server.seconds() - busy) / seconds
+        load, busy = (time.process_time() - load) / seconds, server.seconds() - busy
         seen = sorted(delays)
         delays.clear()
     whole = len(streams) == number and all(stream.ended_at for stream in streams)
     whole = whole and sum(stream.chunks for stream in streams) == Upstream.written - written
     came = len(seen) >= 0.9 * number * seconds * 1000 / HELD_INTERVAL
-    p99 = percentile(seen, 0.99) / 1000
-    return Held(number, p99, good=whole and came and p99 * 1000 <= MAX_DELAY, server=busy, load=load)
+    p50, p99 = (percentile(seen, share) / 1000 for share in (0.5, 0.99))
+    good = whole and came and p99 <= MAX_DELAY
+    return Held(number, p50, p99, good=good, took=1_000_000 * busy / max(len(seen), 1), load=load)
 
 
 async def most_held(side: Side, server: Server | Nobody, *, start: int, seconds: float, steps: int, most: int) -> Held:
     """Search for the most streams that are good: double or halve from ``start``, then close in."""
-    good = Held(0, 0.0, True, 0.0, 0.0)
+    good = Held(0, 0.0, 0.0, good=True, took=0.0, load=0.0)
     bad: int | None = None
     number = start
     for _step in range(steps):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Times are in seconds. ``crowds`` are the numbers of paced streams to try."""
+    """Times are in seconds. In each of ``rounds`` every side has its turn with every figure."""
 
-    warm: float
-    seconds: float
-    crowds: list[int] = field(default_factory=lambda: [50, 100, 200, 400])
-    firsts: int = 600
-    held_steps: int = 5
-    held_seconds: float = 5.0
-    # No more streams are tried to be held.
-    held_most: int = 2400
+    rounds: int = 3
+    warm: float = 1.0
+    seconds: float = 4.0
+    # Streams that are open at the same time, for each figure.
     at_once: int = 50
+    paced: int = 200
+    held: int = 200
+    # First chunks, of each side and round.
+    firsts: int = 200
+    # The search for the most streams that are held: its steps, and where it ends.
+    steps: int = 5
+    held_most: int = 2400
     # Memory is measured with so many open streams, and idle sockets.
     in_memory: int = 300
     sockets: int = 1000
@@ -26,14 +29,14 @@ class Plan:
     messages: int = 1_000_000
 
 
-FULL = Plan(warm=1.5, seconds=6.0)
+FULL = Plan()
 QUICK = Plan(
-    warm=1.0,
-    seconds=3.0,
-    crowds=[50, 200],
-    firsts=200,
-    held_steps=2,
-    held_seconds=3.0,
+    rounds=2,
+    seconds=2.0,
+    paced=100,
+    held=100,
+    firsts=100,
+    steps=2,
     held_most=400,
     in_memory=100,
     sockets=300,
@@ -43,14 +46,15 @@ QUICK = Plan(
 )
 # To see that everything runs; its figures mean nothing.
 TINY = Plan(
+    rounds=1,
     warm=0.2,
     seconds=0.5,
-    crowds=[2, 4],
-    firsts=5,
-    held_steps=1,
-    held_seconds=0.5,
-    held_most=5,
     at_once=3,
+    paced=3,
+    held=3,
+    firsts=5,
+    steps=1,
+    held_most=5,
     in_memory=3,
     sockets=5,
     reads=5,

@@ -29,8 +29,11 @@ ENVIRONMENT = {
 class Server:
     """A server on loopback. ``port`` is free when it is chosen, shortly before the server takes it."""
 
-    def __init__(self, name: str, command: list[str], environment: Mapping[str, str], *, core: int) -> None:
+    def __init__(
+        self, name: str, command: list[str], environment: Mapping[str, str], *, core: int, folder: Path = ROOT
+    ) -> None:
         self.port = free_port()
+        self._folder = folder
         self._name = name
         self._command = ["taskset", "-c", str(core), *(part.replace("{port}", str(self.port)) for part in command)]
         self._environment = {**ENVIRONMENT, **environment, "PORT": str(self.port)}
@@ -41,7 +44,7 @@ class Server:
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220  (nothing is measured meanwhile)
                 self._command,
-                cwd=ROOT,
+                cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -54,10 +57,18 @@ class Server:
                     if self._process.poll() is not None:
                         raise RuntimeError(f"{self._name} ended with code {self._process.returncode}: see {log}")
                     await asyncio.sleep(0.1)
+                await self._settled()
         except BaseException:
             await self.__aexit__()
             raise
         return self
+
+    async def _settled(self) -> None:
+        """Wait until it has loaded all that it loads, in each of its processes: it has nothing to do then."""
+        before = -1.0
+        while (now := self.seconds()) > before + 0.02:
+            before = now
+            await asyncio.sleep(1.0)
 
     async def __aexit__(self, *_exc: object) -> None:
         if self._process.poll() is None:
@@ -119,12 +130,19 @@ async def listens(port: int) -> bool:
     return True
 
 
-def run(command: list[str], environment: Mapping[str, str], *, given: str = "", seconds: float = 1800.0) -> str:
+def run(
+    command: list[str],
+    environment: Mapping[str, str],
+    *,
+    folder: Path = ROOT,
+    given: str = "",
+    seconds: float = 1800.0,
+) -> str:
     """Run a program to its end and return what it printed; raises ``CalledProcessError``."""
     with (WORK / "setup.log").open("ab") as log:
         done = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=folder,
             env={**ENVIRONMENT, **environment},
             input=given,
             stdout=subprocess.PIPE,

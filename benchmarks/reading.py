@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import secrets
 from dataclasses import dataclass
 
 from .client import Answer, Connection, Stream, request
 from .load import percentile
 from .processes import Server
 from .sides import Side
+from .sockets import Socket
 from .upstream import script
 
 LENGTH = 100_000
@@ -38,6 +37,15 @@ async def reads(side: Side, server: Server, *, number: int) -> Reads:
     told = [await _took(connection, histories[index % len(histories)]) for index in range(number)]
     connection.close()
     return Reads(percentile(sorted(lists), 0.5) / 1000, percentile(sorted(told), 0.5) / 1000)
+
+
+async def only_conversation(side: Side, server: Server) -> str:
+    """Return the ``session_id`` of the one conversation that the caller has."""
+    connection = Connection(server.port)
+    found = await _read(connection, request("GET", "/conversations", side.headers(0)))
+    connection.close()
+    (conversation,) = json.loads(found.body)["conversations"]
+    return str(conversation["session_id"])
 
 
 async def _read(connection: Connection, asked: bytes) -> Answer:
@@ -79,28 +87,16 @@ async def memory_of_sockets(side: Side, server: Server, number: int) -> float:
     """Return the bytes that each of ``number`` open and idle sockets adds to the server."""
     warm = await _sockets(side, server, 20)
     before = server.memory()
-    writers = await _sockets(side, server, number)
+    sockets = await _sockets(side, server, number)
     await asyncio.sleep(2.0)
     grown = server.memory() - before
-    for writer in [*warm, *writers]:
-        writer.transport.abort()
+    for socket in [*warm, *sockets]:
+        socket.close()
     return grown / number
 
 
-async def _sockets(side: Side, server: Server, number: int) -> list[asyncio.StreamWriter]:
-    writers = []
-    for index in range(number):
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        upgrade = {
-            **side.headers(index),
-            "Connection": "Upgrade",
-            "Upgrade": "websocket",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": base64.b64encode(secrets.token_bytes(16)).decode(),
-        }
-        writer.write(request("GET", "/ws/chat", upgrade))
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b" 101 " not in head:
-            raise RuntimeError(f"a socket was refused: {head!r}")
-        writers.append(writer)
-    return writers
+async def _sockets(side: Side, server: Server, number: int) -> list[Socket]:
+    sockets = [Socket(server.port, side.headers(index)) for index in range(number)]
+    for socket in sockets:
+        await socket.open()
+    return sockets

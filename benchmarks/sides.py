@@ -7,21 +7,25 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from .client import request
+from .client import Connection, Stream, request
 from .processes import ROOT, WORK, Server, run
+from .sockets import Socket, SocketStream, call
 
 CALLERS = 300
+# What the two accounts have that are there beside the callers: as many conversations as pruning leaves, and one long.
+MANY = 500
+LONG = 1000
 UVICORN = ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--loop", "uvloop", "--http", "httptools"]
 UVICORN += ["--no-access-log", "--log-level", "warning", "--backlog", "4096"]
 
 
 @dataclass
 class Side:
-    """A server to measure. ``keys`` are its callers' keys, ``folder`` is where its files are."""
+    """A server to measure, and how it is asked. ``keys`` are its callers' keys."""
 
     name: str
     title: str
@@ -31,24 +35,55 @@ class Side:
     # What a door of OpenAI's form is asked for.
     model: str = "bench"
     keys: list[str] = field(default_factory=list, repr=False)
-    # How many streams it may well hold: where the search begins.
+    # How many streams it may well hold: where the search begins, and no more are paced.
     guess: int = 200
-    # Whether it has sockets, and answers that can be resumed.
-    resumes: bool = False
+    # The side whose server answers, where it is not this side's own.
+    at: str = ""
+    # Of this project: the keys of the accounts with many conversations and with the long one.
+    many: str = field(default="", repr=False)
+    long: str = field(default="", repr=False)
+    # The conversation that is gone on with, instead of a new one for each question.
+    session: str = ""
+    # Where its program is.
+    folder: Path = ROOT
 
     def server(self, core: int) -> Server:
-        return Server(self.name, self.command, self.environment, core=core)
+        return Server(self.name, self.command, self.environment, core=core, folder=self.folder)
 
     def headers(self, caller: int) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.keys[caller % len(self.keys)]}"} if self.keys else {}
 
+    def connection(self, port: int, caller: int) -> Connection:
+        """Return a connection for ``caller``, which is opened with the first question."""
+        return Connection(port)
+
+    def stream(self, delays: list[int] | None = None) -> Stream:
+        return Stream(delays)
+
     def chat(self, caller: int, question: str) -> bytes:
-        """Return the request that asks ``question`` for a stream, in a new conversation."""
+        """Return the request that asks ``question`` for a stream."""
         if self.path == "/chat":
-            body: dict[str, object] = {"message": question}
+            body: dict[str, object] = {"message": question, **({"session_id": self.session} if self.session else {})}
         else:
             body = {"model": self.model, "stream": True, "messages": [{"role": "user", "content": question}]}
         return request("POST", self.path, self.headers(caller), body)
+
+    def alone(self, key: str, session: str = "") -> Side:
+        """Return the same side with one caller."""
+        return replace(self, keys=[key], session=session)
+
+
+class SocketSide(Side):
+    """A side that is asked over WebSockets."""
+
+    def connection(self, port: int, caller: int) -> Connection:
+        return Socket(port, self.headers(caller))
+
+    def stream(self, delays: list[int] | None = None) -> Stream:
+        return SocketStream(delays)
+
+    def chat(self, caller: int, question: str) -> bytes:
+        return call({"message": question})
 
 
 def direct() -> Side:
@@ -91,14 +126,22 @@ def litellm(upstream: str) -> Side:
     return Side("litellm", "LiteLLM", command, environment, path="/v1/chat/completions", keys=["sk-bench"], guess=50)
 
 
-def project(upstream: str, name: str, title: str, database: str) -> Side:
-    """This project as `make run` starts it, where users log in, on a database that is empty or seeded."""
+def project(
+    upstream: str, name: str, title: str, database: str, *, callers: int = CALLERS, folder: Path = ROOT
+) -> Side:
+    """This project as `make run` starts it, where users log in; no account has conversations.
+
+    ``folder`` is a checkout of it that has what `make run` installs.
+    """
+    python = sys.executable if folder == ROOT else str(folder / ".venv" / "bin" / "python")
     environment = {
         "DATABASE_URL": database,
         "REDIS_URL": "",
         "LLM_API_URL": upstream,
         "LLM_MODEL": "bench",
         "LLM_API_KEY": "sk-upstream",
+        # The long conversation goes to the model as a whole.
+        "LLM_CONTEXT_WINDOW": "1000000",
         "DEFAULT_MODEL_TYPE": "default",
         "HOST": "127.0.0.1",
         "TITLES": "first_words",
@@ -109,21 +152,53 @@ def project(upstream: str, name: str, title: str, database: str) -> Side:
         "MAX_ANSWERS_PER_CALLER": "1000",
         "MAX_ANSWERS_PER_PROCESS": "100000",
     }
-    run([sys.executable, "manage.py", "migrate", "--no-input", "--verbosity", "0"], environment)
-    keys = run([sys.executable, "-m", "benchmarks.accounts", str(CALLERS)], environment).split()
-    return Side(name, title, [sys.executable, "-m", "chatproject"], environment, keys=keys, guess=300, resumes=True)
+    run([python, "manage.py", "migrate", "--no-input", "--verbosity", "0"], environment, folder=folder)
+    keys = run([python, "-m", "benchmarks.accounts", str(callers)], environment, folder=folder).split()
+    return Side(name, title, [python, "-m", "chatproject"], environment, keys=keys, guess=300, folder=folder)
+
+
+def lived_in(upstream: str, name: str, title: str, database: str, folder: Path = ROOT) -> Side:
+    """This project with the callers' accounts, and two more that have conversations."""
+    side = project(upstream, name, title, database, callers=CALLERS + 2, folder=folder)
+    *keys, many, long = side.keys
+    seed(side, CALLERS, MANY, 2 * MANY)
+    seed(side, CALLERS + 1, 1, LONG)
+    return replace(side, keys=keys, many=many, long=long)
+
+
+def seed(side: Side, account: int, conversations: int, messages: int) -> None:
+    counts = ["--conversations", str(conversations), "--messages", str(messages)]
+    command = [side.command[0], "manage.py", "seed_demo", "--user", f"bench-{account}", *counts]
+    run(command, side.environment, folder=side.folder)
 
 
 def on_sqlite(upstream: str) -> Side:
-    folder = empty_folder("sqlite-data")
-    return project(upstream, "sqlite", "this project, SQLite", f"sqlite:///{folder}/db.sqlite3")
+    return lived_in(upstream, "sqlite", "this project, SQLite", f"sqlite:///{empty_folder('sqlite-data')}/db.sqlite3")
 
 
-def relay(upstream: str) -> Side:
-    """The project on SQLite, asked for what it passes on and does not store."""
-    folder = empty_folder("relay-data")
-    side = project(upstream, "relay", "its /v1, SQLite", f"sqlite:///{folder}/db.sqlite3")
-    return replace(side, path="/v1/chat/completions", model="default", resumes=False)
+def before(upstream: str, folder: Path) -> Side:
+    """Another checkout of this project, on SQLite."""
+    database = f"sqlite:///{empty_folder('before-data')}/db.sqlite3"
+    return lived_in(upstream, "before", "before, SQLite", database, folder)
+
+
+def relay(stored: Side) -> Side:
+    """The same server, asked for what it passes on and does not store."""
+    return replace(
+        stored, name="relay", title="its /v1", path="/v1/chat/completions", model="default", at=stored.name, many=""
+    )
+
+
+def socket(stored: Side) -> Side:
+    """The same server, asked over WebSockets."""
+    same = {one.name: getattr(stored, one.name) for one in fields(stored)}
+    return SocketSide(**{**same, "name": "socket", "title": "its socket", "at": stored.name, "many": ""})
+
+
+def workers(stored: Side) -> Side:
+    """The same database behind two processes, which share the core."""
+    environment = {**stored.environment, "WORKERS": "2"}
+    return replace(stored, name="workers", title="two workers, PostgreSQL", environment=environment, many="")
 
 
 @contextmanager
@@ -133,7 +208,7 @@ def on_postgres(upstream: str, url: str) -> Iterator[Side]:
     database = urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     _execute(url, f"CREATE DATABASE {name}")
     try:
-        yield project(upstream, "postgres", "this project, PostgreSQL", database)
+        yield lived_in(upstream, "postgres", "this project, PostgreSQL", database)
     finally:
         _execute(url, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -162,8 +237,7 @@ def seeded(upstream: str, conversations: int, messages: int) -> Side:
     side = None
     if not (folder / "complete").exists():
         side = project(upstream, "seeded", "", f"sqlite:///{empty_folder(folder.name)}/db.sqlite3")
-        counts = ["--conversations", str(conversations), "--messages", str(messages)]
-        run([sys.executable, "manage.py", "seed_demo", "--user", "bench-0", *counts], side.environment)
+        seed(side, 0, conversations, messages)
         (folder / "complete").touch()
     return side or project(upstream, "seeded", "", f"sqlite:///{database}")
 

@@ -2,152 +2,216 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import TypeVar
 
-from .load import Held, Rate, percentile
-from .reading import Reads, Resume
+from .load import percentile
+from .reading import Reads
+from .rounds import Figures, Turn
 
-COLUMNS = ("sqlite", "postgres", "relay", "reference", "litellm", "limit", "direct")
-OURS, RELAYS = COLUMNS[:2], COLUMNS[2:3]
+COLUMNS = ("sqlite", "before", "socket", "postgres", "workers", "relay", "reference", "litellm", "limit", "direct")
 NOTHING = "–"
-
-
-@dataclass
-class Figures:
-    """What was measured of one side; ``firsts`` are times in microseconds, ``memory`` and ``sockets`` bytes."""
-
-    title: str
-    once: Rate
-    paced: Rate
-    best: Rate
-    firsts: list[int]
-    held: Held
-    memory: float | None = None
-    sockets: float | None = None
-    resume: Resume | None = None
-
-
+T = TypeVar("T")
 Value = Callable[[Figures], float | None]
-Table = list[list[str]]
 
 
-def render(figures: dict[str, Figures], rows: list[Reads]) -> str:
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a figure is to be for some columns: at least or at most so much."""
+
+    sign: str
+    amount: float
+
+    def met(self, value: float) -> bool:
+        return value >= self.amount if self.sign == "≥" else value <= self.amount
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.amount:g}"
+
+
+def least(amount: float) -> Goal:
+    return Goal("≥", amount)
+
+
+def most(amount: float) -> Goal:
+    return Goal("≤", amount)
+
+
+def median(taken: Sequence[T], of: Callable[[T], float]) -> float | None:
+    """Return the median over the rounds; ``None`` where nothing was measured."""
+    return statistics.median(map(of, taken)) if taken else None
+
+
+def render(turns: Sequence[Turn], rows: Sequence[Reads]) -> str:
     """Return the table in Markdown. A figure that was not taken is a dash."""
-    writer = _Writer(figures)
-    writer.rates("sent at once", lambda side: side.once, {"reference": 4.0, "litellm": 20.0, "limit": 0.25})
-    writer.rates("paced, 50 streams", lambda side: side.paced, {"litellm": 10.0, "limit": 0.5})
-    writer.rates("paced, the best number of streams", lambda side: side.best, {"litellm": 10.0, "limit": 0.5})
-    firsts = writer.firsts()
-    writer.line("first chunk, added: p50, ms", lambda side: firsts(side, 0.5), "{:.1f}", most=5.0)
-    writer.line("first chunk, added: p99, ms", lambda side: firsts(side, 0.99), "{:.1f}", most=12.0)
-    writer.line("streams held at 20 chunks/s", lambda side: side.held.number, "{:.0f}", least=1000.0)
-    writer.line("… p99 delay of a chunk, ms", lambda side: side.held.p99 if side.held.number else None, "{:.0f}")
-    writer.line("… core of the server, %", lambda side: 100 * side.held.server, "{:.0f}")
-    writer.line("… core of the load, %", lambda side: 100 * side.held.load, "{:.0f}")
-    writer.line("memory of an open stream, kB", lambda side: _kilo(side.memory), "{:.0f}", most=110.0)
-    writer.line("memory of an idle socket, kB", lambda side: _kilo(side.sockets), "{:.0f}", most=45.0)
-    writer.line(
-        "resume 100,000 characters, ms", lambda side: side.resume.took if side.resume else None, "{:.1f}", most=10.0
-    )
-    writer.line(
-        "its largest event, kB", lambda side: side.resume.largest / 1024 if side.resume else None, "{:.1f}", most=64.0
-    )
-    writer.relays()
+    table = _Table({turn.side.name: turn for turn in turns})
+    _write_rates(table)
+    _write_held(table)
+    _write_firsts(table)
+    _write_workers(table)
+    _write_memory(table)
     if rows:
         few, many = rows
-        writer.growth("GET /conversations (50)", few.list, many.list)
-        writer.growth("GET …/history (10)", few.history, many.history)
-    return writer.text()
+        table.growth("GET /conversations (50): many rows / few", few.list, many.list)
+        table.growth("GET …/history (10): many rows / few", few.history, many.history)
+    return table.text()
 
 
-def _share(side: Figures, other: Figures) -> float:
-    return side.once.of_a_core / other.once.of_a_core
+def _write_rates(table: _Table) -> None:
+    table.line("sent at once, 50 streams: ms of processor a stream", _once, "{:.2f}")
+    table.ratio("… streams, × the limit", _once, "limit", {"sqlite": least(0.5), "relay": least(0.6)})
+    table.ratio("… × the reference", _once, "reference", {"sqlite": least(10)})
+    table.ratio("… × LiteLLM", _once, "litellm", {"sqlite": least(60), "relay": least(60)})
+    table.line("… least of the rounds, ms", lambda side: min((one.took for one in side.once), default=None), "{:.2f}")
+    table.line("… streams/s by the clock", lambda side: median(side.once, lambda one: one.streams), "{:.0f}")
+    table.line("… events a stream", lambda side: median(side.once, lambda one: one.events), "{:.1f}")
+    table.line("… failed", lambda side: sum(one.failed for one in side.once), "{:.0f}")
+    table.line("… core of the load, %", lambda side: median(side.once, lambda one: 100 * one.load), "{:.0f}")
+    table.line("paced at 10 ms, 200 streams: ms of processor a stream", _paced, "{:.2f}")
+    table.ratio("… streams, × the limit", _paced, "limit", {"sqlite": least(0.7)})
+    table.line("… streams/s by the clock", lambda side: median(side.paced, lambda one: one.streams), "{:.0f}")
+    table.line("… events a stream", lambda side: median(side.paced, lambda one: one.events), "{:.1f}")
+    table.line("… failed", lambda side: sum(one.failed for one in side.paced), "{:.0f}")
+
+
+def _once(side: Figures) -> float | None:
+    return median(side.once, lambda one: one.took)
+
+
+def _paced(side: Figures) -> float | None:
+    return median(side.paced, lambda one: one.took)
+
+
+def _write_held(table: _Table) -> None:
+    table.line("200 held at 20 chunks/s: µs of processor a chunk", _held, "{:.0f}")
+    if base := table.value("limit", _held):
+        table.line(
+            "… × the limit",
+            lambda side: None if (took := _held(side)) is None else took / base,
+            "{:.2f}",
+            {"sqlite": most(1.3)},
+        )
+    table.line("… delay of a chunk: p50, ms", lambda side: median(side.held, lambda one: one.p50), "{:.0f}")
+    table.line("… p99, ms", lambda side: median(side.held, lambda one: one.p99), "{:.0f}")
+    bare = table.value("limit", _number)
+    table.line("held at most: streams", _number, "{:.0f}", {"sqlite": least(min(1200, 0.9 * bare) if bare else 1200)})
+    table.line("… p99 delay of a chunk, ms", lambda side: side.most.p99 if side.most else None, "{:.0f}")
+    table.line("… core of the load, %", lambda side: 100 * side.most.load if side.most else None, "{:.0f}")
+
+
+def _held(side: Figures) -> float | None:
+    return median(side.held, lambda one: one.took) or None
+
+
+def _number(side: Figures) -> float | None:
+    return side.most.number if side.most else None
+
+
+def _write_firsts(table: _Table) -> None:
+    plain = table.value("direct", lambda side: percentile(sorted(side.firsts), 0.5)) or 0
+
+    def added(times: Callable[[Figures], list[int]], share: float) -> Value:
+        return lambda side: (percentile(sorted(times(side)), share) - plain) / 1000 if times(side) else None
+
+    for name, times, goals in (
+        ("first chunk, added", lambda side: side.firsts, FIRSTS),
+        ("… with 500 conversations", lambda side: side.many, NO_GOALS),
+        ("… with a prompt of 1,000 messages", lambda side: side.long, NO_GOALS),
+    ):
+        table.line(f"{name}: p50, ms", added(times, 0.5), "{:.1f}", goals[0])
+        table.line(f"{name}: p99, ms", added(times, 0.99), "{:.1f}", goals[1])
+
+
+FIRSTS: tuple[Mapping[str, Goal], Mapping[str, Goal]] = (
+    {"sqlite": most(1.5), "postgres": most(3), "relay": most(1.5)},
+    {"sqlite": most(5), "postgres": most(8)},
+)
+NO_GOALS: tuple[Mapping[str, Goal], Mapping[str, Goal]] = ({}, {})
+
+
+def _write_workers(table: _Table) -> None:
+    """Two cores would do twice what two processes do on one."""
+    table.line("at once, of one account: ms of processor a stream", _one_account, "{:.2f}")
+    for name, take, goals in (
+        ("two workers, many accounts: × one", _once, {"workers": least(1.8)}),
+        ("two workers, one account: × one", _one_account, {}),
+    ):
+        one, two = table.value("postgres", take), table.value("workers", take)
+        if one and two:
+            table.only(name, "workers", 2 * one / two, "{:.2f}", goals)
+
+
+def _one_account(side: Figures) -> float | None:
+    return median(side.one_account, lambda one: one.took)
+
+
+def _write_memory(table: _Table) -> None:
+    table.line(
+        "memory: idle, MB", lambda side: None if side.idle is None else side.idle / 1e6, "{:.0f}", _each(most(110))
+    )
+    table.line("… of an open stream, kB", lambda side: _kilo(side.stream), "{:.0f}", _each(most(45)))
+    table.line("… of an idle socket, kB", lambda side: _kilo(side.socket), "{:.0f}", _each(most(28)))
+    table.line(
+        "resume 100,000 characters, ms",
+        lambda side: side.resume.took if side.resume else None,
+        "{:.1f}",
+        _each(most(10)),
+    )
+    table.line(
+        "… its largest event, kB", lambda side: side.resume and side.resume.largest / 1024, "{:.1f}", _each(most(64))
+    )
+
+
+def _each(goal: Goal) -> dict[str, Goal]:
+    return {"sqlite": goal, "postgres": goal}
 
 
 def _kilo(amount: float | None) -> float | None:
     return None if amount is None else amount / 1024
 
 
-class _Writer:
-    def __init__(self, figures: dict[str, Figures]) -> None:
-        self._figures = figures
-        titles = [figures[name].title if name in figures else f"({name})" for name in COLUMNS]
-        self._table: Table = [["figure", *titles, "goal", "met"], ["---"] * (len(COLUMNS) + 3)]
+class _Table:
+    def __init__(self, turns: Mapping[str, Turn]) -> None:
+        self._turns = turns
+        self._columns = [name for name in COLUMNS if name in turns]
+        titles = [turns[name].side.title for name in self._columns]
+        self._lines = [["figure", *titles, "goal", "met"], ["---"] * (len(titles) + 3)]
 
     def text(self) -> str:
-        widths = [max(map(len, column)) for column in zip(*self._table, strict=True)]
+        widths = [max(map(len, column)) for column in zip(*self._lines, strict=True)]
         lines = []
-        for line in self._table:
+        for line in self._lines:
             cells = [
                 cell.ljust(width, cell[:1] if cell == "---" else " ") for cell, width in zip(line, widths, strict=True)
             ]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
-    def rates(self, name: str, take: Callable[[Figures], Rate], goals: dict[str, float]) -> None:
-        """Write streams/s, what lies beside them, and what they are of others'."""
-        self.line(f"{name}: streams/s", lambda side: take(side).streams, "{:.1f}")
-        self.line("… of a whole core", lambda side: take(side).of_a_core if take(side).server else None, "{:.1f}")
-        self.line("… streams open", lambda side: take(side).at_once, "{:.0f}")
-        self.line("… events a stream", lambda side: take(side).events, "{:.1f}")
-        self.line("… failed", lambda side: take(side).failed, "{:.0f}")
-        self.line("… core of the server, %", lambda side: 100 * take(side).server, "{:.0f}")
-        self.line("… core of the load, %", lambda side: 100 * take(side).load, "{:.0f}")
-        for other, goal in goals.items():
-            if other in self._figures:
-                self._ratio(take, self._figures[other], goal)
+    def value(self, name: str, take: Value) -> float | None:
+        """Return a figure of the side that is called so; ``None`` where it was not taken."""
+        return take(self._turns[name].figures) if name in self._turns else None
 
-    def _ratio(self, take: Callable[[Figures], Rate], other: Figures, goal: float) -> None:
-        base = take(other).of_a_core
-        self.line(
-            f"… × {other.title}",
-            lambda side: take(side).of_a_core / base if take(side).server else None,
-            "{:.2f}",
-            least=goal,
-        )
+    def line(self, name: str, take: Value, form: str, goals: Mapping[str, Goal] | None = None) -> None:
+        """Write a figure of every side, what is asked of some, and whether each of those has it."""
+        self._write(name, {column: self.value(column, take) for column in self._columns}, form, goals or {})
 
-    def relays(self) -> None:
-        """Write what is asked of answers that are passed on."""
-        for name, goal in {"litellm": 60.0, "limit": 0.6}.items():
-            if other := self._figures.get(name):
-                share = partial(_share, other=other)
-                self.line(f"passed on, sent at once: × {other.title}", share, "{:.2f}", least=goal, only=RELAYS)
-        firsts = self.firsts()
-        self.line(
-            "passed on, first chunk, added: p50, ms",
-            lambda side: firsts(side, 0.5),
-            "{:.1f}",
-            most=1.5,
-            only=RELAYS,
-        )
+    def ratio(self, name: str, take: Value, other: str, goals: Mapping[str, Goal]) -> None:
+        """Write how many times as many streams as ``other`` each side has for the same processor time."""
+        if base := self.value(other, take):
+            self.line(name, lambda side: base / took if (took := take(side)) else None, "{:.2f}", goals)
 
-    def firsts(self) -> Callable[[Figures, float], float]:
-        plain = percentile(self._figures["direct"].firsts, 0.5)
-        return lambda side, share: (percentile(side.firsts, share) - plain) / 1000
-
-    def line(
-        self,
-        name: str,
-        take: Value,
-        form: str,
-        *,
-        least: float | None = None,
-        most: float | None = None,
-        only: Sequence[str] = COLUMNS,
-    ) -> None:
-        values = {key: take(side) for key, side in self._figures.items() if key in only}
-        cells = [form.format(value) if (value := values.get(key)) is not None else NOTHING for key in COLUMNS]
-        goal = f"≥ {least:g}" if least is not None else f"≤ {most:g}" if most is not None else ""
-        met = [
-            "yes" if (least is None or value >= least) and (most is None or value <= most) else "no"
-            for key in (OURS if only is COLUMNS else only)
-            if goal and (value := values.get(key)) is not None
-        ]
-        self._table.append([name, *cells, goal, ", ".join(met)])
+    def only(self, name: str, column: str, value: float, form: str, goals: Mapping[str, Goal]) -> None:
+        self._write(name, {column: value}, form, goals)
 
     def growth(self, name: str, few: float, many: float) -> None:
         """Write what a read takes among many rows against among few, both in ms."""
-        cells = [f"{many:.2f} / {few:.2f} ms = {many / few:.2f}", *[NOTHING] * (len(COLUMNS) - 1)]
-        self._table.append([f"{name}: many rows / few", *cells, "≤ 1.2", "yes" if many / few <= 1.2 else "no"])
+        self.only(name, "sqlite", many / few, f"{many:.2f} / {few:.2f} ms = {{:.2f}}", {"sqlite": most(1.2)})
+
+    def _write(self, name: str, values: Mapping[str, float | None], form: str, goals: Mapping[str, Goal]) -> None:
+        cells = [NOTHING if (value := values.get(key)) is None else form.format(value) for key in self._columns]
+        asked = [(goal, value) for key, goal in goals.items() if (value := values.get(key)) is not None]
+        wanted = ", ".join(dict.fromkeys(str(goal) for goal, _value in asked))
+        met = ", ".join("yes" if goal.met(value) else "no" for goal, value in asked)
+        self._lines.append([name, *cells, wanted, met])
