@@ -197,6 +197,21 @@ def test_database_urls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
     assert config["CONN_MAX_AGE"] == 0
 
 
+@pytest.mark.parametrize(
+    ("url", "bounds"),
+    [
+        ("postgres://u:p@h/n", {"connect_timeout", "keepalives_idle", "keepalives_interval", "tcp_user_timeout"}),
+        ("mysql://u:p@h/n", {"connect_timeout", "read_timeout", "write_timeout"}),
+    ],
+)
+def test_no_connection_waits_for_ever_for_a_silent_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, bounds: set[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    options = env.database("DATABASE_URL", tmp_path, "")["OPTIONS"]
+    assert {name for name in bounds if 0 < options[name] <= 30_000} == bounds
+
+
 def test_the_database_password_is_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://u:p%40ss@h/n")
     assert env.database("DATABASE_URL", tmp_path, "")["PASSWORD"] == "p@ss"

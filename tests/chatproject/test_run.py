@@ -247,7 +247,8 @@ def test_it_says_who_gets_in_and_the_line_to_try_gets_in(tmp_path: Path, databas
     given = {"DATABASE_URL": database_url, "REQUIRE_LOGIN": login}
     with serving(tmp_path / "log", **given) as (process, client):
         said = process.output()
-        assert ("REQUIRE_LOGIN=true before one stands in front" in said) is (login == "false")
+        for warning in ("open to whatever reaches its port, a proxy", "REQUIRE_LOGIN=true before one stands in front"):
+            assert (warning in said) is (login == "false")
         assert ("`manage.py create_api_key USER --name NAME`" in said) is (login == "true")
         assert (f"{client.base_url.copy_with(path='/accounts')}." in said) is (login == "true")
         line = next(line for line in said.splitlines() if line.strip().startswith("curl"))

@@ -188,6 +188,16 @@ def test_clearing_what_custom_needs_is_refused_and_changes_nothing(api: APIClien
     assert (config.custom_model, config.max_tokens, config.custom_api_key) == ("own-model", None, KEY)
 
 
+@pytest.mark.parametrize(
+    "url", ["https://xn--localhost/", "https://localhost/", "https://127.0.0.257/", "https://intranet/v1"]
+)
+def test_a_url_that_may_not_be_called_is_refused_and_changes_nothing(api: APIClient, settings: Any, url: str) -> None:
+    settings.LLMPROVIDERS = {**settings.LLMPROVIDERS, "ALLOW_PRIVATE_UPSTREAMS": False}
+    response = api.post("/api/config", {"model_type": "custom", "custom_api_url": url, "custom_model": "m"})
+    assert (response.status_code, response.json()["errors"].keys()) == (400, {"custom_api_url"})
+    assert not UserConfig.objects.exists()
+
+
 def test_max_tokens_can_be_handed_back(api: APIClient) -> None:
     assert post(api, model_type="glm4", max_tokens=77)["max_tokens"] == 77
     assert post(api, model_type="glm4")["max_tokens"] == 77

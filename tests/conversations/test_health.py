@@ -136,6 +136,16 @@ async def test_a_database_that_is_not_migrated_is_not_ready(engine: Supervisor) 
     assert (await ready())[0] == 200
 
 
+async def test_a_database_that_cannot_hold_every_character_is_not_ready(
+    engine: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(health, "unfit", lambda _connection: "its encoding is LATIN1: make one with UTF8")
+        assert await missing() == {"database": ["cannot hold every character"]}
+    assert "its encoding is LATIN1" in caplog.text
+    assert (await ready())[0] == 200
+
+
 async def test_a_database_that_is_away_is_not_ready_and_its_address_is_not_told(
     engine: Supervisor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

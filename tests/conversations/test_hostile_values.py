@@ -33,6 +33,8 @@ FIELDS = {
     "max_tokens of another": ("POST", "/messages/1/regenerate", '{"max_tokens": %s}', [HUGE, "1e400", "1.5", "true"]),
     "max_tokens of a config": ("POST", "/api/config", '{"model_type": "default", "max_tokens": %s}', [HUGE, "1e400"]),
     "expires_in_days": ("POST", "/api/keys", '{"name": "k", "expires_in_days": %s}', [HUGE, "1e400", "1.5", '"1"']),
+    "parent_id": ("POST", "/chat", '{"message": "hi", "parent_id": %s}', [HUGE, "1e400", "1.5", "true", "[]"]),
+    "rating": ("PUT", "/messages/1/feedback", '{"rating": %s}', [n for n in WHOLE if n not in ("-1", "-1.0")]),
 }
 
 
@@ -52,6 +54,58 @@ def test_a_number_that_is_none_is_refused(client: httpx.Client, model: ScriptedU
     assert nothing_happened(model)
 
 
+ASKED = '"messages": [{"role": "user", "content": "hi"}]'
+SHOWN = '"messages": [{"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}]'
+RUN = '"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "user", "content": "hi"}]'
+# The doors of other people's clients: what each may bring, and its numbers.
+DOORS = {
+    "completions": (
+        "/v1/chat/completions",
+        f'{{"model": "default", {ASKED}, "%s": %s}}',
+        ("temperature", "top_p", "max_tokens", "max_completion_tokens"),
+    ),
+    "stored completions": (
+        "/v1/chat/completions",
+        f'{{"model": "default", "store": true, {ASKED}, "%s": %s}}',
+        ("temperature", "top_p", "max_tokens", "max_completion_tokens"),
+    ),
+    "responses": (
+        "/v1/responses",
+        '{"model": "default", "input": "hi", "%s": %s}',
+        ("temperature", "top_p", "max_output_tokens"),
+    ),
+    "AI SDK": ("/api/chat", f'{{"id": "c", {SHOWN}, "%s": %s}}', ("temperature", "max_tokens")),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_number_that_is_none_is_refused_at_every_door(
+    client: httpx.Client, model: ScriptedUpstream, door: str
+) -> None:
+    path, body, fields = DOORS[door]
+    for field in fields:
+        for value in (HUGE, f"-{HUGE}", "1e400", "NaN", "true", "[]", "1" * 5000):
+            response = client.post(path, content=(body % (field, value)).encode(), headers=JSON)
+            assert response.status_code == 400, (field, value[:20], response.text)
+    assert nothing_happened(model)
+
+
+@pytest.mark.parametrize("value", [HUGE, "1e400", "NaN", "[]", "1" * 5000])
+@pytest.mark.parametrize("field", ["state", "forwardedProps", "context", "tools", "parentRunId"])
+def test_a_run_of_ag_ui_with_such_a_value_is_no_fault_of_ours(
+    client: httpx.Client, model: ScriptedUpstream, field: str, value: str
+) -> None:
+    response = client.post("/api/agui", content=f'{{{RUN}, "{field}": {value}}}'.encode(), headers=JSON)
+    assert response.status_code in (200, 400), response.text
+
+
+def test_a_leaf_that_is_none_is_refused(client: httpx.Client) -> None:
+    path = f"/conversations/{client.post('/conversations', json={}).json()['session_id']}"
+    for value in (HUGE, "1e400", "1.5", "true", "[]", str(2**64)):
+        response = client.patch(path, content=f'{{"active_leaf": {value}}}'.encode(), headers=JSON)
+        assert response.status_code in (400, 404), (value[:20], response.text)
+
+
 @pytest.mark.parametrize("value", ["-0", "-0.0", "-0e0"])
 def test_negative_zero_is_zero(client: httpx.Client, model: ScriptedUpstream, value: str) -> None:
     body = f'{{"message": "hi", "stream": false, "temperature": {value}}}'.encode()
@@ -69,6 +123,10 @@ PATHS = [
     ("GET", "/generations/{}/stream"),
     ("POST", "/generations/{}/stop"),
     ("POST", "/messages/{}/regenerate"),
+    ("GET", "/conversations/{}/messages"),
+    ("DELETE", "/messages/{}"),
+    ("DELETE", "/messages/{}/feedback"),
+    ("GET", "/attachments/{}"),
 ]
 IDS = [
     HUGE,
@@ -125,6 +183,16 @@ def test_a_query_that_is_none_is_refused(client: httpx.Client, name: str) -> Non
         response = client.get(f"/conversations?{name}={quote(value, safe='%')}")
         assert response.status_code == 400, (value[:20], response.text)
         assert response.json()["code"] in ("invalid", "invalid_cursor")
+
+
+@pytest.mark.parametrize(
+    "call", ["/search?q=hi&limit", "/conversations/{}/messages?leaf", "/conversations/{}/messages?limit"]
+)
+def test_a_number_in_a_query_that_is_none_is_refused(client: httpx.Client, call: str) -> None:
+    session_id = client.post("/conversations", json={}).json()["session_id"]
+    for value in QUERIES["limit"]:
+        response = client.get(f"{call.format(session_id)}={quote(value, safe='%')}")
+        assert response.status_code in (400, 404), (value[:20], response.text)
 
 
 TEXTS = {

@@ -254,6 +254,17 @@ def test_no_password_is_kept_or_logged(people: None, audit: pytest.LogCaptureFix
     assert not AccessLog.objects.exists()
 
 
+@pytest.mark.parametrize("page", CHANGES)
+def test_wrong_old_passwords_are_told_as_logins_are(people: None, audit: pytest.LogCaptureFixture, page: str) -> None:
+    browser = Browser()
+    audit.clear()
+    for _number in range(6):
+        browser.change(page)
+    lines = [record.getMessage() for record in audit.records if record.name == "conversations.audit"]
+    assert lines.count(f"Login as 'kim' failed from {HERE}") == 5
+    assert lines.count(f"Login as 'kim' is locked from {HERE}") == len(lines) - 5 == 2
+
+
 def test_a_lockout_is_told(people: None, audit: pytest.LogCaptureFixture) -> None:
     lock()
     lines = [record.getMessage() for record in audit.records if record.name == "conversations.audit"]

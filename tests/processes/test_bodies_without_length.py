@@ -66,6 +66,22 @@ def test_every_call_takes_a_chunked_body_as_one_with_a_length(client: httpx.Clie
     assert sent(client, "DELETE", path, b"").status_code == 200
 
 
+def test_the_doors_of_other_clients_take_a_chunked_body(client: httpx.Client) -> None:
+    said = {"role": "user", "content": "hi"}
+    shown = {"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}
+    for path, body, words in (
+        ("/v1/chat/completions", {"model": "default", "messages": [said]}, '"content":'),
+        ("/v1/chat/completions", {"model": "default", "messages": [said], "store": True}, '"content":'),
+        ("/v1/responses", {"model": "default", "input": "hi"}, '"output_text"'),
+        ("/v1/conversations", {"metadata": {"whose": "mine"}}, '"whose":"mine"'),
+        ("/api/chat", {"id": "c", "messages": [shown]}, '"type": "finish"'),
+        ("/api/agui", {"threadId": "t", "runId": "r", "messages": [{"id": "1", **said}]}, '"RUN_FINISHED"'),
+    ):
+        answered = sent(client, "POST", path, body)
+        assert answered.status_code == 200, answered.text
+        assert words in answered.text, answered.text
+
+
 def test_the_rules_of_bodies_hold(client: httpx.Client) -> None:
     assert sent(client, "POST", "/conversations", b"").status_code == 201
     assert sent(client, "POST", "/conversations", b"", **{"Content-Type": "text/plain"}).status_code == 201

@@ -154,12 +154,18 @@ def test_a_url_that_is_none_is_told_in_one_line(tmp_path: Path, url: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("url_of", "code"), [(a_folder, 3), (refused_by_postgresql, 3), (lambda _folder: "nonsense", 1)]
+    ("name", "value_of", "code"),
+    [
+        ("DATABASE_URL", a_folder, 3),
+        ("DATABASE_URL", refused_by_postgresql, 3),
+        ("DATABASE_URL", lambda _folder: "nonsense", 1),
+        ("DRAIN_SECONDS", lambda _folder: "x", 1),
+    ],
 )
 def test_make_run_tells_it_in_one_line_and_one_of_its_own(
-    tmp_path: Path, url_of: Callable[[Path], str], code: int
+    tmp_path: Path, name: str, value_of: Callable[[Path], str], code: int
 ) -> None:
-    env = environment(tmp_path, DATABASE_URL=url_of(tmp_path), PORT=str(free_port()))
+    env = environment(tmp_path, **{name: value_of(tmp_path)}, PORT=str(free_port()))
     # What is installed already is not to be installed by a test.
     variables = ["BASE=", "DRIVER_STAMPS=", "LOCAL_MODEL=/dev/null", f"PY={sys.executable}"]
     ended = subprocess.run(
@@ -174,6 +180,6 @@ def test_make_run_tells_it_in_one_line_and_one_of_its_own(
     )
     assert ended.returncode == 2
     ours, of_make = ended.stderr.splitlines()
-    assert "DATABASE_URL" in ours
+    assert name in ours
     assert of_make.startswith("make: ***")
     assert of_make.endswith(f"run] Error {code}")
