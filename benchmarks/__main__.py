@@ -31,24 +31,28 @@ from .upstream import listen
 
 LIMIT_SECONDS = 3600.0
 POSTGRES = os.environ.get("POSTGRES_URL") or "postgres://postgres@127.0.0.1:5432/postgres"
-SIDES = "limit,reference,litellm,sqlite,relay,socket,postgres,workers,rows"
+SIDES = ["limit", "reference", "litellm", "sqlite", "relay", "socket", "postgres", "workers", "rows"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("extent", choices=PLANS, nargs="?", default="full")
     parser.add_argument(
-        "--sides", type=lambda text: text.split(","), default=SIDES, help="which, by comma (default: %(default)s)"
+        "--sides", type=lambda text: text.split(","), default=SIDES, help=f"which of them (default: {','.join(SIDES)})"
     )
-    parser.add_argument("--before", type=Path, help="another checkout of this project, to be measured beside this one")
+    parser.add_argument("--before", type=Path, help="another checkout of this project, with a .venv, to measure, too")
     parser.add_argument("--postgres", default=POSTGRES, help="a server to make a database in (%(default)s)")
     parser.add_argument("--messages", type=int, help="how many the large database has")
     parser.add_argument("--server-core", type=int, default=1)
     parser.add_argument("--load-core", type=int, default=0)
     arguments = parser.parse_args()
+    if unknown := set(arguments.sides) - set(SIDES):
+        parser.error(f"no such side: {', '.join(sorted(unknown))}")
+    if arguments.before and not (arguments.before / ".venv" / "bin" / "python").exists():
+        parser.error(f"{arguments.before} has no .venv/bin/python: `make .venv/.base` there makes one")
     cores = {arguments.server_core, arguments.load_core}
     if len(cores) < 2 or not cores <= os.sched_getaffinity(0):
-        sys.exit("Two cores are needed: one for each server, another for the load (--server-core, --load-core).")
+        sys.exit("Two cores are needed: one for the servers, another for the load (--server-core, --load-core).")
     os.sched_setaffinity(0, {arguments.load_core})
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -78,7 +82,7 @@ async def bench(arguments: argparse.Namespace, plan: Plan) -> None:
     finally:
         model.close()
         # What was measured is shown, also where the rest was not.
-        text = render(turns, rows)
+        text = render(turns, rows, plan)
         (WORK / "table.md").write_text(f"{text}\n")
         print(f"\n{text}\n")
         minutes = (time.monotonic() - began) / 60
@@ -91,12 +95,12 @@ async def start(
     """Start every server that was asked for, one after the other; what each has in memory is measured meanwhile."""
     turns.append(Turn(sides.direct(), Nobody(urlsplit(upstream).port or 0)))
     servers: dict[str, Server] = {}
-    for side in await asyncio.to_thread(chosen, arguments, upstream, stack):
+    for side in chosen(arguments, upstream, stack):
         if side.at:
             turns.append(Turn(side, servers[side.at]))
             continue
         turn = Turn(side, side.server(arguments.server_core))
-        if side.many:
+        if side.is_whole:
             await rounds.sockets_and_resume(turn, arguments.server_core, plan)
         servers[side.name] = await stack.enter_async_context(turn.server)
         turns.append(turn)

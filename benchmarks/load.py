@@ -15,6 +15,8 @@ from .sides import Side
 from .upstream import Upstream, script
 
 CHUNKS = 100
+# So many callers ask for first chunks, each over a connection of its own.
+IN_TURN = 20
 HELD_INTERVAL = 50
 MAX_DELAY = 150
 ENDLESS = 1_000_000
@@ -30,7 +32,7 @@ class Rate:
     """Streams a second by the clock, counted by their chunks; the events that brought a stream; how many failed.
 
     ``took`` is the processor time of the server's processes for a stream, in ms. ``load`` is the share of its core
-    that the load took.
+    that the load took, ``at_once`` how many were open.
     """
 
     streams: float
@@ -38,6 +40,7 @@ class Rate:
     events: float
     failed: int
     load: float
+    at_once: int
 
 
 class Crowd:
@@ -51,7 +54,7 @@ class Crowd:
         self._ends = False
         self._open: set[Stream] = set()
         self._chunks = self._events = 0
-        self.complete = self.failed = 0
+        self.failed = 0
 
     def chunks(self) -> int:
         return self._chunks + sum(stream.chunks for stream in self._open)
@@ -95,7 +98,6 @@ class Crowd:
             self._chunks += stream.chunks
             self._events += stream.events
             whole = stream.status == 200 and stream.chunks == self._expected and stream.ended_at
-            self.complete += bool(whole)
             self.failed += not whole
 
 
@@ -114,27 +116,38 @@ async def rate(
         chunks, events = crowd.chunks() - chunks, crowd.events() - events
         load, busy = time.process_time() - load, server.seconds() - busy
     await quiet()
-    chunks = max(chunks, 1)
     return Rate(
         streams=chunks / CHUNKS / took,
-        took=1000 * busy / (chunks / CHUNKS),
-        events=CHUNKS * events / chunks,
+        took=_each(1000 * busy, chunks / CHUNKS),
+        events=_each(CHUNKS * events, chunks),
         failed=crowd.failed,
         load=load / took,
+        at_once=at_once,
     )
 
 
+def _each(amount: float, number: float) -> float:
+    """What each of ``number`` costs: without end where there is none."""
+    return amount / number if number else float("inf")
+
+
 async def first_chunks(side: Side, port: int, *, number: int) -> list[int]:
-    """Return the times to the first chunk (microseconds), one stream at a time."""
-    connection = side.connection(port, 0)
+    """Return the times to the first chunk (microseconds), one stream at a time, of some callers in turn."""
+    connections = [side.connection(port, caller) for caller in range(min(number, IN_TURN))]
     times = []
-    for index in range(number):
-        stream = side.stream()
-        await connection.ask(side.chat(index, script(3, 3)), stream)
-        if stream.status != 200 or not stream.first_at:
-            raise RuntimeError(f"{side.title} answered with {stream.status}: {stream.head!r}")
-        times.append(stream.first_at - stream.sent_at)
-    connection.close()
+    try:
+        for connection in connections:
+            await connection.open()
+        for index in range(number):
+            caller, stream = index % len(connections), side.stream()
+            async with asyncio.timeout(GRACE):
+                await connections[caller].ask(side.chat(caller, script(3, 3)), stream)
+            if stream.status != 200 or not stream.first_at:
+                raise RuntimeError(f"{side.title} answered with {stream.status}: {stream.head!r}")
+            times.append(stream.first_at - stream.sent_at)
+    finally:
+        for connection in connections:
+            connection.close()
     return times
 
 
@@ -175,7 +188,7 @@ async def open_streams(
                     connections.append(side.connection(server.port, index))
                     asked = side.chat(index, script(ENDLESS, interval))
                     tasks.append(asyncio.create_task(connections[-1].ask(asked, streams[-1])))
-                    await streams[-1].begun.wait()
+                    await _begun(streams[-1], tasks[-1])
         yield streams
     finally:
         Upstream.ends = True
@@ -186,6 +199,15 @@ async def open_streams(
         await asyncio.gather(*tasks, return_exceptions=True)
         await quiet()
         Upstream.ends = False
+
+
+async def _begun(stream: Stream, asking: asyncio.Task[None]) -> None:
+    """Wait until the stream has begun, or has ended without that."""
+    beginning = asyncio.create_task(stream.begun.wait())
+    try:
+        await asyncio.wait([beginning, asking], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        beginning.cancel()
 
 
 async def held(side: Side, server: Server | Nobody, number: int, *, seconds: float) -> Held:
@@ -205,7 +227,7 @@ async def held(side: Side, server: Server | Nobody, number: int, *, seconds: flo
     came = len(seen) >= 0.9 * number * seconds * 1000 / HELD_INTERVAL
     p50, p99 = (percentile(seen, share) / 1000 for share in (0.5, 0.99))
     good = whole and came and p99 <= MAX_DELAY
-    return Held(number, p50, p99, good=good, took=1_000_000 * busy / max(len(seen), 1), load=load)
+    return Held(number, p50, p99, good=good, took=_each(1_000_000 * busy, len(seen)), load=load)
 
 
 async def most_held(side: Side, server: Server | Nobody, *, start: int, seconds: float, steps: int, most: int) -> Held:

@@ -18,6 +18,8 @@ class Plan:
     held: int = 200
     # First chunks, of each side and round.
     firsts: int = 200
+    # Of the long conversation fewer: each makes it longer.
+    firsts_of_long: int = 20
     # The search for the most streams that are held: its steps, and where it ends.
     steps: int = 5
     held_most: int = 2400

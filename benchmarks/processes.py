@@ -1,4 +1,4 @@
-"""Servers as processes of their own, on a core of their own. Each ends with the ``async with`` that began it."""
+"""Servers as processes of their own, on one core. Each ends with the ``async with`` that began it."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ ENVIRONMENT = {
 
 
 class Server:
-    """A server on loopback. ``port`` is free when it is chosen, shortly before the server takes it."""
+    """A server on loopback, at ``port`` once it has begun."""
 
     def __init__(
         self, name: str, command: list[str], environment: Mapping[str, str], *, core: int, folder: Path = ROOT
     ) -> None:
-        self.port = free_port()
+        self.port = 0
         self._folder = folder
         self._name = name
-        self._command = ["taskset", "-c", str(core), *(part.replace("{port}", str(self.port)) for part in command)]
-        self._environment = {**ENVIRONMENT, **environment, "PORT": str(self.port)}
+        self._command = ["taskset", "-c", str(core), *command]
+        self._environment = {**ENVIRONMENT, **environment}
         self._process: subprocess.Popen[bytes]
 
     async def __aenter__(self) -> Server:
+        self.port = free_port()
         log = WORK / f"{self._name}.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220  (nothing is measured meanwhile)
-                self._command,
+                [part.replace("{port}", str(self.port)) for part in self._command],
                 cwd=self._folder,
-                env=self._environment,
+                env={**self._environment, "PORT": str(self.port)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

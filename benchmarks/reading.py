@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 
 from .client import Answer, Connection, Stream, request
-from .load import percentile
+from .load import GRACE, percentile
 from .processes import Server
 from .sides import Side
 from .sockets import Socket
@@ -39,9 +39,9 @@ async def reads(side: Side, server: Server, *, number: int) -> Reads:
     return Reads(percentile(sorted(lists), 0.5) / 1000, percentile(sorted(told), 0.5) / 1000)
 
 
-async def only_conversation(side: Side, server: Server) -> str:
+async def only_conversation(side: Side, port: int) -> str:
     """Return the ``session_id`` of the one conversation that the caller has."""
-    connection = Connection(server.port)
+    connection = Connection(port)
     found = await _read(connection, request("GET", "/conversations", side.headers(0)))
     connection.close()
     (conversation,) = json.loads(found.body)["conversations"]
@@ -50,7 +50,8 @@ async def only_conversation(side: Side, server: Server) -> str:
 
 async def _read(connection: Connection, asked: bytes) -> Answer:
     answer = Answer()
-    await connection.ask(asked, answer)
+    async with asyncio.timeout(GRACE):
+        await connection.ask(asked, answer)
     if answer.status != 200:
         raise RuntimeError(f"{asked.splitlines()[0]!r} was answered with {answer.status}: {answer.body[:300]!r}")
     return answer

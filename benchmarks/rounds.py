@@ -62,9 +62,9 @@ async def once(turn: Turn, plan: Plan) -> None:
 
 
 async def one_account(turn: Turn, plan: Plan) -> None:
-    """The same, all streams of one account."""
+    """The same, all streams of one account, whose older conversations go as new ones come."""
     if turn.side.name in ("postgres", "workers"):
-        found = await rate(turn.side.alone(turn.side.keys[0]), turn, plan, plan.at_once, 0)
+        found = await rate(turn.side.alone(turn.side.many), turn, plan, plan.at_once, 0)
         turn.figures.one_account.append(found)
         turn.tell(f"of one account {found.took:.2f} ms a stream")
 
@@ -93,17 +93,17 @@ async def firsts(turn: Turn, plan: Plan) -> None:
 
 async def firsts_of_many(turn: Turn, plan: Plan) -> None:
     """First chunks of the account that has as many conversations as pruning leaves."""
-    if turn.side.many and isinstance(turn.server, Server):
+    if turn.side.is_whole:
         side = turn.side.alone(turn.side.many)
         turn.figures.many += await load.first_chunks(side, turn.server.port, number=plan.firsts)
 
 
 async def firsts_of_long(turn: Turn, plan: Plan) -> None:
     """First chunks in the long conversation, which is the prompt."""
-    if turn.side.many and isinstance(turn.server, Server):
-        side = turn.side.alone(turn.side.long)
-        side = turn.side.alone(turn.side.long, await reading.only_conversation(side, turn.server))
-        turn.figures.long += await load.first_chunks(side, turn.server.port, number=plan.firsts)
+    if turn.side.is_whole:
+        session = await reading.only_conversation(turn.side.alone(turn.side.long), turn.server.port)
+        side = turn.side.alone(turn.side.long, session)
+        turn.figures.long += await load.first_chunks(side, turn.server.port, number=plan.firsts_of_long)
 
 
 async def search(turns: Sequence[Turn], plan: Plan) -> None:

@@ -39,6 +39,8 @@ class Side:
     guess: int = 200
     # The side whose server answers, where it is not this side's own.
     at: str = ""
+    # Whether it is this project, with a server of one process: it has sockets, and answers that can be resumed.
+    is_whole: bool = False
     # Of this project: the keys of the accounts with many conversations and with the long one.
     many: str = field(default="", repr=False)
     long: str = field(default="", repr=False)
@@ -163,7 +165,7 @@ def lived_in(upstream: str, name: str, title: str, database: str, folder: Path =
     *keys, many, long = side.keys
     seed(side, CALLERS, MANY, 2 * MANY)
     seed(side, CALLERS + 1, 1, LONG)
-    return replace(side, keys=keys, many=many, long=long)
+    return replace(side, keys=keys, many=many, long=long, is_whole=True)
 
 
 def seed(side: Side, account: int, conversations: int, messages: int) -> None:
@@ -184,21 +186,20 @@ def before(upstream: str, folder: Path) -> Side:
 
 def relay(stored: Side) -> Side:
     """The same server, asked for what it passes on and does not store."""
-    return replace(
-        stored, name="relay", title="its /v1", path="/v1/chat/completions", model="default", at=stored.name, many=""
-    )
+    path = "/v1/chat/completions"
+    return replace(stored, name="relay", title="its /v1", path=path, model="default", at=stored.name, is_whole=False)
 
 
 def socket(stored: Side) -> Side:
     """The same server, asked over WebSockets."""
     same = {one.name: getattr(stored, one.name) for one in fields(stored)}
-    return SocketSide(**{**same, "name": "socket", "title": "its socket", "at": stored.name, "many": ""})
+    return SocketSide(**{**same, "name": "socket", "title": "its socket", "at": stored.name, "is_whole": False})
 
 
 def workers(stored: Side) -> Side:
     """The same database behind two processes, which share the core."""
     environment = {**stored.environment, "WORKERS": "2"}
-    return replace(stored, name="workers", title="two workers, PostgreSQL", environment=environment, many="")
+    return replace(stored, name="workers", title="two workers, PostgreSQL", environment=environment, is_whole=False)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Socket(Connection):
         self._received = b""
 
     async def open(self) -> None:
-        """Connect and shake hands; raises ``RuntimeError`` where the server refuses."""
+        """Connect and shake hands; raises ``ConnectionRefusedError`` where the server does not upgrade."""
         await super().open()
         self._received = b""
         upgrade = {
@@ -38,7 +38,8 @@ class Socket(Connection):
         hands = _Handshake()
         await self._exchange(request("GET", "/ws/chat", upgrade), hands)
         if b" 101 " not in hands.head:
-            raise RuntimeError(f"a socket was refused: {hands.head!r}")
+            self.close()
+            raise ConnectionRefusedError(f"a socket was refused: {hands.head!r}")
 
     def data_received(self, data: bytes) -> None:
         if isinstance(self._answer, _Handshake):
@@ -75,7 +76,7 @@ class _Handshake(Answer):
 
 
 class SocketStream(Stream):
-    """An answer in frames. ``status`` is 200 where it ended as it should."""
+    """An answer in frames. ``status`` is 200 where it ended, and 400 where the call was refused."""
 
     def feed(self, data: bytes) -> bool:
         """Take one frame in; whether it is the last."""

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .load import percentile
+from .load import Rate, percentile
+from .plan import Plan
 from .reading import Reads
 from .rounds import Figures, Turn
 
-COLUMNS = ("sqlite", "before", "socket", "postgres", "workers", "relay", "reference", "litellm", "limit", "direct")
+COLUMNS = ("sqlite", "socket", "relay", "before", "postgres", "workers", "reference", "litellm", "limit", "direct")
 NOTHING = "–"
 T = TypeVar("T")
 Value = Callable[[Figures], float | None]
@@ -44,48 +45,56 @@ def median(taken: Sequence[T], of: Callable[[T], float]) -> float | None:
     return statistics.median(map(of, taken)) if taken else None
 
 
-def render(turns: Sequence[Turn], rows: Sequence[Reads]) -> str:
+def render(turns: Sequence[Turn], rows: Sequence[Reads], plan: Plan) -> str:
     """Return the table in Markdown. A figure that was not taken is a dash."""
     table = _Table({turn.side.name: turn for turn in turns})
-    _write_rates(table)
-    _write_held(table)
+    _write_rates(table, plan)
+    _write_held(table, plan)
     _write_firsts(table)
     _write_workers(table)
     _write_memory(table)
     if rows:
         few, many = rows
-        table.growth("GET /conversations (50): many rows / few", few.list, many.list)
-        table.growth("GET …/history (10): many rows / few", few.history, many.history)
+        table.growth("GET /conversations (50)", few.list, many.list)
+        table.growth("GET …/history (10)", few.history, many.history)
     return table.text()
 
 
-def _write_rates(table: _Table) -> None:
-    table.line("sent at once, 50 streams: ms of processor a stream", _once, "{:.2f}")
+def _write_rates(table: _Table, plan: Plan) -> None:
+    table.line(f"sent at once, {plan.at_once} streams: ms of processor a stream", _once, "{:.2f}")
     table.ratio("… streams, × the limit", _once, "limit", {"sqlite": least(0.5), "relay": least(0.6)})
     table.ratio("… × the reference", _once, "reference", {"sqlite": least(10)})
     table.ratio("… × LiteLLM", _once, "litellm", {"sqlite": least(60), "relay": least(60)})
-    table.line("… least of the rounds, ms", lambda side: min((one.took for one in side.once), default=None), "{:.2f}")
+    table.line(
+        "… least of the rounds, ms", lambda side: min((one.took for one in side.once), default=0) or None, "{:.2f}"
+    )
     table.line("… streams/s by the clock", lambda side: median(side.once, lambda one: one.streams), "{:.0f}")
     table.line("… events a stream", lambda side: median(side.once, lambda one: one.events), "{:.1f}")
-    table.line("… failed", lambda side: sum(one.failed for one in side.once), "{:.0f}")
+    table.line("… failed", lambda side: _failed(side.once), "{:.0f}")
     table.line("… core of the load, %", lambda side: median(side.once, lambda one: 100 * one.load), "{:.0f}")
-    table.line("paced at 10 ms, 200 streams: ms of processor a stream", _paced, "{:.2f}")
+    table.line("paced at 10 ms: ms of processor a stream", _paced, "{:.2f}")
+    table.line("… streams open", lambda side: median(side.paced, lambda one: one.at_once), "{:.0f}")
     table.ratio("… streams, × the limit", _paced, "limit", {"sqlite": least(0.7)})
     table.line("… streams/s by the clock", lambda side: median(side.paced, lambda one: one.streams), "{:.0f}")
     table.line("… events a stream", lambda side: median(side.paced, lambda one: one.events), "{:.1f}")
-    table.line("… failed", lambda side: sum(one.failed for one in side.paced), "{:.0f}")
+    table.line("… failed", lambda side: _failed(side.paced), "{:.0f}")
 
 
 def _once(side: Figures) -> float | None:
-    return median(side.once, lambda one: one.took)
+    return median(side.once, lambda one: one.took) or None
 
 
 def _paced(side: Figures) -> float | None:
-    return median(side.paced, lambda one: one.took)
+    return median(side.paced, lambda one: one.took) or None
 
 
-def _write_held(table: _Table) -> None:
-    table.line("200 held at 20 chunks/s: µs of processor a chunk", _held, "{:.0f}")
+def _failed(taken: Sequence[Rate]) -> float | None:
+    return sum(one.failed for one in taken) if taken else None
+
+
+def _write_held(table: _Table, plan: Plan) -> None:
+    table.line("held at 20 chunks/s: µs of processor a chunk", _held, "{:.0f}")
+    table.line("… streams open", lambda side: median(side.held, lambda one: one.number), "{:.0f}")
     if base := table.value("limit", _held):
         table.line(
             "… × the limit",
@@ -93,8 +102,13 @@ def _write_held(table: _Table) -> None:
             "{:.2f}",
             {"sqlite": most(1.3)},
         )
-    table.line("… delay of a chunk: p50, ms", lambda side: median(side.held, lambda one: one.p50), "{:.0f}")
+    table.line("… delay of a chunk: p50, ms", lambda side: median(side.held, lambda one: one.p50), "{:.1f}")
     table.line("… p99, ms", lambda side: median(side.held, lambda one: one.p99), "{:.0f}")
+    table.line(
+        "… rounds in which chunks were late or missing",
+        lambda side: sum(not one.good for one in side.held) if side.held else None,
+        "{:.0f}",
+    )
     bare = table.value("limit", _number)
     table.line("held at most: streams", _number, "{:.0f}", {"sqlite": least(min(1200, 0.9 * bare) if bare else 1200)})
     table.line("… p99 delay of a chunk, ms", lambda side: side.most.p99 if side.most else None, "{:.0f}")
@@ -115,28 +129,22 @@ def _write_firsts(table: _Table) -> None:
     def added(times: Callable[[Figures], list[int]], share: float) -> Value:
         return lambda side: (percentile(sorted(times(side)), share) - plain) / 1000 if times(side) else None
 
-    for name, times, goals in (
-        ("first chunk, added", lambda side: side.firsts, FIRSTS),
-        ("… with 500 conversations", lambda side: side.many, NO_GOALS),
-        ("… with a prompt of 1,000 messages", lambda side: side.long, NO_GOALS),
-    ):
-        table.line(f"{name}: p50, ms", added(times, 0.5), "{:.1f}", goals[0])
-        table.line(f"{name}: p99, ms", added(times, 0.99), "{:.1f}", goals[1])
-
-
-FIRSTS: tuple[Mapping[str, Goal], Mapping[str, Goal]] = (
-    {"sqlite": most(1.5), "postgres": most(3), "relay": most(1.5)},
-    {"sqlite": most(5), "postgres": most(8)},
-)
-NO_GOALS: tuple[Mapping[str, Goal], Mapping[str, Goal]] = ({}, {})
+    half = {"sqlite": most(1.5), "relay": most(1.5), "postgres": most(3)}
+    table.line("first chunk, added: p50, ms", added(lambda side: side.firsts, 0.5), "{:.1f}", half)
+    nearly_all = {"sqlite": most(5), "postgres": most(8)}
+    table.line("… p99, ms", added(lambda side: side.firsts, 0.99), "{:.1f}", nearly_all)
+    table.line("… with 500 conversations: p50, ms", added(lambda side: side.many, 0.5), "{:.1f}")
+    table.line("… p99, ms", added(lambda side: side.many, 0.99), "{:.1f}")
+    table.line("… with a prompt of 1,000 messages: p50, ms", added(lambda side: side.long, 0.5), "{:.1f}")
 
 
 def _write_workers(table: _Table) -> None:
-    """Two cores would do twice what two processes do on one."""
-    table.line("at once, of one account: ms of processor a stream", _one_account, "{:.2f}")
+    """Two cores would do twice what two processes do on one, where they need not wait for each other."""
+    table.line("sent at once, one account: ms of processor a stream", _one_account, "{:.2f}")
+    table.line("… failed", lambda side: _failed(side.one_account), "{:.0f}")
     for name, take, goals in (
-        ("two workers, many accounts: × one", _once, {"workers": least(1.8)}),
-        ("two workers, one account: × one", _one_account, {}),
+        ("two workers on a core each, reckoned: × one, many accounts", _once, {"workers": least(1.8)}),
+        ("… one account", _one_account, {}),
     ):
         one, two = table.value("postgres", take), table.value("workers", take)
         if one and two:
@@ -160,7 +168,7 @@ def _write_memory(table: _Table) -> None:
         _each(most(10)),
     )
     table.line(
-        "… its largest event, kB", lambda side: side.resume and side.resume.largest / 1024, "{:.1f}", _each(most(64))
+        "… its largest event, kB", lambda side: side.resume and side.resume.largest / 1000, "{:.1f}", _each(most(64))
     )
 
 
@@ -169,7 +177,7 @@ def _each(goal: Goal) -> dict[str, Goal]:
 
 
 def _kilo(amount: float | None) -> float | None:
-    return None if amount is None else amount / 1024
+    return None if amount is None else amount / 1000
 
 
 class _Table:
@@ -207,11 +215,15 @@ class _Table:
 
     def growth(self, name: str, few: float, many: float) -> None:
         """Write what a read takes among many rows against among few, both in ms."""
-        self.only(name, "sqlite", many / few, f"{many:.2f} / {few:.2f} ms = {{:.2f}}", {"sqlite": most(1.2)})
+        column = self._columns[0]
+        name = f"{name}, SQLite: many rows / few = {many:.2f} / {few:.2f} ms"
+        self.only(name, column, many / few, "{:.2f}", {column: most(1.2)})
 
     def _write(self, name: str, values: Mapping[str, float | None], form: str, goals: Mapping[str, Goal]) -> None:
         cells = [NOTHING if (value := values.get(key)) is None else form.format(value) for key in self._columns]
-        asked = [(goal, value) for key, goal in goals.items() if (value := values.get(key)) is not None]
-        wanted = ", ".join(dict.fromkeys(str(goal) for goal, _value in asked))
+        asked = [
+            (goals[key], value) for key in self._columns if key in goals and (value := values.get(key)) is not None
+        ]
+        wanted = ", ".join(str(goal) for goal, _value in asked)
         met = ", ".join("yes" if goal.met(value) else "no" for goal, value in asked)
         self._lines.append([name, *cells, wanted, met])

@@ -96,14 +96,14 @@ def test_a_run_of_ag_ui_with_such_a_value_is_no_fault_of_ours(
     client: httpx.Client, model: ScriptedUpstream, field: str, value: str
 ) -> None:
     response = client.post("/api/agui", content=f'{{{RUN}, "{field}": {value}}}'.encode(), headers=JSON)
-    assert response.status_code in (200, 400), response.text
+    assert response.status_code == 400 or "RUN_FINISHED" in response.text, response.text
 
 
 def test_a_leaf_that_is_none_is_refused(client: httpx.Client) -> None:
     path = f"/conversations/{client.post('/conversations', json={}).json()['session_id']}"
-    for value in (HUGE, "1e400", "1.5", "true", "[]", str(2**64)):
+    for value in (HUGE, "1e400", "1.5", "true", "[]", '"1"', str(2**64)):
         response = client.patch(path, content=f'{{"active_leaf": {value}}}'.encode(), headers=JSON)
-        assert response.status_code in (400, 404), (value[:20], response.text)
+        assert response.status_code == 400, (value[:20], response.text)
 
 
 @pytest.mark.parametrize("value", ["-0", "-0.0", "-0e0"])
@@ -192,7 +192,7 @@ def test_a_number_in_a_query_that_is_none_is_refused(client: httpx.Client, call:
     session_id = client.post("/conversations", json={}).json()["session_id"]
     for value in QUERIES["limit"]:
         response = client.get(f"{call.format(session_id)}={quote(value, safe='%')}")
-        assert response.status_code in (400, 404), (value[:20], response.text)
+        assert response.status_code == 400, (value[:20], response.text)
 
 
 TEXTS = {
