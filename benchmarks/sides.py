@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -192,8 +192,7 @@ def relay(stored: Side) -> Side:
 
 def socket(stored: Side) -> Side:
     """The same server, asked over WebSockets."""
-    same = {one.name: getattr(stored, one.name) for one in fields(stored)}
-    return SocketSide(**{**same, "name": "socket", "title": "its socket", "at": stored.name, "is_whole": False})
+    return SocketSide(**vars(replace(stored, name="socket", title="its socket", at=stored.name, is_whole=False)))
 
 
 def workers(stored: Side) -> Side:

@@ -49,7 +49,7 @@ def render(turns: Sequence[Turn], rows: Sequence[Reads], plan: Plan) -> str:
     """Return the table in Markdown. A figure that was not taken is a dash."""
     table = _Table({turn.side.name: turn for turn in turns})
     _write_rates(table, plan)
-    _write_held(table, plan)
+    _write_held(table)
     _write_firsts(table)
     _write_workers(table)
     _write_memory(table)
@@ -92,7 +92,7 @@ def _failed(taken: Sequence[Rate]) -> float | None:
     return sum(one.failed for one in taken) if taken else None
 
 
-def _write_held(table: _Table, plan: Plan) -> None:
+def _write_held(table: _Table) -> None:
     table.line("held at 20 chunks/s: µs of processor a chunk", _held, "{:.0f}")
     table.line("… streams open", lambda side: median(side.held, lambda one: one.number), "{:.0f}")
     if base := table.value("limit", _held):

@@ -1,4 +1,4 @@
-"""Rows of the chunk log, as a worker without a number would have written them: one after the other."""
+"""Answers that run, and rows of the chunk log, as a worker without a number would have written them: in turn."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Any
 
 from conversations.engine.ends import Entry
 from conversations.engine.events import Piece
-from conversations.models import Generation, GenerationChunk
+from conversations.models import Conversation, Generation, GenerationChunk, Message
 
 _keys = count(1)
+
+
+def running(**fields: Any) -> Generation:
+    """An answer that is being made, in a conversation of its own; ``fields`` are the generation's."""
+    conversation = Conversation.objects.create()
+    message = Message.objects.create(conversation=conversation, role=Message.Role.ASSISTANT)
+    return Generation.objects.create(message=message, active_for=conversation, **fields)
 
 
 def entry(generation_id: uuid.UUID, *pieces: Piece, **others: Any) -> Entry:

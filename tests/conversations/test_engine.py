@@ -34,11 +34,11 @@ from conversations.engine.storage import finish
 from conversations.engine.supervisor import Supervisor
 from conversations.engine.workers import Heartbeat
 from conversations.exceptions import InvalidPosition, NotFound, ReplyInProgress, ShuttingDown
-from conversations.models import Conversation, Generation, GenerationChunk, Message, Worker
+from conversations.models import Generation, GenerationChunk, Message, Worker
 from tests.upstream import ScriptedUpstream, answer, status
 
 from .helpers import flat
-from .log_rows import chunk, entry
+from .log_rows import chunk, entry, running
 
 EVERYONE = Caller(sees_all=True)
 pytestmark = pytest.mark.usefixtures("engine")
@@ -351,9 +351,7 @@ async def test_an_answer_whose_worker_has_no_row_is_interrupted(engine: Supervis
 
 def _orphaned_answer() -> uuid.UUID:
     worker = Worker.objects.create(host="elsewhere", pid=1)
-    conversation = Conversation.objects.create()
-    message = Message.objects.create(conversation=conversation, role="assistant")
-    generation = Generation.objects.create(message=message, active_for=conversation, worker=worker)
+    generation = running(worker=worker)
     for position, text in ((4, "half"), (7, " an")):
         chunk(generation, position, text)
     return generation.pk

@@ -12,8 +12,10 @@ from conversations.engine.log_keys import NUMBERS, LogKeys
 from conversations.engine.progress import Seen, load
 from conversations.engine.storage import finish, store
 from conversations.engine.workers import Heartbeat
-from conversations.models import Conversation, Generation, GenerationChunk, Message, Worker
+from conversations.models import Generation, GenerationChunk, Message, Worker
 from conversations.models.querysets import KEYS_OF_A_WORKER
+
+from .log_rows import running
 
 LARGEST = (1 << 63) - 1
 
@@ -39,9 +41,7 @@ def test_a_number_that_another_worker_has_is_drawn_again(monkeypatch: pytest.Mon
 
 
 def _running(keys: LogKeys) -> Generation:
-    conversation = Conversation.objects.create()
-    message = Message.objects.create(conversation=conversation, role="assistant")
-    return Generation.objects.create(message=message, active_for=conversation, log_from=keys.next)
+    return running(log_from=keys.next)
 
 
 def _add(keys: LogKeys, generation: Generation, position: int, text: str) -> None:

@@ -244,6 +244,10 @@ def audit(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture
         yield caplog
 
 
+def told(audit: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in audit.records if record.name == "conversations.audit"]
+
+
 def test_no_password_is_kept_or_logged(people: None, audit: pytest.LogCaptureFixture) -> None:
     for _number in range(6):
         attempt(password="hunter2 canary")
@@ -260,14 +264,14 @@ def test_wrong_old_passwords_are_told_as_logins_are(people: None, audit: pytest.
     audit.clear()
     for _number in range(6):
         browser.change(page)
-    lines = [record.getMessage() for record in audit.records if record.name == "conversations.audit"]
+    lines = told(audit)
     assert lines.count(f"Login as 'kim' failed from {HERE}") == 5
     assert lines.count(f"Login as 'kim' is locked from {HERE}") == len(lines) - 5 == 2
 
 
 def test_a_lockout_is_told(people: None, audit: pytest.LogCaptureFixture) -> None:
     lock()
-    lines = [record.getMessage() for record in audit.records if record.name == "conversations.audit"]
+    lines = told(audit)
     assert lines.count(f"Login as 'kim' failed from {HERE}") == 5
     assert lines.count(f"Login as 'kim' is locked from {HERE}") == 1
     assert len(lines) == 6
@@ -278,7 +282,7 @@ def test_an_attempt_while_locked_is_told_once(people: None, audit: pytest.LogCap
     audit.clear()
     attempt()
     attempt(LOGINS[1], password=PASSWORD)
-    lines = [record.getMessage() for record in audit.records if record.name == "conversations.audit"]
+    lines = told(audit)
     assert lines == [f"Login as 'kim' is locked from {HERE}"] * 2
 
 

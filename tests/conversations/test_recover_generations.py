@@ -14,9 +14,9 @@ from django.core.management import call_command
 
 from conversations.engine import local_processes
 from conversations.management.commands import recover_generations
-from conversations.models import Conversation, Generation, Message, Worker
+from conversations.models import Generation, Worker
 
-from .log_rows import chunk
+from .log_rows import chunk, running
 
 pytestmark = pytest.mark.django_db
 
@@ -42,10 +42,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def running(worker: Worker) -> Generation:
-    conversation = Conversation.objects.create(message_count=2)
-    message = Message.objects.create(conversation=conversation, role=Message.Role.ASSISTANT)
-    generation = Generation.objects.create(message=message, active_for=conversation, worker=worker)
+def left_by(worker: Worker) -> Generation:
+    generation = running(worker=worker)
     for position, kind, text in ((3, "reasoning", "hm "), (7, "content", "half"), (10, "content", " an")):
         chunk(generation, position, text, kind)
     return generation
@@ -72,7 +70,7 @@ def test_without_running_answers_it_waits_for_nothing(clock: Clock) -> None:
 def test_the_answers_of_a_dead_worker_end_with_their_text_and_those_of_a_living_one_go_on(clock: Clock) -> None:
     dead, living = (Worker.objects.create(host="elsewhere", pid=1, counter=7) for _worker in range(2))
     clock.living.append(living)
-    abandoned, alive = running(dead), running(living)
+    abandoned, alive = left_by(dead), left_by(living)
     assert recover() == "1 ended, 1 running"
     assert_ended_with_its_text(abandoned)
     alive.refresh_from_db()
@@ -84,7 +82,7 @@ def test_the_answers_of_a_dead_worker_end_with_their_text_and_those_of_a_living_
 def test_a_process_of_this_host_that_is_gone_is_not_waited_for(clock: Clock, settings: Any) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    generation = running(Worker.objects.create(host=local_processes.HOST, pid=gone.pid))
+    generation = left_by(Worker.objects.create(host=local_processes.HOST, pid=gone.pid))
     settings.CONVERSATIONS = {**settings.CONVERSATIONS, "BEATS_TO_GIVE_UP": 0}
     assert recover() == "1 ended, 0 running"
     assert_ended_with_its_text(generation)
@@ -92,21 +90,21 @@ def test_a_process_of_this_host_that_is_gone_is_not_waited_for(clock: Clock, set
 
 
 def test_an_answer_without_a_worker_is_ended() -> None:
-    generation = running(worker := Worker.objects.create(host="elsewhere", pid=1))
+    generation = left_by(worker := Worker.objects.create(host="elsewhere", pid=1))
     worker.delete()
     assert recover() == "1 ended, 0 running"
     assert_ended_with_its_text(generation)
 
 
 def test_all_ends_every_answer_without_looking(clock: Clock) -> None:
-    generation = running(Worker.objects.create(host=local_processes.HOST, pid=os.getpid()))
+    generation = left_by(Worker.objects.create(host=local_processes.HOST, pid=os.getpid()))
     assert recover("--all") == "1 ended, 0 running"
     assert_ended_with_its_text(generation)
     assert clock.slept == 0
 
 
 def test_a_dry_run_only_counts(clock: Clock) -> None:
-    generation = running(Worker.objects.create(host="elsewhere", pid=1))
+    generation = left_by(Worker.objects.create(host="elsewhere", pid=1))
     assert recover("--dry-run", "--all") == "1 running"
     generation.refresh_from_db()
     assert generation.is_running
@@ -114,7 +112,7 @@ def test_a_dry_run_only_counts(clock: Clock) -> None:
 
 
 def test_to_run_it_again_changes_nothing() -> None:
-    generation = running(Worker.objects.create(host="elsewhere", pid=1))
+    generation = left_by(Worker.objects.create(host="elsewhere", pid=1))
     assert recover() == "1 ended, 0 running"
     generation.refresh_from_db()
     ended_at = generation.ended_at
